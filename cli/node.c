@@ -1,0 +1,135 @@
+/* node.c - `quorumfs node`: one member process. */
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static const char help[] =
+    "usage: quorumfs node --id N --data DIR --listen ADDR --cluster ID=ADDR,ID=ADDR,...\n"
+    "\n"
+    "Runs one member of a cluster in the foreground until SIGTERM or SIGINT.\n"
+    "  --id N            this member's number, one of those in --cluster\n"
+    "  --data DIR        its data directory (made if missing; one process at a time)\n"
+    "  --listen ADDR     where peers and clients connect: HOST:PORT or unix:/PATH\n"
+    "  --cluster LIST    all members, the same list everywhere: 1=host1:7100,2=host2:7100,...\n"
+    "  --heartbeat TIME  default 100ms           --election TIME  default 300ms\n"
+    "  --no-lease-reads  confirm every read with a majority (clocks that drift by more than 0.1 %)\n"
+    "  --checkpoint SIZE log that is replayed at most after a restart, default 64M\n"
+    "  --segment SIZE    size of a log segment, default 16M\n"
+    "  --trace           log every step to stderr\n";
+
+struct process {
+    struct io_loop *loop;
+    struct kv_server *server;
+    struct trace trace;
+    int code;
+    bool stopping;
+};
+
+static void stopped(void *arg)
+{
+    struct process *p = arg;
+    io_loop_stop(p->loop);
+}
+
+static void on_signal(void *arg, int signum)
+{
+    struct process *p = arg;
+    if (p->stopping) {      /* asked twice: at once */
+        stopped(p);
+        return;
+    }
+    p->stopping = true;
+    kv_server_stop(p->server, stopped, p);
+}
+
+static void on_fatal(void *arg, int err, const char *text)
+{
+    struct process *p = arg;
+    fail(EXIT_FAILED, "this node stops: %s (%s)", text, err_text(err));
+    p->code = EXIT_FAILED;
+    io_loop_stop(p->loop);
+}
+
+static int serve(struct process *p, const char *data, struct kv_server_config *config)
+{
+    struct disk *disk;
+    struct buf why = {0};
+    p->loop = io_loop_new();
+    int code = EXIT_FAILED;
+    int err = io_disk_open(p->loop, data, &disk, &why);
+    if (err) {
+        fail(code, "data directory %s: %.*s", data, (int)why.n, why.p);
+        goto out_loop;
+    }
+    err = kv_server_new(disk, io_net(p->loop), io_clock(p->loop), config, &p->server, &why);
+    if (err) {
+        fail(code, "node %llu (%s): %.*s", (unsigned long long)config->node.id, data, (int)why.n, why.p);
+        goto out_disk;
+    }
+    io_on_signal(p->loop, SIGTERM, on_signal, p);
+    io_on_signal(p->loop, SIGINT, on_signal, p);
+    io_loop_run(p->loop);
+    kv_server_free(p->server);
+    code = p->code;
+out_disk:
+    io_disk_close(disk);
+out_loop:
+    io_loop_free(p->loop);
+    buf_free(&why);
+    return code;
+}
+
+int cmd_node(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"id", 1, 0, 'i'}, {"data", 1, 0, 'd'}, {"listen", 1, 0, 'l'}, {"cluster", 1, 0, 'c'}, {"heartbeat", 1, 0, 'b'},
+        {"election", 1, 0, 'e'}, {"no-lease-reads", 0, 0, 'n'}, {"checkpoint", 1, 0, 'k'}, {"segment", 1, 0, 's'},
+        {"trace", 0, 0, 't'}, {"help", 0, 0, 'h'}, {0}};
+    struct process p = {0};
+    struct kv_server_config config = {.node = {.lease_reads = true}, .fatal = on_fatal, .fatal_arg = &p};
+    const char *data = NULL, *members = NULL;
+    enum trace_level level = TRACE_INFO;
+    uint64_t v;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (c) {
+        case 'i':
+            if (!parse_u64(optarg, &config.node.id) || !config.node.id) return usage_error("node", "--id wants a number greater than 0");
+            break;
+        case 'd': data = optarg; break;
+        case 'l': config.listen = optarg; break;
+        case 'c': members = optarg; break;
+        case 'b':
+        case 'e':
+            if (!parse_ms(optarg, &v) || v < 5 || v > 60000) return usage_error("node", "'%s' is no time between 5ms and 60s", optarg);
+            *(c == 'b' ? &config.node.heartbeat_ms : &config.node.election_ms) = (uint32_t)v;
+            break;
+        case 'n': config.node.lease_reads = false; break;
+        case 'k':
+            if (!parse_bytes(optarg, &config.node.checkpoint_bytes) || config.node.checkpoint_bytes < 4096)
+                return usage_error("node", "--checkpoint wants a size of at least 4k");
+            break;
+        case 's':
+            if (!parse_bytes(optarg, &v) || v % 4096 || v < 64 * KIB || v > 1024 * MIB)
+                return usage_error("node", "--segment wants a multiple of 4k from 64k to 1G");
+            config.node.log.segment_bytes = (uint32_t)v;
+            break;
+        case 't': level = TRACE_DEBUG; break;
+        case 'h': fputs(help, stdout); return EXIT_OK;
+        default: return usage_error("node", "see the options below");
+        }
+    }
+    if (optind < argc) return usage_error("node", "what is '%s'?", argv[optind]);
+    if (!config.node.id || !data || !config.listen || !members) return usage_error("node", "--id, --data, --listen and --cluster are needed");
+    struct cluster cluster;
+    int code = cluster_parse("node", members, &cluster);
+    if (code) return code;
+    memcpy(config.node.members, cluster.members, sizeof cluster.members);
+    config.node.nmembers = cluster.n;
+    config.node.seed = io_random();
+    io_trace_fd(&p.trace, STDERR_FILENO, level);
+    config.trace = config.node.trace = &p.trace;
+    return serve(&p, data, &config);
+}

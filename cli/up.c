@@ -1,0 +1,275 @@
+/* up.c - `quorumfs up` and `quorumfs down`: a local cluster in one directory.
+ *
+ *   DIR/cluster       the members (cluster.c)         DIR/n1 ..      data directories (each with a locked pid file `lock`)
+ *   DIR/n1.sock ..    where they listen               DIR/log/       what the processes print
+ *   DIR/mnt           the mount                       DIR/mnt.pid    locked by the mount process
+ *
+ * `up` starts what does not run, so it also continues after `down`, a crash or a power cut; `down` stops what these locks
+ * name and nothing else. */
+#include "cli/cli.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FUSE_SUPER_MAGIC 0x65735546
+
+static const char help_up[] =
+    "usage: quorumfs up --dir DIR [--nodes N] [--no-mount] [--wait TIME]\n"
+    "\n"
+    "Starts a cluster of N node processes (default 3) that keep their data in DIR and listen on unix sockets there, and mounts\n"
+    "it at DIR/mnt. Returns when the mount serves. Starts only what does not run yet: run it again after `down`, a crash or a\n"
+    "power cut; all data is there.\n";
+static const char help_down[] =
+    "usage: quorumfs down --dir DIR\n"
+    "\n"
+    "Unmounts DIR/mnt and stops the node processes that `quorumfs up` started there. The data stays.\n";
+
+struct up_args {
+    const char *dir;
+    uint64_t nodes, wait_ms;
+    bool no_mount;
+};
+
+static int parse_up(const char *command, const char *help, struct up_args *a, int argc, char **argv)
+{
+    static const struct option options[] = {{"dir", 1, 0, 'd'}, {"nodes", 1, 0, 'n'}, {"no-mount", 0, 0, 'm'}, {"wait", 1, 0, 'w'}, {"help", 0, 0, 'h'}, {0}};
+    *a = (struct up_args){.wait_ms = 60000};
+    bool up = strcmp(command, "up") == 0;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'd') a->dir = optarg;
+        else if (c == 'h') {
+            fputs(help, stdout);
+            exit(EXIT_OK);
+        } else if (c == 'n' && up) {
+            if (!parse_u64(optarg, &a->nodes) || a->nodes < 1 || a->nodes > RAFT_PEERS_MAX) return usage_error(command, "--nodes wants a number from 1 to 9");
+        } else if (c == 'm' && up) a->no_mount = true;
+        else if (c == 'w' && up) {
+            if (!parse_ms(optarg, &a->wait_ms)) return usage_error(command, "--wait wants a time such as 60s");
+        } else return usage_error(command, "see the options below");
+    }
+    if (optind < argc) return usage_error(command, "what is '%s'?", argv[optind]);
+    if (!a->dir) return usage_error(command, "--dir is needed");
+    return 0;
+}
+
+/* ---- up ---- */
+
+static int make_dir(const char *path)
+{
+    if (mkdir(path, 0755) == 0 || errno == EEXIST) return 0;
+    return fail(EXIT_FAILED, "cannot make the directory %s: %s", path, err_text(-errno));
+}
+
+static int write_cluster(const char *dir, uint64_t nodes)
+{
+    char path[4200], temp[4300];
+    snprintf(path, sizeof path, "%s/cluster", dir);
+    snprintf(temp, sizeof temp, "%s.new", path);
+    FILE *f = fopen(temp, "we");
+    if (!f) return fail(EXIT_FAILED, "cannot write %s: %s", temp, err_text(-errno));
+    fprintf(f, "quorumfs cluster 1\n");
+    for (uint64_t i = 1; i <= nodes; i++) fprintf(f, "%llu unix:n%llu.sock\n", (unsigned long long)i, (unsigned long long)i);
+    bool bad = fflush(f) || fsync(fileno(f));
+    if (fclose(f) || bad || rename(temp, path)) return fail(EXIT_FAILED, "cannot write %s: %s", path, err_text(-errno));
+    return 0;
+}
+
+static int prepare(struct up_args *a, char *dir, struct cluster *cluster)
+{
+    int code = make_dir(a->dir);
+    if (code) return code;
+    if (!realpath(a->dir, dir)) return fail(EXIT_FAILED, "%s: %s", a->dir, err_text(-errno));
+    int err = cluster_load(dir, cluster);
+    if (err == -ENOENT) {
+        code = write_cluster(dir, a->nodes ? a->nodes : 3);
+        if (code) return code;
+        err = cluster_load(dir, cluster);
+    }
+    if (err) return fail(EXIT_FAILED, "%s/cluster is damaged (%s)", dir, err_text(err));
+    if (a->nodes && a->nodes != cluster->n)
+        return fail(EXIT_USAGE, "the cluster in %s has %u nodes, not %llu: leave --nodes away or take another directory", dir, cluster->n, (unsigned long long)a->nodes);
+    static const char *const subs[] = {"log", "mnt"};
+    for (size_t i = 0; i < 2; i++) {
+        char path[4200];
+        snprintf(path, sizeof path, "%s/%s", dir, subs[i]);
+        if (i == 1) {       /* a dead mount left there: mkdir and stat would fail on it */
+            struct stat st;
+            if (stat(path, &st) && errno == ENOTCONN) continue;
+        }
+        code = make_dir(path);
+        if (code) return code;
+    }
+    return 0;
+}
+
+static pid_t start_process(const char *const *argv, const char *log)
+{
+    pid_t pid = fork();
+    if (pid) return pid;
+    setsid();
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (null < 0 || out < 0) _exit(EXIT_FAILED);
+    dup2(null, 0);
+    dup2(out, 1);
+    dup2(out, 2);
+    execv(argv[0], (char *const *)argv);
+    _exit(127);
+}
+
+static pid_t start_node(const char *dir, const struct cluster *cluster, unsigned i)
+{
+    char id[24], data[4200], log[4200], members[RAFT_PEERS_MAX * (ADDR_MAX + 24)];
+    size_t n = 0;
+    for (unsigned k = 0; k < cluster->n; k++)
+        n += (size_t)snprintf(members + n, sizeof members - n, "%s%llu=%s", k ? "," : "", (unsigned long long)cluster->members[k].id, cluster->members[k].addr);
+    snprintf(id, sizeof id, "%llu", (unsigned long long)cluster->members[i].id);
+    snprintf(data, sizeof data, "%s/n%s", dir, id);
+    snprintf(log, sizeof log, "%s/log/n%s.log", dir, id);
+    const char *argv[] = {self_path(), "node", "--id", id, "--data", data, "--listen", cluster->members[i].addr, "--cluster", members, NULL};
+    return start_process(argv, log);
+}
+
+static void print_tail(const char *log)
+{
+    FILE *f = fopen(log, "re");
+    char text[2048];
+    if (!f) return;
+    if (fseek(f, -(long)(sizeof text - 1), SEEK_END)) rewind(f);
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    text[n] = 0;
+    char *from = text;      /* the last few lines */
+    int lines = 0;
+    for (char *p = text + n; p > text; p--)
+        if (p[-1] == '\n' && ++lines == 7) {
+            from = p;
+            break;
+        }
+    fputs(from, stderr);
+    fclose(f);
+}
+
+/* Waits until the cluster has a leader that answers; fails early when a process that we started has ended. */
+static int wait_for_leader(const char *dir, const struct cluster *cluster, const pid_t *started, uint64_t wait_ms)
+{
+    struct cli_client c;
+    cli_client_open(&c, cluster, "up");
+    int code = EXIT_UNREACHABLE;
+    for (uint64_t waited = 0; waited < wait_ms && code == EXIT_UNREACHABLE; waited += 500) {
+        struct kv_op op = {.code = KV_GETATTR, .ino = FS_ROOT_INO};
+        if (cli_call(&c, &op, 500, NULL, NULL) >= 0) code = EXIT_OK;
+        for (unsigned i = 0; i < cluster->n && code == EXIT_UNREACHABLE; i++) {
+            int status;
+            if (started[i] <= 0 || waitpid(started[i], &status, WNOHANG) != started[i]) continue;
+            char log[4200];
+            snprintf(log, sizeof log, "%s/log/n%llu.log", dir, (unsigned long long)cluster->members[i].id);
+            code = fail(EXIT_FAILED, "node %llu stopped at its start; the end of %s:", (unsigned long long)cluster->members[i].id, log);
+            print_tail(log);
+        }
+    }
+    cli_client_close(&c);
+    if (code == EXIT_UNREACHABLE)
+        fail(code, "the nodes have elected no leader within %llu s; their logs are in %s/log (more time: --wait)", (unsigned long long)(wait_ms / 1000), dir);
+    return code;
+}
+
+static int start_mount(const char *dir)
+{
+    char point[4200], log[4200], pid[4200];
+    snprintf(point, sizeof point, "%s/mnt", dir);
+    snprintf(log, sizeof log, "%s/log/mnt.log", dir);
+    snprintf(pid, sizeof pid, "%s/mnt.pid", dir);
+    if (pidfile_holder(pid)) {
+        struct statfs fs;
+        if (statfs(point, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC) return EXIT_OK;
+        pidfile_stop(pid, 3000);        /* it lives, but unmounted */
+    }
+    pid_t child = fork();
+    if (child < 0) return fail(EXIT_FAILED, "cannot start a process: %s", err_text(-errno));
+    if (child == 0) {
+        execl(self_path(), self_path(), "mount", "--log", log, "--pidfile", pid, dir, point, (char *)NULL);
+        _exit(127);
+    }
+    int status;
+    if (waitpid(child, &status, 0) < 0 || !WIFEXITED(status)) return fail(EXIT_FAILED, "the mount process died; see %s", log);
+    return WEXITSTATUS(status);
+}
+
+int cmd_up(int argc, char **argv)
+{
+    struct up_args a;
+    struct cluster cluster;
+    char dir[4096], lock_path[4200];
+    pid_t started[RAFT_PEERS_MAX] = {0};
+    int code = parse_up("up", help_up, &a, argc, argv);
+    if (!code) code = prepare(&a, dir, &cluster);
+    if (code) return code;
+    snprintf(lock_path, sizeof lock_path, "%s/up.pid", dir);
+    pid_t holder = 0;
+    int lock = pidfile_lock(lock_path, &holder);
+    if (lock < 0) return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, dir);
+    unsigned running = 0;
+    for (unsigned i = 0; i < cluster.n; i++) {
+        char path[4200];
+        snprintf(path, sizeof path, "%s/n%llu/lock", dir, (unsigned long long)cluster.members[i].id);
+        if (pidfile_holder(path)) running++;
+        else started[i] = start_node(dir, &cluster, i);
+    }
+    code = wait_for_leader(dir, &cluster, started, a.wait_ms);
+    if (!code && !a.no_mount) code = start_mount(dir);
+    close(lock);
+    if (code) return code;
+    printf("%u nodes are running (%u of them started now)", cluster.n, cluster.n - running);
+    if (!a.no_mount) printf("; mounted at %s/mnt", dir);
+    printf("\n");
+    return EXIT_OK;
+}
+
+/* ---- down ---- */
+
+int cmd_down(int argc, char **argv)
+{
+    struct up_args a;
+    struct cluster cluster;
+    char path[4200];
+    int code = parse_up("down", help_down, &a, argc, argv);
+    if (code) return code;
+    int err = cluster_load(a.dir, &cluster);
+    if (err) return fail(EXIT_FAILED, "%s is no directory made by `quorumfs up`: %s", a.dir, err_text(err));
+    pid_t holder = 0;
+    snprintf(path, sizeof path, "%s/up.pid", cluster.dir);
+    int lock = pidfile_lock(path, &holder);
+    if (lock < 0) return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, cluster.dir);
+
+    snprintf(path, sizeof path, "%s/mnt.pid", cluster.dir);
+    bool ok = pidfile_stop(path, 10000);
+    if (!ok) code = fail(EXIT_FAILED, "the mount process (pid %d) does not stop", (int)pidfile_holder(path));
+    snprintf(path, sizeof path, "%s/mnt", cluster.dir);
+    struct stat st;
+    if (stat(path, &st) && errno == ENOTCONN) umount2(path, MNT_DETACH);
+
+    unsigned stopped = 0;
+    for (unsigned i = 0; i < cluster.n; i++) {      /* all of them begin to stop before the first is waited for */
+        snprintf(path, sizeof path, "%s/n%llu/lock", cluster.dir, (unsigned long long)cluster.members[i].id);
+        pid_t pid = pidfile_holder(path);
+        if (pid > 1) {
+            kill(pid, SIGTERM);
+            stopped++;
+        }
+    }
+    for (unsigned i = 0; i < cluster.n; i++) {
+        snprintf(path, sizeof path, "%s/n%llu/lock", cluster.dir, (unsigned long long)cluster.members[i].id);
+        if (!pidfile_stop(path, 10000)) code = fail(EXIT_FAILED, "node %llu does not stop (pid %d)", (unsigned long long)cluster.members[i].id, (int)pidfile_holder(path));
+    }
+    close(lock);
+    if (!code) printf("stopped %u nodes; the data stays in %s\n", stopped, cluster.dir);
+    return code;
+}

@@ -1,0 +1,626 @@
+/* node.c - the run loop of one member: feeds the core with what happens, carries out what it answers, applies what is
+ * committed. See core.h for the ordering contract; the one place that keeps it is carry_out().
+ *
+ * The state machine is called only at the end of a turn (turn_fired) or as the last act of a step, so it may call back into
+ * the node at any time. A fatal error (the disk failed, the state digest differs) is reported once; afterwards the node does
+ * nothing any more and the process is expected to stop. */
+#include "raft/node_priv.h"
+
+#include <stdio.h>
+
+static struct raft_event event(struct node *n, enum raft_event_kind kind)
+{
+    return (struct raft_event){.kind = kind, .now = clock_now(n->clock)};
+}
+
+void node__wake(struct node *n) { clock_arm(n->clock, &n->turn, 0); }
+
+void node__fatal(struct node *n, int err, const char *text)
+{
+    if (n->dead) return;
+    n->dead = true;
+    trace_error(n->trace, "node %llu: %s (%s)", (unsigned long long)n->cfg.id, text, err_text(err));
+    n->sm.fatal(n->sm.arg, err, text);
+}
+
+/* ---- effects ---- */
+
+static void append_received(struct node *n, const struct raft_update *up)
+{
+    for (uint32_t i = 0; i < up->append_n; i++) {
+        uint32_t at = up->append_skip + i;
+        struct slice body = n->bodies[at];
+        struct log_entry e = {.index = up->append_first + i, .term = n->metas[at].term, .kind = n->metas[at].kind};
+        if (body.n) {
+            e.data = blob_new(body.n);
+            memcpy(e.data->p, body.p, body.n);
+        }
+        log_append(n->log, &e);
+        blob_unref(e.data);
+    }
+}
+
+static void fail_reads(struct node *n)
+{
+    struct list failed;
+    list_init(&failed);
+    struct list *l;
+    while ((l = list_pop_front(&n->reads_asked))) list_push_back(&failed, l);
+    while ((l = list_pop_front(&n->reads_new))) list_push_back(&failed, l);
+    while ((l = list_pop_front(&failed))) {
+        struct node_read *r = container_of(l, struct node_read, link);
+        r->done(r, QE_NOT_LEADER, false);
+    }
+}
+
+static void role_changed(struct node *n)
+{
+    if (n->role != RAFT_LEADER) {
+        for (uint32_t i = 0; i < n->npeers; i++) node__snap_stop(n, &n->peers[i], false);
+    }
+    n->inflight_bytes = 0;
+    n->inflight_first = log_last(n->log) + 1;
+    n->sm.role(n->sm.arg, n->role, n->term, n->leader);
+}
+
+/* The first leader of a new cluster names it: a CONFIG entry with a random id, adopted where it is applied. */
+static void name_cluster(struct node *n)
+{
+    struct raft_entry_meta meta = {.kind = RAFT_CONFIG, .len = 8};
+    struct blob *data = blob_new(8);
+    store_u64(data->p, prng_u64(&n->rng) | 1);
+    struct raft_event ev = event(n, RAFT_EV_PROPOSE);
+    ev.metas = &meta;
+    ev.n = 1;
+    struct raft_update up;
+    raft_step(n->core, &ev, &up);
+    if (up.flags & RAFT_UP_PROPOSED) {
+        struct log_entry e = {.index = up.proposed_first, .term = up.term, .kind = RAFT_CONFIG, .data = data};
+        log_append(n->log, &e);
+    }
+    blob_unref(data);
+    for (uint32_t i = 0; i < up.nmsgs; i++) node__send(n, &up.msgs[i]);
+    clock_arm(n->clock, &n->tick, up.deadline);
+    node__wake(n);
+}
+
+static void carry_out(struct node *n, const struct raft_update *up, struct blob *proposal)
+{
+    if (up->flags & RAFT_UP_TRUNCATE) log_truncate(n->log, up->truncate_from);
+    if (up->flags & RAFT_UP_APPEND) append_received(n, up);
+    if (up->flags & RAFT_UP_NOOP) {
+        struct log_entry e = {.index = up->noop_index, .term = up->term, .kind = RAFT_NOOP};
+        log_append(n->log, &e);
+    }
+    if (up->flags & RAFT_UP_PROPOSED) {
+        struct log_entry e = {.index = up->proposed_first, .term = up->term, .kind = RAFT_COMMAND, .data = proposal};
+        log_append(n->log, &e);
+    }
+    if (up->flags & RAFT_UP_HARD) log_set_hard(n->log, &up->hard);
+    for (uint32_t i = 0; i < up->nmsgs; i++) node__send(n, &up->msgs[i]);
+    if (up->flags & RAFT_UP_COMMIT) {
+        check(up->commit >= n->commit);
+        n->commit = up->commit;
+        node__wake(n);
+    }
+    if (up->flags & RAFT_UP_READS) {
+        n->reads_index = max_u64(n->reads_index, up->reads_index);
+        list_for_each_safe(l, next, &n->reads_asked)
+        {
+            if (container_of(l, struct node_read, link)->id > up->reads_upto) break;
+            list_remove(l);
+            list_push_back(&n->reads_ready, l);
+        }
+        node__wake(n);
+    }
+    clock_arm(n->clock, &n->tick, up->deadline);
+
+    /* From here on other code may call back and step again: what is needed is copied. */
+    unsigned flags = up->flags;
+    bool keep_suffix = up->keep_suffix;
+    uint32_t nsnap = up->nsnapshot_to;
+    uint64_t snap_to[RAFT_PEERS_MAX];
+    memcpy(snap_to, up->snapshot_to, sizeof snap_to);
+    bool became_leader = false;
+    if (flags & RAFT_UP_ROLE) {
+        became_leader = up->role == RAFT_LEADER && n->role != RAFT_LEADER;
+        n->role = up->role;
+        n->term = up->term;
+        n->leader = up->leader;
+    }
+    if (flags & RAFT_UP_INSTALL) node__snap_install(n, keep_suffix);
+    if (flags & RAFT_UP_IGNORE_SNAPSHOT) node__snap_ignore(n);
+    for (uint32_t i = 0; i < nsnap; i++) {
+        struct peer *p = node__peer(n, snap_to[i]);
+        if (p) node__snap_start(n, p);
+    }
+    if (became_leader && n->cluster_id == 0) name_cluster(n);
+    if (flags & RAFT_UP_ROLE) role_changed(n);
+    if (flags & RAFT_UP_READS_FAILED) fail_reads(n);
+}
+
+void node__carry_out(struct node *n, const struct raft_update *up) { carry_out(n, up, NULL); }
+
+void node__step(struct node *n, struct raft_event *ev)
+{
+    if (n->dead) return;
+    struct raft_update up;
+    raft_step(n->core, ev, &up);
+    carry_out(n, &up, NULL);
+}
+
+/* ---- received messages ---- */
+
+static int parse_entries(struct node *n, struct raft_msg *m, struct slice rest)
+{
+    struct reader r = reader_of(rest);
+    if (m->n > rest.n / 13) return QE_FRAME;
+    if (m->n > n->metas_cap) {
+        n->metas_cap = m->n + 64;
+        n->metas = xrealloc(n->metas, n->metas_cap * sizeof *n->metas);
+        n->bodies = xrealloc(n->bodies, n->metas_cap * sizeof *n->bodies);
+    }
+    for (uint32_t i = 0; i < m->n; i++) {
+        n->metas[i].term = get_u64(&r);
+        n->metas[i].kind = get_u8(&r);
+        n->metas[i].len = get_u32(&r);
+        n->bodies[i] = get_bytes(&r, n->metas[i].len);
+        if (r.bad || n->metas[i].kind < RAFT_NOOP || n->metas[i].kind > RAFT_CONFIG) return QE_FRAME;
+    }
+    m->entries = n->metas;
+    return reader_done(&r) ? 0 : QE_FRAME;
+}
+
+void node__msg(struct node *n, struct raft_msg *m, struct slice rest)
+{
+    if (n->dead) return;
+    if (m->type == RAFT_MSG_APPEND && parse_entries(n, m, rest)) {
+        trace_warn(n->trace, "node %llu: an append from node %llu cannot be decoded: dropped", (unsigned long long)n->cfg.id,
+                   (unsigned long long)m->from);
+        return;
+    }
+    struct raft_event ev = event(n, RAFT_EV_MSG);
+    ev.msg = m;
+    node__step(n, &ev);
+}
+
+/* ---- applying ---- */
+
+static void apply_fetched(struct log_fetch *f, int err)
+{
+    struct node *n = f->arg;
+    n->fetching_apply = false;
+    if (err) {
+        node__fatal(n, err, "a committed entry cannot be read back from the log; empty this node's data directory so that "
+                            "it is rebuilt from its peers");
+        return;
+    }
+    node__wake(n);
+}
+
+static void digest_check(struct node *n, uint64_t index, uint64_t mine, uint64_t theirs)
+{
+    if (mine == theirs) return;
+    char text[200];
+    snprintf(text, sizeof text,
+             "the state digest at index %llu is %016llx here and %016llx at the leader: this replica differs; empty its data "
+             "directory so that it is rebuilt from its peers",
+             (unsigned long long)index, (unsigned long long)mine, (unsigned long long)theirs);
+    node__fatal(n, QE_CORRUPT, text);
+}
+
+/* The leader tells its digest at certain indexes (RAFT_FRAME_DIGEST); a follower
+ * remembers what it cannot compare yet. */
+static void digest_note(struct node *n)
+{
+    uint64_t d = n->sm.digest(n->sm.arg);
+    n->digests[n->applied / NODE_DIGEST_EVERY % NODE_DIGESTS].index = n->applied;
+    n->digests[n->applied / NODE_DIGEST_EVERY % NODE_DIGESTS].digest = d;
+    if (n->expected.index == n->applied) digest_check(n, n->applied, d, n->expected.digest);
+    if (n->role != RAFT_LEADER) return;
+    uint8_t payload[16];
+    store_u64(payload, n->applied);
+    store_u64(payload + 8, d);
+    struct slice v = slice_of(payload, sizeof payload);
+    for (uint32_t i = 0; i < n->npeers; i++)
+        if (n->peers[i].up) conn_send(n->peers[i].out, RAFT_FRAME_DIGEST, &v, 1);
+}
+
+void node__digest_told(struct node *n, struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    uint64_t index = get_u64(&r), digest = get_u64(&r);
+    if (!reader_done(&r) || index % NODE_DIGEST_EVERY) return;
+    if (index > n->applied) {
+        n->expected.index = index;
+        n->expected.digest = digest;
+        return;
+    }
+    uint64_t at = index / NODE_DIGEST_EVERY % NODE_DIGESTS;
+    if (n->digests[at].index == index) digest_check(n, index, n->digests[at].digest, digest);
+}
+
+static void apply_one(struct node *n, const struct log_entry *e)
+{
+    struct slice data = e->data ? blob_slice(e->data) : (struct slice){NULL, 0};
+    if (e->kind == RAFT_COMMAND) {
+        n->sm.apply(n->sm.arg, e->index, e->term, data);
+    } else if (e->kind == RAFT_CONFIG && n->cluster_id == 0 && data.n == 8) {
+        n->cluster_id = load_u64(data.p);
+        log_set_identity(n->log, n->cluster_id);
+    }
+    n->applied = e->index;
+    n->applied_term = e->term;
+    n->since_ckpt += data.n + 64;
+    if (n->role == RAFT_LEADER && e->index >= n->inflight_first)
+        n->inflight_bytes -= min_u64(n->inflight_bytes, data.n);
+    if (e->index % NODE_DIGEST_EVERY == 0) digest_note(n);
+}
+
+/* Applies what is committed; false when it has to wait for the disk or for the loop's next turn. */
+static void apply_committed(struct node *n)
+{
+    uint64_t before = n->applied, bytes = 0;
+    while (n->applied < n->commit && !n->fetching_apply && !n->in.installing && !n->dead) {
+        struct log_entry e;
+        if (bytes > NODE_APPLY_BYTES) {
+            node__wake(n);
+            break;
+        }
+        if (!log_cached(n->log, n->applied + 1, &e)) {
+            uint64_t got, last = n->applied + log_span(n->log, n->applied + 1, n->commit, 4 * MIB, &got);
+            n->apply_fetch = (struct log_fetch){.first = n->applied + 1, .last = last, .done = apply_fetched, .arg = n};
+            n->fetching_apply = true;
+            log_fetch(n->log, &n->apply_fetch);
+            break;
+        }
+        struct blob *keep = e.data ? blob_ref(e.data) : NULL;
+        apply_one(n, &e);
+        bytes += keep ? keep->n : 0;
+        blob_unref(keep);
+    }
+    if (n->applied == before) return;
+    log_applied(n->log, n->applied);
+    struct raft_event ev = event(n, RAFT_EV_APPLIED);
+    ev.index = n->applied;
+    node__step(n, &ev);
+    if (!n->dead) n->sm.applied(n->sm.arg, n->applied);
+}
+
+/* ---- reads ---- */
+
+static void reads_ask(struct node *n)
+{
+    if (list_empty(&n->reads_new)) return;
+    if (n->role != RAFT_LEADER) {
+        fail_reads(n);
+        return;
+    }
+    uint64_t id = ++n->read_id;
+    struct list *l;
+    while ((l = list_pop_front(&n->reads_new))) {
+        container_of(l, struct node_read, link)->id = id;
+        list_push_back(&n->reads_asked, l);
+    }
+    struct raft_event ev = event(n, RAFT_EV_READ);
+    ev.read_id = id;
+    node__step(n, &ev);
+}
+
+/* Under a valid lease a read may run as soon as all that is committed is applied. */
+static bool reads_by_lease(struct node *n)
+{
+    return n->role == RAFT_LEADER && n->applied >= n->commit && raft_lease_valid(n->core, clock_now(n->clock));
+}
+
+static void reads_run(struct node *n)
+{
+    struct list run;
+    list_init(&run);
+    struct list *l;
+    bool lease = !list_empty(&n->reads_new) && reads_by_lease(n);
+    if (lease) {
+        while ((l = list_pop_front(&n->reads_new))) list_push_back(&run, l);
+        while ((l = list_pop_front(&run))) {
+            struct node_read *r = container_of(l, struct node_read, link);
+            r->done(r, 0, true);
+        }
+    }
+    reads_ask(n);
+    if (n->applied < n->reads_index) return;
+    while ((l = list_pop_front(&n->reads_ready))) list_push_back(&run, l);
+    while ((l = list_pop_front(&run))) {
+        struct node_read *r = container_of(l, struct node_read, link);
+        r->done(r, 0, false);
+    }
+}
+
+static void turn_fired(struct timer *t)
+{
+    struct node *n = t->arg;
+    if (n->dead) return;
+    apply_committed(n);
+    if (n->dead) return;
+    reads_run(n);
+    if (!n->dead) node__ckpt_maybe(n);
+}
+
+static void tick_fired(struct timer *t)
+{
+    struct node *n = t->arg;
+    struct raft_event ev = event(n, RAFT_EV_TICK);
+    node__step(n, &ev);
+}
+
+static void slow_fired(struct timer *t)
+{
+    struct node *n = t->arg;
+    if (n->dead) return;
+    uint64_t now = clock_now(n->clock);
+    node__snap_timeouts(n, now);
+    node__fetch_timeouts(n, now);
+}
+
+/* ---- the log's reports ---- */
+
+static void log_persisted(void *arg, uint64_t index, uint64_t term)
+{
+    struct node *n = arg;
+    struct raft_event ev = event(n, RAFT_EV_PERSISTED);
+    ev.index = index;
+    ev.term = term;
+    node__step(n, &ev);
+}
+
+static void log_hard_persisted(void *arg, const struct raft_hard *hard)
+{
+    struct node *n = arg;
+    struct raft_event ev = event(n, RAFT_EV_HARD_PERSISTED);
+    ev.hard = *hard;
+    node__step(n, &ev);
+}
+
+static void log_failed(void *arg, int err, const char *what) { node__fatal(arg, err, what); }
+
+static void log_trimmed(void *arg, uint64_t first)
+{
+    struct node *n = arg;
+    struct raft_event ev = event(n, RAFT_EV_LOG_TRIMMED);
+    ev.index = first;
+    if (n->core) node__step(n, &ev);
+}
+
+static void log_live_ranges(void *arg, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len), void *ctx)
+{
+    struct node *n = arg;
+    n->sm.live_ranges(n->sm.arg, index, emit, ctx);
+}
+
+/* ---- creation ---- */
+
+static void set_defaults(struct node_config *c)
+{
+    if (!c->heartbeat_ms) c->heartbeat_ms = 100;
+    if (!c->election_ms) c->election_ms = 300;
+    if (!c->checkpoint_bytes) c->checkpoint_bytes = 64 * MIB;
+    if (!c->log.segment_bytes) c->log.segment_bytes = 16 * MIB;
+    if (!c->log.spare_segments) c->log.spare_segments = 2;
+    if (!c->log.cache_bytes) c->log.cache_bytes = 32 * MIB;
+    if (!c->log.trail_bytes) c->log.trail_bytes = 32 * MIB;
+    if (!c->log.compact_live_percent) c->log.compact_live_percent = 50;
+    c->log.node_id = c->id;
+}
+
+static int restore_block(void *arg, struct slice block)
+{
+    struct node *n = arg;
+    n->ckpt_size += block.n;
+    return n->sm.restore_block(n->sm.arg, block);
+}
+
+static int restore_checkpoint(struct node *n, struct buf *why)
+{
+    uint64_t index, term;
+    uint32_t blocks;
+    if (!log_ckpt_newest(n->log, &index, &term, &blocks)) return 0;
+    n->sm.restore_begin(n->sm.arg);
+    int err = log_ckpt_load(n->log, restore_block, n);
+    if (!err) err = n->sm.restore_end(n->sm.arg, index);
+    if (err) {
+        n->sm.restore_cancel(n->sm.arg);
+        static const char text[] = "the checkpoint cannot be loaded; empty this node's data directory so that it is rebuilt "
+                                   "from its peers";
+        buf_append(why, text, sizeof text - 1);
+        return err;
+    }
+    n->applied = n->commit = n->ckpt_index = index;
+    n->applied_term = term;
+    log_applied(n->log, index);
+    return 0;
+}
+
+static struct raft *make_core(struct node *n, const struct raft_recovered *from)
+{
+    struct raft_config rc = {
+        .id = n->cfg.id,
+        .nvoters = n->cfg.nmembers,
+        .election_ns = n->cfg.election_ms * NS_PER_MS,
+        .heartbeat_ns = n->cfg.heartbeat_ms * NS_PER_MS,
+        .drift_ppm = 1000,
+        .lease_reads = n->cfg.lease_reads,
+        .append_bytes_max = 1 * MIB,
+        .window_bytes = 8 * MIB,
+        .seed = prng_u64(&n->rng),
+        .span = log_span,
+        .span_arg = n->log,
+        .trace = n->trace,
+    };
+    for (uint32_t i = 0; i < n->cfg.nmembers; i++) rc.voters[i] = n->cfg.members[i].id;
+    return raft_new(&rc, from);
+}
+
+static int check_members(const struct node_config *c, struct buf *why)
+{
+    bool me = false;
+    const char *text = NULL;
+    if (c->nmembers < 1 || c->nmembers > RAFT_PEERS_MAX) text = "a cluster has 1 to 9 members";
+    for (uint32_t i = 0; i < c->nmembers && !text; i++) {
+        if (c->members[i].id == 0) text = "a member's id must be greater than 0";
+        if (c->members[i].id == c->id) me = true;
+        for (uint32_t j = 0; j < i; j++)
+            if (c->members[j].id == c->members[i].id) text = "two members have the same id";
+    }
+    if (!text && !me) text = "this node's id is not among the cluster's members";
+    if (!text) return 0;
+    buf_append(why, text, strlen(text));
+    return -EINVAL;
+}
+
+static void init_reads_and_timers(struct node *n)
+{
+    list_init(&n->reads_new);
+    list_init(&n->reads_asked);
+    list_init(&n->reads_ready);
+    list_init(&n->fetches);
+    n->tick = (struct timer){.fire = tick_fired, .arg = n};
+    n->turn = (struct timer){.fire = turn_fired, .arg = n};
+    n->slow = (struct timer){.fire = slow_fired, .arg = n};
+}
+
+int node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config,
+             const struct node_sm *sm, struct node **out, struct buf *why)
+{
+    int err = check_members(config, why);
+    if (err) return err;
+    struct node *n = xcalloc(1, sizeof *n);
+    n->disk = disk;
+    n->net = net;
+    n->clock = clock;
+    n->cfg = *config;
+    n->sm = *sm;
+    n->trace = config->trace;
+    set_defaults(&n->cfg);
+    prng_seed(&n->rng, config->seed);
+    init_reads_and_timers(n);
+    n->cfg.log.cb = (struct log_callbacks){.arg = n,
+                                           .persisted = log_persisted,
+                                           .hard_persisted = log_hard_persisted,
+                                           .failed = log_failed,
+                                           .trimmed = log_trimmed,
+                                           .live_ranges = log_live_ranges};
+    n->cfg.log.trace = n->trace;
+    *out = n;       /* restore_end() reports live payload through the caller's pointer */
+    struct log_recovered rec;
+    err = log_open(disk, clock, &n->cfg.log, &n->log, &rec, why);
+    if (!err) err = restore_checkpoint(n, why);
+    if (err) {
+        if (n->log) log_close(n->log);
+        free(n);
+        *out = NULL;
+        return err;
+    }
+    n->cluster_id = rec.cluster_id;
+    n->damaged = rec.damaged;
+    n->core = make_core(n, &rec.raft);
+    node__peers_start(n);
+    struct raft_event ev = event(n, RAFT_EV_START);
+    node__step(n, &ev);
+    return 0;
+}
+
+void node_free(struct node *n)
+{
+    if (!n) return;
+    n->dead = true;
+    clock_disarm(n->clock, &n->tick);
+    clock_disarm(n->clock, &n->turn);
+    clock_disarm(n->clock, &n->slow);
+    node__ckpt_abort(n);
+    node__snap_in_abort(n);
+    node__fetch_stop(n);
+    node__peers_stop(n);
+    log_close(n->log);
+    raft_free(n->core);
+    buf_free(&n->out);
+    buf_free(&n->ckpt_block);
+    free(n->metas);
+    free(n->bodies);
+    free(n->iov);
+    free(n);
+}
+
+/* ---- what the layer above asks for ---- */
+
+int64_t node_propose(struct node *n, struct blob *data)
+{
+    int64_t result = QE_NOT_LEADER;
+    if (n->dead || n->role != RAFT_LEADER) goto out;
+    result = QE_BUSY;
+    if (n->inflight_bytes > NODE_INFLIGHT_BYTES || log_last(n->log) - n->applied > NODE_INFLIGHT_ENTRIES) goto out;
+    struct raft_entry_meta meta = {.kind = RAFT_COMMAND, .len = data->n};
+    struct raft_event ev = event(n, RAFT_EV_PROPOSE);
+    ev.metas = &meta;
+    ev.n = 1;
+    struct raft_update up;
+    raft_step(n->core, &ev, &up);
+    result = QE_NOT_LEADER;
+    if (up.flags & RAFT_UP_PROPOSED) {
+        result = (int64_t)up.proposed_first;
+        n->inflight_bytes += data->n;
+    }
+    carry_out(n, &up, data);
+out:
+    blob_unref(data);
+    return result;
+}
+
+void node_read(struct node *n, struct node_read *r)
+{
+    list_push_back(&n->reads_new, &r->link);
+    node__wake(n);
+}
+
+bool node_read_valid(struct node *n)
+{
+    return !n->dead && n->role == RAFT_LEADER && raft_lease_valid(n->core, clock_now(n->clock));
+}
+
+void node_live_add(struct node *n, uint64_t index, int64_t delta) { log_live_add(n->log, index, delta); }
+
+bool node_disk_full(const struct node *n) { return log_disk_full(n->log); }
+
+void node_transfer(struct node *n, uint64_t to)
+{
+    struct raft_event ev = event(n, RAFT_EV_TRANSFER);
+    ev.peer = to;
+    node__step(n, &ev);
+}
+
+void node_status(struct node *n, struct node_status *out)
+{
+    *out = (struct node_status){.cluster_id = n->cluster_id,
+                                .digest_index = n->applied,
+                                .digest = n->sm.digest(n->sm.arg),
+                                .checkpoint_index = n->ckpt_index,
+                                .snapshots_sent = n->snapshots_sent,
+                                .snapshots_installed = n->snapshots_installed,
+                                .repairs = n->repairs,
+                                .damaged = n->damaged};
+    raft_status(n->core, &out->raft);
+    log_stats(n->log, &out->log);
+    if (disk_space(n->disk, &out->disk_total, &out->disk_avail)) out->disk_total = out->disk_avail = 0;
+    for (uint32_t i = 0; i < n->npeers; i++) out->peers_connected += n->peers[i].up;
+}
+
+const struct raft_member *node_member(const struct node *n, uint64_t id)
+{
+    for (uint32_t i = 0; i < n->cfg.nmembers; i++)
+        if (n->cfg.members[i].id == id) return &n->cfg.members[i];
+    return NULL;
+}
+
+const char *raft_standing_name(enum raft_standing s)
+{
+    static const char *const names[] = {"unformed", "fenced", "voter"};
+    return (unsigned)s < 3 ? names[s] : "?";
+}

@@ -1,0 +1,206 @@
+/* node_fetch.c - file bytes out of the log, and their repair. A range that is rotten or missing here is asked from the peers,
+ * one after the other; what comes back is checked by the frame's checksum, stored again (log_store) and handed out.
+ *
+ * FETCH       u64 request, u64 index, u32 offset, u32 length
+ * FETCH_RESP  u64 request, i32 error, bytes */
+#include "raft/node_priv.h"
+
+/* ---- asking ---- */
+
+static void finish(struct fetch *f, int err, struct slice bytes)
+{
+    list_remove(&f->link);
+    f->done(f, err, bytes);
+    free(f);
+}
+
+static bool ask(struct fetch *f, uint32_t place)
+{
+    struct node *n = f->node;
+    struct peer *p = &n->peers[place];
+    f->tried |= 1u << place;
+    uint8_t payload[24];
+    store_u64(payload, f->id);
+    store_u64(payload + 8, f->index);
+    store_u32(payload + 16, f->off);
+    store_u32(payload + 20, f->n);
+    struct slice v = slice_of(payload, sizeof payload);
+    if (conn_send(p->out, RAFT_FRAME_FETCH, &v, 1)) return false;
+    f->at_peer = p->member.id;
+    f->deadline = clock_now(n->clock) + FETCH_TIMEOUT_NS;
+    clock_arm(n->clock, &n->slow, f->deadline);
+    return true;
+}
+
+/* Asks the next peer that is up and was not asked yet. Where none is left: QE_GONE if all were asked, else -ENOTCONN, so
+ * that bytes are never taken for gone because nobody could be asked. */
+static void ask_next(struct fetch *f)
+{
+    struct node *n = f->node;
+    uint32_t i;
+    for (i = 0; f->first && i < n->npeers; i++)
+        if (n->peers[i].member.id == f->first && n->peers[i].up && !(f->tried & 1u << i) && ask(f, i)) return;
+    for (i = 0; i < n->npeers; i++)
+        if (n->peers[i].up && !(f->tried & 1u << i) && ask(f, i)) return;
+    bool all = f->first == 0 && f->answers == n->npeers;
+    finish(f, all ? QE_GONE : -ENOTCONN, (struct slice){NULL, 0});
+}
+
+void node__fetch(struct node *n, uint64_t first, uint64_t index, uint32_t off, uint32_t len,
+                 void (*done)(struct fetch *f, int err, struct slice bytes), void *arg)
+{
+    struct fetch *f = xcalloc(1, sizeof *f);
+    *f = (struct fetch){.node = n, .id = ++n->fetch_id, .index = index, .off = off, .n = len, .first = first, .done = done, .arg = arg};
+    list_push_back(&n->fetches, &f->link);
+    ask_next(f);
+}
+
+void node__fetch_resp(struct node *n, struct peer *p, struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    uint64_t id = get_u64(&r);
+    int32_t err = (int32_t)get_u32(&r);
+    struct slice bytes = get_bytes(&r, reader_left(&r));
+    if (r.bad) return;
+    list_for_each(l, &n->fetches)
+    {
+        struct fetch *f = container_of(l, struct fetch, link);
+        if (f->id != id || f->at_peer != p->member.id) continue;
+        f->answers++;
+        if (err == 0 && bytes.n == f->n) finish(f, 0, bytes);
+        else if (err == QE_GONE && f->first == p->member.id) finish(f, QE_GONE, bytes);
+        else ask_next(f);
+        return;
+    }
+}
+
+void node__fetch_peer_down(struct node *n, uint64_t id)
+{
+    list_for_each_safe(l, next, &n->fetches)
+    {
+        struct fetch *f = container_of(l, struct fetch, link);
+        if (f->at_peer == id) ask_next(f);
+    }
+}
+
+void node__fetch_timeouts(struct node *n, uint64_t now)
+{
+    list_for_each_safe(l, next, &n->fetches)
+    {
+        struct fetch *f = container_of(l, struct fetch, link);
+        if (f->deadline <= now) ask_next(f);
+        else clock_arm(n->clock, &n->slow, f->deadline);
+    }
+}
+
+void node__fetch_stop(struct node *n)
+{
+    struct list *l;
+    while ((l = list_pop_front(&n->fetches))) free(container_of(l, struct fetch, link));
+}
+
+/* ---- answering ---- */
+
+struct answer {
+    struct node *node;
+    struct conn *conn;
+    uint64_t id, peer;
+    struct log_read read;
+    uint8_t bytes[];
+};
+
+static void answer(struct conn *c, uint64_t id, int err, struct slice bytes)
+{
+    uint8_t head[12];
+    store_u64(head, id);
+    store_u32(head + 8, (uint32_t)err);
+    struct slice v[2] = {slice_of(head, sizeof head), bytes};
+    conn_send(c, RAFT_FRAME_FETCH_RESP, v, err ? 1 : 2);
+}
+
+static void answer_read(struct log_read *r, int err)
+{
+    struct answer *a = r->arg;
+    struct peer *p = node__peer(a->node, a->peer);
+    if (p && p->in == a->conn) answer(a->conn, a->id, err, slice_of(a->bytes, r->n));
+    free(a);
+}
+
+void node__fetch_frame(struct node *n, struct conn *c, struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    uint64_t id = get_u64(&r), index = get_u64(&r);
+    uint32_t off = get_u32(&r), len = get_u32(&r);
+    if (!reader_done(&r) || len == 0 || len > FETCH_BYTES_MAX) {
+        conn_close(c);
+        return;
+    }
+    struct answer *a = xmalloc(sizeof *a + len);
+    *a = (struct answer){.node = n, .conn = c, .id = id, .peer = ((struct peer *)c->arg)->member.id};
+    a->read = (struct log_read){.index = index, .off = off, .n = len, .p = a->bytes, .done = answer_read, .arg = a};
+    log_read(n->log, &a->read);
+}
+
+/* ---- reading payload here, with repair ---- */
+
+struct repair {
+    struct node *node;
+    struct log_read *want;              /* the caller's */
+    struct log_read mine;
+    struct log_store store;
+};
+
+static void stored(struct log_store *s, int err)
+{
+    struct repair *rp = s->arg;
+    if (err) trace_warn(rp->node->trace, "a repaired range of entry %llu could not be stored: %s", (unsigned long long)s->index,
+                        err_text(err));
+    free(rp);
+}
+
+static void repaired(struct fetch *f, int err, struct slice bytes)
+{
+    struct repair *rp = f->arg;
+    struct log_read *want = rp->want;
+    if (err) {
+        want->done(want, err);
+        free(rp);
+        return;
+    }
+    rp->node->repairs++;
+    memcpy(want->p, bytes.p, bytes.n);
+    struct blob *copy = blob_new(bytes.n);
+    memcpy(copy->p, bytes.p, bytes.n);
+    rp->store = (struct log_store){.index = want->index, .off = want->off, .data = copy, .done = stored, .arg = rp};
+    struct node *n = rp->node;
+    log_store(n->log, &rp->store);
+    blob_unref(copy);
+    want->done(want, 0);
+}
+
+static void payload_read(struct log_read *r, int err)
+{
+    struct repair *rp = r->arg;
+    if (err == QE_CORRUPT || err == QE_GONE) {
+        trace_warn(rp->node->trace, "entry %llu, bytes %u+%u: %s; asking the peers", (unsigned long long)r->index, r->off, r->n,
+                   err_text(err));
+        node__fetch(rp->node, 0, r->index, r->off, r->n, repaired, rp);
+        return;
+    }
+    rp->want->done(rp->want, err);
+    free(rp);
+}
+
+int node_try_payload(struct node *n, uint64_t index, uint32_t off, uint32_t len, uint8_t *p)
+{
+    return log_try_read(n->log, index, off, len, p) == 0 ? 0 : -EAGAIN;
+}
+
+void node_payload(struct node *n, struct log_read *r)
+{
+    struct repair *rp = xcalloc(1, sizeof *rp);
+    rp->node = n;
+    rp->want = r;
+    rp->mine = (struct log_read){.index = r->index, .off = r->off, .n = r->n, .p = r->p, .done = payload_read, .arg = rp};
+    log_read(n->log, &rp->mine);
+}

@@ -1,0 +1,167 @@
+/* node_priv.h - what the files of the node (node*.c) share. Private to raft/. */
+#ifndef QFS_RAFT_NODE_PRIV_H
+#define QFS_RAFT_NODE_PRIV_H
+
+#include <stdlib.h>
+
+#include "raft/raft.h"
+
+#define NODE_WIRE_VERSION 1u
+#define NODE_DEFERRED_MAX 64            /* messages that wait for entries from disk, per peer */
+#define NODE_INFLIGHT_BYTES (32u * MIB) /* proposed and not applied, at the leader */
+#define NODE_INFLIGHT_ENTRIES 1024u
+#define NODE_APPLY_BYTES (8u * MIB)     /* applied in one turn before the loop gets its turn again */
+#define NODE_DIGEST_EVERY 1024u         /* state digests are compared at indexes divisible by this */
+#define NODE_DIGESTS 16u
+#define SNAP_WINDOW 4u                  /* blocks under way to one follower */
+#define SNAP_RETRY_NS (1 * NS_PER_S)
+#define PULL_WINDOW 8u                  /* payload ranges under way from the leader while a snapshot is installed */
+#define FETCH_TIMEOUT_NS (2 * NS_PER_S)
+#define FETCH_BYTES_MAX (8u * MIB)
+
+struct peer;
+
+/* A message whose entries had to come back from disk first; those behind it wait so that their order stays. */
+struct deferred {
+    struct list link;
+    struct peer *peer;
+    struct raft_msg msg;
+    struct log_fetch fetch;
+    bool fetching, ready;
+};
+
+/* The newest checkpoint on its way to a follower that lags behind the log. */
+struct snap_out {
+    bool active;
+    uint64_t index, term;
+    uint32_t blocks, acked, next;       /* next block to read; acked: the follower has all before it */
+    uint32_t reading;                   /* reads under way */
+    uint64_t progress_at;               /* when the follower last asked for something new */
+};
+
+struct peer {
+    struct node *node;
+    struct raft_member member;
+    struct conn *out, *in;              /* we dial `out` and send on it; the peer's own messages come on `in` */
+    bool up;                            /* out: HELLO was answered */
+    uint64_t backoff_ns;
+    struct timer redial;
+    struct list deferred;
+    uint32_t ndeferred;
+    struct snap_out snap;
+    uint64_t in_cluster;                /* the cluster id its HELLO named */
+};
+
+/* Payload asked from a peer: for a repair, or while a snapshot is installed. */
+struct fetch {
+    struct list link;                   /* node.fetches */
+    struct node *node;
+    uint64_t id, index;
+    uint32_t off, n;
+    uint32_t tried, answers;            /* bit per peer place; how many answered */
+    uint64_t first;                     /* asked first, and its QE_GONE is final; 0: nobody is preferred */
+    uint64_t at_peer;
+    uint64_t deadline;
+    void (*done)(struct fetch *f, int err, struct slice bytes);
+    void *arg;
+};
+
+/* A snapshot that is coming in: blocks, then the payload it refers to, then the switch. */
+struct snap_in {
+    bool active;
+    uint64_t from, index, term, cluster;
+    uint32_t blocks, next;              /* next block expected */
+    struct log_ckpt *ckpt;
+    bool blocked;                       /* the checkpoint writer has no room: the ack waits */
+    bool pulling, installing;
+    struct range { uint64_t index; uint32_t off, n; } *ranges;
+    size_t nranges, range_at, ranges_cap;
+    uint32_t pulls;                     /* fetches and stores under way */
+    uint64_t gone;
+};
+
+struct node {
+    struct disk *disk;
+    struct net *net;
+    struct clock *clock;
+    struct node_config cfg;
+    struct node_sm sm;
+    const struct trace *trace;
+    struct prng rng;
+    struct raft *core;
+    struct log *log;
+    bool dead;                          /* a fatal error was reported: nothing is done any more */
+
+    struct timer tick, turn, slow;      /* core deadline; end of turn; once in a while: timeouts of transfers and fetches */
+    struct peer peers[RAFT_PEERS_MAX];
+    uint32_t npeers;
+
+    uint64_t cluster_id;
+    enum raft_role role;
+    uint64_t term, leader;
+    bool role_told;
+    uint64_t commit, applied, applied_term;
+    bool fetching_apply;
+    struct log_fetch apply_fetch;
+    uint64_t inflight_bytes, inflight_first;    /* leader: proposals of this term, the first one's index */
+
+    struct list reads_new, reads_asked, reads_ready;
+    uint64_t read_id, reads_index;
+
+    /* the entries of the APPEND that is being stepped */
+    struct raft_entry_meta *metas;
+    struct slice *bodies;
+    uint32_t metas_cap;
+    struct buf out;
+    struct slice *iov;
+    uint32_t iov_cap;
+
+    struct log_ckpt *ckpt;              /* a checkpoint of our own that is being written */
+    void *ckpt_snap;
+    struct timer ckpt_timer;
+    struct buf ckpt_block;
+    bool ckpt_pending, ckpt_wanted;     /* block waits for room; a follower needs one soon */
+    uint64_t ckpt_index, ckpt_size, since_ckpt;
+
+    struct snap_in in;
+    struct list fetches;
+    uint64_t fetch_id;
+
+    struct { uint64_t index, digest; } digests[NODE_DIGESTS], expected;
+    uint64_t snapshots_sent, snapshots_installed, repairs;
+    bool damaged;
+};
+
+/* node.c */
+void node__step(struct node *n, struct raft_event *ev);
+void node__carry_out(struct node *n, const struct raft_update *up);
+void node__msg(struct node *n, struct raft_msg *m, struct slice rest);  /* a decoded message; APPEND: rest has the entries */
+void node__wake(struct node *n);                                        /* run the turn's end soon */
+void node__fatal(struct node *n, int err, const char *text);
+void node__digest_told(struct node *n, struct slice payload);
+/* node_peer.c */
+void node__peers_start(struct node *n);
+void node__peers_stop(struct node *n);
+struct peer *node__peer(struct node *n, uint64_t id);
+void node__send(struct node *n, const struct raft_msg *m);
+/* node_snap.c */
+void node__ckpt_maybe(struct node *n);
+void node__ckpt_abort(struct node *n);
+void node__snap_start(struct node *n, struct peer *p);
+void node__snap_stop(struct node *n, struct peer *p, bool failed);
+void node__snap_acked(struct node *n, struct peer *p, struct slice payload);
+void node__snap_frame(struct node *n, struct peer *p, struct slice payload);
+void node__snap_in_abort(struct node *n);
+void node__snap_install(struct node *n, bool keep_suffix);      /* the core's answers to SNAPSHOT_RECEIVED */
+void node__snap_ignore(struct node *n);
+void node__snap_timeouts(struct node *n, uint64_t now);
+/* node_fetch.c */
+void node__fetch(struct node *n, uint64_t first, uint64_t index, uint32_t off, uint32_t len,
+                 void (*done)(struct fetch *f, int err, struct slice bytes), void *arg);
+void node__fetch_frame(struct node *n, struct conn *c, struct slice payload);
+void node__fetch_resp(struct node *n, struct peer *p, struct slice payload);
+void node__fetch_peer_down(struct node *n, uint64_t id);
+void node__fetch_timeouts(struct node *n, uint64_t now);
+void node__fetch_stop(struct node *n);
+
+#endif

@@ -1,0 +1,485 @@
+/* node_snap.c - checkpoints of our own, and snapshots to and from other members.
+ *
+ * A checkpoint is written in the background from an O(1) image of the state, a few blocks a turn. A follower that lags behind
+ * the log gets the newest checkpoint block by block (SNAPSHOT: the raft message header, u64 cluster id, u32 block number, u32
+ * number of blocks, bytes; SNAPSHOT_ACK: u64 index, u32 next block wanted, u8 installed), SNAP_WINDOW blocks ahead of the
+ * acknowledgement. The receiver feeds each block to the state machine's restore and to a checkpoint file of its own, then pulls
+ * the payload it lacks from the leader (node_fetch.c) and only then asks the core to switch. The switch on disk is one
+ * rename. Payload that the leader no longer has is dead in its newer state, so a later entry of the log, which this follower
+ * applies before it can ever serve a read, drops the reference: it is counted and passed over. */
+#include "raft/node_priv.h"
+
+#define BLOCKS_A_TURN 4
+#define CKPT_PAUSE_NS (2 * NS_PER_MS)
+
+/* ---- our own checkpoint ---- */
+
+static void ckpt_end(struct node *n)
+{
+    n->sm.snap_end(n->ckpt_snap);
+    n->ckpt_snap = NULL;
+    n->ckpt = NULL;
+    n->ckpt_pending = false;
+    clock_disarm(n->clock, &n->ckpt_timer);
+}
+
+void node__ckpt_abort(struct node *n)
+{
+    if (!n->ckpt) return;
+    if (n->ckpt_snap) {
+        log_ckpt_abort(n->ckpt);
+        ckpt_end(n);
+    }
+}
+
+static void snap_start_waiting(struct node *n)
+{
+    for (uint32_t i = 0; i < n->npeers; i++)
+        if (n->peers[i].snap.active && n->peers[i].snap.index == 0) node__snap_start(n, &n->peers[i]);
+}
+
+static void ckpt_done(void *arg, int err)
+{
+    struct node *n = arg;
+    n->ckpt = NULL;
+    if (n->dead) return;
+    if (err) {
+        trace_warn(n->trace, "node %llu: checkpoint not written: %s; it is tried again later", (unsigned long long)n->cfg.id,
+                   err_text(err));
+        return;
+    }
+    uint64_t index, term;
+    uint32_t blocks;
+    if (log_ckpt_newest(n->log, &index, &term, &blocks)) n->ckpt_index = index;
+    trace_info(n->trace, "node %llu: checkpoint at %llu, %llu bytes", (unsigned long long)n->cfg.id,
+               (unsigned long long)n->ckpt_index, (unsigned long long)n->ckpt_size);
+    snap_start_waiting(n);
+}
+
+static void ckpt_room(void *arg)
+{
+    struct node *n = arg;
+    if (n->ckpt_snap) clock_arm(n->clock, &n->ckpt_timer, 0);
+}
+
+static void ckpt_fired(struct timer *t)
+{
+    struct node *n = t->arg;
+    if (n->dead || !n->ckpt_snap) return;
+    for (int i = 0; i < BLOCKS_A_TURN; i++) {
+        if (!n->ckpt_pending) {
+            buf_clear(&n->ckpt_block);
+            if (!n->sm.snap_next(n->ckpt_snap, &n->ckpt_block)) {
+                struct log_ckpt *ck = n->ckpt;
+                ckpt_end(n);
+                n->ckpt = ck;       /* being committed: no second one meanwhile */
+                log_ckpt_commit(ck, true, ckpt_done, n);
+                return;
+            }
+            n->ckpt_size += n->ckpt_block.n;
+        }
+        n->ckpt_pending = log_ckpt_write(n->ckpt, buf_slice(&n->ckpt_block)) == -EAGAIN;
+        if (n->ckpt_pending) return;    /* ckpt_room goes on */
+    }
+    clock_arm(n->clock, &n->ckpt_timer, clock_now(n->clock) + CKPT_PAUSE_NS);
+}
+
+void node__ckpt_maybe(struct node *n)
+{
+    if (n->ckpt || n->in.active || n->applied == n->ckpt_index) return;
+    if (!n->ckpt_wanted && n->since_ckpt < max_u64(n->cfg.checkpoint_bytes, n->ckpt_size)) return;
+    n->ckpt = log_ckpt_begin(n->log, n->applied, n->applied_term, false);
+    if (!n->ckpt) return;
+    n->ckpt_wanted = false;
+    n->since_ckpt = 0;
+    n->ckpt_size = 0;
+    n->ckpt_snap = n->sm.snap_begin(n->sm.arg);
+    n->ckpt_timer = (struct timer){.fire = ckpt_fired, .arg = n};
+    log_ckpt_on_room(n->ckpt, ckpt_room, n);
+    clock_arm(n->clock, &n->ckpt_timer, 0);
+}
+
+/* ---- sending one to a follower ---- */
+
+struct block_read {
+    struct log_ckpt_read read;
+    struct node *node;
+    uint64_t peer;
+};
+
+static void snap_pump(struct node *n, struct peer *p);
+
+static void block_got(struct log_ckpt_read *r, int err, struct slice block)
+{
+    struct block_read *br = r->arg;
+    struct node *n = br->node;
+    struct peer *p = node__peer(n, br->peer);
+    struct snap_out *s = &p->snap;
+    bool wanted = !n->dead && s->active && s->index == r->index;
+    if (s->reading) s->reading--;
+    if (wanted && err) {
+        trace_warn(n->trace, "node %llu: block %u of checkpoint %llu cannot be read: %s", (unsigned long long)n->cfg.id,
+                   r->block, (unsigned long long)r->index, err_text(err));
+        n->ckpt_wanted = true;      /* a fresh one replaces it */
+        node__snap_stop(n, p, true);
+    } else if (wanted && p->up) {
+        struct raft_msg m = {.type = RAFT_MSG_SNAPSHOT, .from = n->cfg.id, .to = p->member.id, .term = n->term,
+                             .index = s->index, .log_term = s->term};
+        struct buf head = {0};
+        raft_msg_encode(&m, &head);
+        put_u64(&head, n->cluster_id);
+        put_u32(&head, r->block);
+        put_u32(&head, s->blocks);
+        struct slice v[2] = {buf_slice(&head), block};
+        conn_send(p->out, RAFT_FRAME_SNAPSHOT, v, 2);
+        buf_free(&head);
+    }
+    free(br);
+    if (wanted && s->active) snap_pump(n, p);
+}
+
+static void snap_pump(struct node *n, struct peer *p)
+{
+    struct snap_out *s = &p->snap;
+    while (s->active && s->index && s->next < s->blocks && s->next < s->acked + SNAP_WINDOW && s->reading < SNAP_WINDOW) {
+        struct block_read *br = xcalloc(1, sizeof *br);
+        br->node = n;
+        br->peer = p->member.id;
+        br->read = (struct log_ckpt_read){.index = s->index, .block = s->next++, .done = block_got, .arg = br};
+        s->reading++;
+        log_ckpt_read(n->log, &br->read);
+    }
+}
+
+void node__snap_start(struct node *n, struct peer *p)
+{
+    struct snap_out *s = &p->snap;
+    if (s->active && s->index) return;
+    uint64_t index, term;
+    uint32_t blocks;
+    s->active = true;
+    s->progress_at = clock_now(n->clock);
+    if (!log_ckpt_newest(n->log, &index, &term, &blocks)) {
+        n->ckpt_wanted = true;      /* snap_start_waiting goes on */
+        node__wake(n);
+        return;
+    }
+    s->index = index;
+    s->term = term;
+    s->blocks = blocks;
+    s->acked = s->next = 0;
+    log_ckpt_hold(n->log, index, true);
+    trace_info(n->trace, "node %llu: sending snapshot %llu (%u blocks) to member %llu", (unsigned long long)n->cfg.id,
+               (unsigned long long)index, blocks, (unsigned long long)p->member.id);
+    clock_arm(n->clock, &n->slow, s->progress_at + SNAP_RETRY_NS);
+    snap_pump(n, p);
+}
+
+/* Ends a transfer; failed: the core is told, so that it begins anew when there is reason to. */
+void node__snap_stop(struct node *n, struct peer *p, bool failed)
+{
+    struct snap_out *s = &p->snap;
+    if (!s->active) return;
+    uint64_t index = s->index;
+    if (index) log_ckpt_hold(n->log, index, false);
+    s->active = false;
+    s->index = 0;
+    if (!failed || n->dead) return;
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_SENT, .now = clock_now(n->clock), .peer = p->member.id, .index = index};
+    node__step(n, &ev);
+}
+
+void node__snap_acked(struct node *n, struct peer *p, struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    uint64_t index = get_u64(&r);
+    uint32_t next = get_u32(&r);
+    bool installed = get_u8(&r) != 0;
+    struct snap_out *s = &p->snap;
+    if (!reader_done(&r) || !s->active || index != s->index || next > s->blocks) return;
+    s->progress_at = clock_now(n->clock);
+    if (installed) {
+        log_ckpt_hold(n->log, index, false);
+        s->active = false;
+        s->index = 0;
+        n->snapshots_sent++;
+        struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_SENT, .now = s->progress_at, .peer = p->member.id, .index = index, .ok = true};
+        node__step(n, &ev);
+        return;
+    }
+    if (next > s->acked) s->acked = next;
+    if (s->next < s->acked) s->next = s->acked;
+    snap_pump(n, p);
+}
+
+/* ---- receiving ---- */
+
+static void ack_to(struct node *n, uint64_t from, uint64_t index, uint32_t next, bool installed)
+{
+    struct peer *p = node__peer(n, from);
+    if (!p || !p->in) return;
+    uint8_t payload[13];
+    store_u64(payload, index);
+    store_u32(payload + 8, next);
+    payload[12] = installed;
+    struct slice v = slice_of(payload, sizeof payload);
+    conn_send(p->in, RAFT_FRAME_SNAPSHOT_ACK, &v, 1);
+}
+
+static void in_reset(struct snap_in *in)
+{
+    free(in->ranges);
+    *in = (struct snap_in){.pulls = in->pulls};     /* fetches under way find the snapshot gone */
+}
+
+void node__snap_in_abort(struct node *n)
+{
+    if (!n->in.active || n->in.installing) return;
+    if (n->in.ckpt) log_ckpt_abort(n->in.ckpt);
+    n->sm.restore_cancel(n->sm.arg);
+    in_reset(&n->in);
+}
+
+static void in_room(void *arg)
+{
+    struct node *n = arg;
+    if (!n->in.active || !n->in.blocked) return;
+    n->in.blocked = false;
+    ack_to(n, n->in.from, n->in.index, n->in.next, false);
+}
+
+static void in_begin(struct node *n, const struct raft_msg *m, uint64_t cluster, uint32_t blocks)
+{
+    node__snap_in_abort(n);
+    node__ckpt_abort(n);
+    if (n->ckpt || n->in.pulls) return;     /* one is being committed, or pulls of an older one end: the leader repeats */
+    struct log_ckpt *ck = log_ckpt_begin(n->log, m->index, m->log_term, true);
+    if (!ck) return;
+    n->in = (struct snap_in){.active = true, .from = m->from, .index = m->index, .term = m->log_term, .cluster = cluster,
+                             .blocks = blocks, .ckpt = ck};
+    log_ckpt_on_room(ck, in_room, n);
+    n->sm.restore_begin(n->sm.arg);
+    trace_info(n->trace, "node %llu: receiving snapshot %llu (%u blocks) from member %llu", (unsigned long long)n->cfg.id,
+               (unsigned long long)m->index, blocks, (unsigned long long)m->from);
+}
+
+static void pull_more(struct node *n);
+
+static void all_pulled(struct node *n)
+{
+    if (n->in.gone)
+        trace_info(n->trace, "node %llu: snapshot %llu: %llu ranges are dead already at the leader", (unsigned long long)n->cfg.id,
+                   (unsigned long long)n->in.index, (unsigned long long)n->in.gone);
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_RECEIVED, .now = clock_now(n->clock), .index = n->in.index, .term = n->in.term};
+    node__step(n, &ev);
+}
+
+struct pull {
+    struct node *node;
+    uint64_t snapshot;
+    struct log_store store;
+};
+
+static void pull_end(struct pull *pl)
+{
+    struct node *n = pl->node;
+    bool ours = n->in.active && n->in.index == pl->snapshot;
+    free(pl);
+    n->in.pulls--;
+    if (ours) pull_more(n);
+}
+
+static void pull_stored(struct log_store *s, int err)
+{
+    struct pull *pl = s->arg;
+    struct node *n = pl->node;
+    if (err && n->in.active && n->in.index == pl->snapshot) {
+        trace_warn(n->trace, "node %llu: payload of snapshot %llu cannot be stored: %s", (unsigned long long)n->cfg.id,
+                   (unsigned long long)pl->snapshot, err_text(err));
+        node__snap_in_abort(n);
+    }
+    pull_end(pl);
+}
+
+static void pulled(struct fetch *f, int err, struct slice bytes)
+{
+    struct pull *pl = f->arg;
+    struct node *n = pl->node;
+    if (!n->in.active || n->in.index != pl->snapshot) {
+        pull_end(pl);
+        return;
+    }
+    if (err == QE_GONE) {
+        n->in.gone++;
+        pull_end(pl);
+        return;
+    }
+    if (err) {
+        trace_warn(n->trace, "node %llu: payload of snapshot %llu cannot be pulled: %s", (unsigned long long)n->cfg.id,
+                   (unsigned long long)pl->snapshot, err_text(err));
+        node__snap_in_abort(n);
+        pull_end(pl);
+        return;
+    }
+    struct blob *copy = blob_new(bytes.n);
+    memcpy(copy->p, bytes.p, bytes.n);
+    pl->store = (struct log_store){.index = f->index, .off = f->off, .data = copy, .done = pull_stored, .arg = pl};
+    log_store(n->log, &pl->store);
+    blob_unref(copy);
+}
+
+static void pull_more(struct node *n)
+{
+    struct snap_in *in = &n->in;
+    if (!in->pulling) return;
+    while (in->range_at < in->nranges && in->pulls < PULL_WINDOW) {
+        struct range r = in->ranges[in->range_at++];
+        struct pull *pl = xcalloc(1, sizeof *pl);
+        pl->node = n;
+        pl->snapshot = in->index;
+        in->pulls++;
+        node__fetch(n, in->from, r.index, r.off, r.n, pulled, pl);
+        if (!in->active) return;
+    }
+    if (in->range_at == in->nranges && in->pulls == 0) {
+        in->pulling = false;
+        all_pulled(n);
+    }
+}
+
+static void want_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
+{
+    struct node *n = ctx;
+    struct snap_in *in = &n->in;
+    if (log_has(n->log, index, off, len)) return;
+    if (in->nranges == in->ranges_cap) {
+        in->ranges_cap = in->ranges_cap ? in->ranges_cap * 2 : 256;
+        in->ranges = xrealloc(in->ranges, in->ranges_cap * sizeof *in->ranges);
+    }
+    in->ranges[in->nranges++] = (struct range){index, off, len};
+}
+
+static void in_block(struct node *n, uint32_t block, struct slice bytes)
+{
+    struct snap_in *in = &n->in;
+    if (block != in->next || in->pulling || in->installing || in->blocked) return;
+    int err = log_ckpt_write(in->ckpt, bytes);
+    if (err == -EAGAIN) {
+        in->blocked = true;
+        return;
+    }
+    if (!err) err = n->sm.restore_block(n->sm.arg, bytes);
+    if (err) {
+        trace_error(n->trace, "node %llu: block %u of snapshot %llu: %s", (unsigned long long)n->cfg.id, block,
+                    (unsigned long long)in->index, err_text(err));
+        node__snap_in_abort(n);
+        return;
+    }
+    in->next++;
+    if (in->next < in->blocks) return;
+    in->pulling = true;
+    n->sm.restore_ranges(n->sm.arg, want_range, n);
+    trace_info(n->trace, "node %llu: snapshot %llu: %zu payload ranges to pull", (unsigned long long)n->cfg.id,
+               (unsigned long long)in->index, in->nranges);
+}
+
+void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
+{
+    struct raft_msg m;
+    struct slice rest;
+    if (raft_msg_decode(payload, &m, &rest) || m.type != RAFT_MSG_SNAPSHOT || m.from != p->member.id || m.to != n->cfg.id) {
+        conn_close(p->in);
+        return;
+    }
+    struct reader r = reader_of(rest);
+    uint64_t cluster = get_u64(&r);
+    uint32_t block = get_u32(&r), blocks = get_u32(&r);
+    struct slice bytes = get_bytes(&r, reader_left(&r));
+    if (r.bad || block >= blocks || bytes.n == 0 || bytes.n > LOG_BLOCK_MAX) {
+        conn_close(p->in);
+        return;
+    }
+    struct raft_event ev = {.kind = RAFT_EV_MSG, .now = clock_now(n->clock), .msg = &m};
+    struct raft_update up;
+    if (n->dead) return;
+    raft_step(n->core, &ev, &up);
+    bool take = (up.flags & RAFT_UP_SNAPSHOT_CHUNK) != 0;
+    node__carry_out(n, &up);
+    if (!take || n->dead) return;
+    if (m.index <= n->applied && !n->in.installing) {       /* nothing new in it: let the leader go on from here */
+        ack_to(n, m.from, m.index, blocks, true);
+        return;
+    }
+    bool same = n->in.active && n->in.from == m.from && n->in.index == m.index && n->in.term == m.log_term;
+    if (!same && n->in.installing) return;
+    if (!same && block == 0) in_begin(n, &m, cluster, blocks);
+    if (!n->in.active || n->in.index != m.index) return;
+    in_block(n, block, bytes);
+    if (!n->in.active || n->in.blocked) return;
+    ack_to(n, m.from, m.index, n->in.next, false);
+    if (n->in.pulling && n->in.pulls == 0 && n->in.range_at == 0) pull_more(n);
+}
+
+static void install_done(void *arg, int err)
+{
+    struct node *n = arg;
+    if (n->dead) return;
+    struct snap_in in = n->in;
+    if (!err) err = n->sm.restore_end(n->sm.arg, in.index);
+    if (err) {
+        node__fatal(n, err, "a snapshot from the leader cannot be installed; empty this node's data directory so that it is "
+                            "rebuilt from its peers");
+        return;
+    }
+    if (n->cluster_id == 0 && in.cluster) {
+        n->cluster_id = in.cluster;
+        log_set_identity(n->log, in.cluster);
+    }
+    in_reset(&n->in);
+    n->applied = in.index;
+    n->applied_term = in.term;
+    n->commit = max_u64(n->commit, in.index);
+    n->ckpt_index = in.index;
+    n->since_ckpt = 0;
+    n->snapshots_installed++;
+    log_applied(n->log, in.index);
+    trace_info(n->trace, "node %llu: installed snapshot %llu", (unsigned long long)n->cfg.id, (unsigned long long)in.index);
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED, .now = clock_now(n->clock), .index = in.index, .term = in.term};
+    node__step(n, &ev);
+    ack_to(n, in.from, in.index, in.blocks, true);
+    node__wake(n);
+}
+
+void node__snap_install(struct node *n, bool keep_suffix)
+{
+    n->in.installing = true;
+    struct log_ckpt *ck = n->in.ckpt;
+    n->in.ckpt = NULL;
+    log_ckpt_commit(ck, keep_suffix, install_done, n);
+}
+
+void node__snap_ignore(struct node *n)
+{
+    uint64_t from = n->in.from, index = n->in.index;
+    uint32_t blocks = n->in.blocks;
+    node__snap_in_abort(n);
+    ack_to(n, from, index, blocks, true);
+}
+
+/* ---- time ---- */
+
+void node__snap_timeouts(struct node *n, uint64_t now)
+{
+    for (uint32_t i = 0; i < n->npeers; i++) {
+        struct snap_out *s = &n->peers[i].snap;
+        if (!s->active || !s->index) continue;
+        if (now >= s->progress_at + SNAP_RETRY_NS) {
+            s->progress_at = now;
+            /* Everything may be there and being installed: one block again asks how things stand. */
+            s->next = s->acked < s->blocks ? s->acked : s->blocks - 1;
+            if (s->acked == s->blocks) s->acked = s->blocks - 1;
+            snap_pump(n, &n->peers[i]);
+        }
+        clock_arm(n->clock, &n->slow, s->progress_at + SNAP_RETRY_NS);
+    }
+}
