@@ -1,6 +1,6 @@
 /* check.c - the end of a process that has found itself wrong, and allocation that ends it too.
  *
- * Happy path: none of this is reached. Failure: one line on stderr, then abort(), so that a core dump shows the state. */
+ * Happy path: none of this is reached. Failure: one line on stderr, then abort(), so that a core dump shows why. */
 #include "base/check.h"
 
 #include <stdio.h>

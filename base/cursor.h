@@ -46,6 +46,6 @@ static inline void store_be64(void *p, uint64_t v) { store_u64(p, __builtin_bswa
 static inline uint32_t load_be32(const void *p) { return __builtin_bswap32(load_u32(p)); }
 static inline void store_be32(void *p, uint32_t v) { store_u32(p, __builtin_bswap32(v)); }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "formats are little-endian and so is every machine we build for");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "formats and machines are little-endian");
 
 #endif

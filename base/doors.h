@@ -39,7 +39,7 @@ static inline int64_t clock_wall(struct clock *c) { return c->ops->wall(c); }
 static inline void clock_arm(struct clock *c, struct timer *t, uint64_t at) { c->ops->arm(c, t, at); }
 static inline void clock_disarm(struct clock *c, struct timer *t) { c->ops->disarm(c, t); }
 
-/* ---- disk: named files of one node's data directory --------------------------------------------------------------- */
+/* ---- disk: named files of one node's data directory -------------------------------------------------------------- */
 
 #define DISK_NAME_MAX 48
 #define DISK_BLOCK 4096u
@@ -102,9 +102,12 @@ static inline int64_t disk_load(struct disk *d, const char *name, uint64_t off, 
 {
     return d->ops->load(d, name, off, p, n);
 }
-static inline int disk_space(struct disk *d, uint64_t *total, uint64_t *avail) { return d->ops->space(d, total, avail); }
+static inline int disk_space(struct disk *d, uint64_t *total, uint64_t *avail)
+{
+    return d->ops->space(d, total, avail);
+}
 
-/* ---- net: connections that carry frames (base/frame.h) ------------------------------------------------------------ */
+/* ---- net: connections that carry frames (base/frame.h) ----------------------------------------------------------- */
 
 struct conn;
 struct conn_cb {

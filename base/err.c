@@ -1,6 +1,6 @@
 /* err.c - names and sentences for error codes: our own from QE_MAP, the rest from the C library's constant tables.
  *
- * Unknown codes, positive ones too, are answered with a placeholder, never with NULL: these strings go into messages. */
+ * Unknown codes, positive ones too, are answered with a placeholder, never NULL: these strings go into messages. */
 #include "base/err.h"
 
 #include <limits.h>

@@ -7,9 +7,9 @@
 
 #define QE_MAP(X)                                                                                                      \
     X(QE_NOT_LEADER, 2001, "this node is not the leader")                                                              \
-    X(QE_SESSION, 2002, "the session has expired or was fenced; its unanswered operations may or may not have run")     \
+    X(QE_SESSION, 2002, "the session has expired or was fenced; its unanswered operations may or may not have run")    \
     X(QE_CORRUPT, 2003, "damaged data: a checksum does not match")                                                     \
-    X(QE_FENCED, 2004, "this node is fenced: it lost part of its log and must catch up from its peers first")           \
+    X(QE_FENCED, 2004, "this node is fenced: it lost part of its log and must catch up from its peers first")          \
     X(QE_FRAME, 2005, "bytes that are no frame of this protocol")                                                      \
     X(QE_VERSION, 2006, "a format version this program does not know")                                                 \
     X(QE_CLUSTER, 2007, "it belongs to another cluster")                                                               \

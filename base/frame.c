@@ -1,8 +1,8 @@
 /* frame.c - the wire frame: header written and checked, payload checked.
  *
- * Happy path of a receiver: frame_peek() until it tells a size, wait for that many bytes, frame_decode(). Failure: bytes
- * that are no header (QE_FRAME) leave no way to find the next frame, so the connection is closed; the same goes for a
- * damaged payload (QE_CORRUPT). */
+ * Happy path of a receiver: frame_peek() until it tells a size, wait for that many bytes, frame_decode(). Failure:
+ * bytes that are no header (QE_FRAME) leave no way to find the next frame, so the connection is closed; the same goes
+ * for a damaged payload (QE_CORRUPT). */
 #include "base/frame.h"
 
 #include "base/crc.h"
