@@ -13,7 +13,8 @@
 #define ROW(i, a, b, c, d, e, f, g, h)                                                                                 \
     (((i) & 1 ? (a) : 0u) ^ ((i) & 2 ? (b) : 0u) ^ ((i) & 4 ? (c) : 0u) ^ ((i) & 8 ? (d) : 0u) ^                       \
      ((i) & 16 ? (e) : 0u) ^ ((i) & 32 ? (f) : 0u) ^ ((i) & 64 ? (g) : 0u) ^ ((i) & 128 ? (h) : 0u))
-#define ROW4(i, ...) ROW(i, __VA_ARGS__), ROW((i) + 1, __VA_ARGS__), ROW((i) + 2, __VA_ARGS__), ROW((i) + 3, __VA_ARGS__)
+#define ROW2(i, ...) ROW(i, __VA_ARGS__), ROW((i) + 1, __VA_ARGS__)
+#define ROW4(i, ...) ROW2(i, __VA_ARGS__), ROW2((i) + 2, __VA_ARGS__)
 #define ROW16(i, ...)                                                                                                  \
     ROW4(i, __VA_ARGS__), ROW4((i) + 4, __VA_ARGS__), ROW4((i) + 8, __VA_ARGS__), ROW4((i) + 12, __VA_ARGS__)
 #define ROW64(i, ...)                                                                                                  \
