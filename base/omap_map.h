@@ -11,10 +11,11 @@ struct omap {
     bool frozen;                /* a snapshot */
 };
 
-/* The slots of a page are read next, all over: let them come at once instead of one after the other. */
+/* The slots of a page are read next, all over: let their cache lines come at once instead of one after the other. The
+ * page may be smaller; a prefetch reads nothing. */
 static inline struct omap_page *omap__prefetch(struct omap_page *p)
 {
-    for (unsigned i = 0; i < 5; i++) __builtin_prefetch((const uint8_t *)p + 64u * i);
+    for (unsigned i = 0; i < 8; i++) __builtin_prefetch((const void *)((uintptr_t)p + 64 * i));
     return p;
 }
 

@@ -32,7 +32,7 @@ static unsigned heads_below(const struct omap_slot *slot, unsigned n, uint32_t h
     unsigned base = 0;
     while (n > 1) {
         unsigned half = n / 2;
-        base += slot[base + half - 1].head < head ? half : 0;
+        base += half & (0u - (slot[base + half - 1].head < head));
         n -= half;
     }
     return base + (slot[base].head < head);
@@ -43,14 +43,13 @@ bool omap__find(const struct omap_page *p, struct slice key, unsigned *at)
     const unsigned n = p->n, prefix = p->prefix;
     *at = 0;
     if (n == 0 || key.n == 0) return false;
-    if (prefix) {
-        int c = memcmp(key.p, omap__cell(p, 0), key.n < prefix ? key.n : prefix);
-        if (c > 0) *at = n;
-        if (c != 0 || key.n < prefix) return false;
-    }
-    struct slice rest = tail(key, prefix);
+    struct slice rest = key.n > prefix ? tail(key, prefix) : slice_of(key.p, 0);
     uint32_t head = head_of(rest.p, rest.n);
     unsigned lo = heads_below(p->slot, n, head), hi = lo;
+    /* Does it begin as all rows do? Any row can tell; this one will be read anyway if it is the one that is sought. */
+    int order = memcmp(key.p, omap__cell(p, lo < n ? lo : n - 1), key.n < prefix ? key.n : prefix);
+    if (order > 0) *at = n;
+    if (order != 0 || key.n < prefix) return false;
     /* The rows with that head; most often there is one or none. */
     if (hi < n && p->slot[hi].head == head) hi++;
     if (hi > lo && hi < n && p->slot[hi].head == head) hi = head < UINT32_MAX ? heads_below(p->slot, n, head + 1) : n;
