@@ -31,13 +31,16 @@ struct net *io_net(struct io_loop *l);
  * pid. Other failures: -errno with `why`. WRITEs with `durable` are O_DIRECT with RWF_DSYNC where the filesystem can,
  * else write and fdatasync. */
 int io_disk_open(struct io_loop *l, const char *dir, struct disk **out, struct buf *why);
-void io_disk_close(struct disk *d);                        /* waits for what is under way */
+/* Waits until what was submitted has run; no done() is called any more, neither for that nor for what is submitted
+ * afterwards. So close the disk first and free its users then: they may not free what a thread still works on. */
+void io_disk_close(struct disk *d);
 
 /* ---- signals, watches, processes ---- */
 void io_on_signal(struct io_loop *l, int signum, void (*fired)(void *arg, int signum), void *arg);
 
 struct io_watch;
-/* Calls ready() whenever fd is readable (level-triggered). */
+/* Calls ready() whenever fd is readable (level-triggered). The descriptor is made non-blocking. NULL: it is of a kind
+ * that cannot be watched (a regular file). */
 struct io_watch *io_watch_readable(struct io_loop *l, int fd, void (*ready)(void *arg), void *arg);
 void io_watch_stop(struct io_watch *w);
 
