@@ -1,0 +1,100 @@
+/* standing.c - may this node vote? A node whose disk was lost or replaced must not: it would forget votes and entries that
+ * it once promised to keep.
+ *
+ * UNFORMED (empty directory): asks all others whether they are empty. All are: a new cluster, it becomes a VOTER. "Empty"
+ * still holds for a VOTER that has seen no term and no entry, so that members may form one after the other; whoever has
+ * reached a term has done so with a majority of VOTERs. One is not, or a leader appears: FENCED.
+ *
+ * FENCED: asks the others, too, and takes over the highest term they know. With `enough` answers it has met a member of
+ * every majority it may have been part of before, so that term is at least that of any leader it helped to elect and any
+ * entry it helped to commit. A leader of that term or later has all of those; when all that this leader had by then is
+ * durable here, the node is a VOTER again. For the term it is in, its vote counts as given to that leader.
+ *
+ * A single damaged member has nobody to catch up from: it stays FENCED. */
+#include "raft/core_priv.h"
+
+bool raft__may_vote(const struct raft *r)
+{
+    return r->hard.standing == RAFT_VOTER && r->durable.standing == RAFT_VOTER;
+}
+
+static uint32_t answers(const struct raft *r, bool empty)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->npeers; i++) n += empty ? r->peers[i].probed_empty : r->peers[i].probed;
+    return n;
+}
+
+static bool enough(const struct raft *r)
+{
+    return answers(r, false) >= r->npeers - raft__majority(r) + 1;
+}
+
+void raft__standing_start(struct raft *r)
+{
+    r->nonce = prng_u64(&r->prng) ^ r->now;
+    r->probe_at = r->now;
+    if (r->hard.standing == RAFT_UNFORMED && raft__alone(r)) r->hard.standing = RAFT_VOTER;
+}
+
+void raft__standing_tick(struct raft *r)
+{
+    bool unformed = r->hard.standing == RAFT_UNFORMED;
+    if (r->hard.standing == RAFT_VOTER || (!unformed && enough(r))) r->probe_at = UINT64_MAX;
+    if (r->now < r->probe_at) return;
+    r->probe_at = r->now + r->config.heartbeat_ns;
+    for (uint32_t i = 0; i < r->npeers; i++) {
+        const struct raft_peer *p = &r->peers[i];
+        if (raft__is_self(r, p) || (unformed ? p->probed_empty : p->probed)) continue;
+        raft__emit(r, RAFT_MSG_PROBE, p->id)->round = r->nonce;
+    }
+}
+
+void raft__standing_peer(struct raft *r, const struct raft_peer *p)
+{
+    if (r->probe_at != UINT64_MAX && !p->down) r->probe_at = r->now;
+}
+
+void raft__standing_leader(struct raft *r, const struct raft_msg *m)
+{
+    if (r->hard.standing == RAFT_UNFORMED) r->hard.standing = RAFT_FENCED;
+    if (r->hard.standing != RAFT_FENCED || r->fence_goal || m->type != RAFT_MSG_APPEND || !enough(r)) return;
+    r->fence_goal = m->last;
+}
+
+void raft__standing_advance(struct raft *r)
+{
+    if (r->hard.standing != RAFT_FENCED || !r->fence_goal || !r->leader) return;
+    if (min_u64(r->matched, r->persisted) < r->fence_goal) return;
+    trace_info(r->config.trace, "raft %" PRIu64 ": caught up to %" PRIu64 ", voting again", r->config.id, r->fence_goal);
+    r->hard.standing = RAFT_VOTER;
+    if (!r->hard.vote) r->hard.vote = r->leader;
+    raft__arm_election(r);
+}
+
+void raft__on_probe(struct raft *r, const struct raft_msg *m)
+{
+    bool fresh = r->hard.standing == RAFT_VOTER && r->hard.term == 0 && r->terms.last == 0;
+    struct raft_msg *resp = raft__emit(r, RAFT_MSG_PROBE_RESP, m->from);
+    resp->round = m->round;
+    resp->reject = r->hard.standing != RAFT_UNFORMED && !fresh;
+}
+
+void raft__on_probe_resp(struct raft *r, const struct raft_msg *m)
+{
+    struct raft_peer *p = raft__peer(r, m->from);
+    if (m->round != r->nonce || r->hard.standing == RAFT_VOTER) return;
+    p->probed = true;
+    p->probed_empty = !m->reject;
+    if (m->term > r->hard.term) raft__become_follower(r, m->term, 0);
+    if (r->hard.standing != RAFT_UNFORMED) return;
+    if (m->reject)
+        r->hard.standing = RAFT_FENCED;
+    else if (answers(r, true) == r->npeers - 1)
+        r->hard.standing = RAFT_VOTER;
+    else
+        return;
+    trace_info(r->config.trace, "raft %" PRIu64 ": %s", r->config.id,
+               m->reject ? "fenced, others have data that this node lost" : "a new cluster, voting");
+    raft__arm_election(r);
+}
