@@ -81,12 +81,11 @@ void io_loop_free(struct io_loop *l)
         struct io__owned *o = container_of(i, struct io__owned, link);
         o->close(o);
     }
-    while (io__net_later(&l->net)) continue;
     io__clock_close(&l->clock);
     uv_close((uv_handle_t *)&l->turn, NULL);
     uv_close((uv_handle_t *)&l->busy, NULL);
-    uv_run(&l->uv, UV_RUN_DEFAULT);        /* until work and closing handles are done */
-    while (io__net_later(&l->net)) uv_run(&l->uv, UV_RUN_DEFAULT);
+    /* Until work and closing handles are done; a callback may still call io_loop_stop(). */
+    while (io__net_later(&l->net) || uv_loop_alive(&l->uv)) uv_run(&l->uv, UV_RUN_DEFAULT);
     check(uv_loop_close(&l->uv) == 0);
     heap_free(&l->clock.heap);
     free(l->net.scratch);
