@@ -1,0 +1,284 @@
+/* client_conn.c - the client's one connection: to the leader, wherever it is.
+ *
+ * Addresses are tried in random order until one answers the greeting; the greeting tells the members and the leader. A node
+ * that does not lead says so at once (REDIRECT), naming the leader if it knows it: that one is dialled without delay, unless
+ * this has gone round for a while; unknown leaders are asked for again after 20-50 ms, doubling up to 500 ms. When a
+ * connection ends, all that was unanswered is sent again, in order, on the next.
+ *
+ * A node that stands still is recognised by its silence: while answers are due and nothing has come for a second, it is
+ * pinged; after another second the next node is tried. The ping makes sure that it was not this process that stood still. */
+#include "kv/client.h"
+
+#define WAIT_MIN_MS 20u
+#define WAIT_MAX_MS 50u
+#define WAIT_CAP_MS 500u
+
+static const struct conn_cb link_cb;
+
+/* ---- addresses ---- */
+
+static bool known(const struct kv_client *c, const char *addr)
+{
+    for (uint32_t i = 0; i < c->naddrs; i++)
+        if (strcmp(c->addrs[i].addr, addr) == 0) return true;
+    return false;
+}
+
+static void learn(struct kv_client *c, uint64_t id, const char *addr)
+{
+    if (known(c, addr) || c->naddrs == KV_ADDRS_MAX || strlen(addr) >= ADDR_MAX) return;
+    struct raft_member *m = &c->addrs[c->naddrs++];
+    m->id = id;
+    memcpy(m->addr, addr, strlen(addr) + 1);
+}
+
+static void shuffle(struct kv_client *c)
+{
+    for (uint32_t i = c->naddrs; i > 1; i--) {
+        uint32_t k = (uint32_t)prng_below(&c->rng, i);
+        struct raft_member m = c->addrs[i - 1];
+        c->addrs[i - 1] = c->addrs[k];
+        c->addrs[k] = m;
+    }
+}
+
+/* ---- dropping and dialling ---- */
+
+static void drop(struct kv_client *c)
+{
+    struct conn *conn = c->conn;
+    c->conn = NULL;
+    c->node = 0;
+    c->state = LINK_IDLE;
+    clock_disarm(c->clock, &c->retry);
+    clock_disarm(c->clock, &c->watch);
+    c->watching = false;
+    if (!conn) return;
+    conn->arg = NULL;
+    conn_close(conn);
+    kv__client_unsent(c);
+}
+
+static void dial(struct kv_client *c)
+{
+    if (c->hint[0]) {
+        memcpy(c->target, c->hint, sizeof c->target);
+        c->hint[0] = 0;
+    } else {
+        c->at = (c->at + 1) % c->naddrs;
+        memcpy(c->target, c->addrs[c->at].addr, sizeof c->target);
+    }
+    c->state = LINK_DIAL;
+    c->conn = net_dial(c->net, c->target, &link_cb, c);
+    clock_arm(c->clock, &c->retry, clock_now(c->clock) + KV_DIAL_NS);
+}
+
+static void wait_and_dial(struct kv_client *c)
+{
+    uint32_t round = c->tries > c->naddrs ? c->tries - c->naddrs : 0;
+    uint64_t lo = WAIT_MIN_MS, hi = WAIT_MAX_MS;
+    for (uint32_t i = 0; i < round && hi < WAIT_CAP_MS; i++) {
+        lo *= 2;
+        hi *= 2;
+    }
+    uint64_t ms = prng_between(&c->rng, lo, min_u64(hi, WAIT_CAP_MS));
+    c->state = LINK_WAIT;
+    clock_arm(c->clock, &c->retry, clock_now(c->clock) + ms * NS_PER_MS);
+}
+
+/* The present connection, if any, is of no use. `soon`: there is reason to hope that the next is. */
+static void next(struct kv_client *c, bool soon)
+{
+    drop(c);
+    c->tries++;
+    if (!kv__client_wants(c)) return;
+    if (soon && c->tries <= c->naddrs + 1) dial(c);
+    else wait_and_dial(c);
+}
+
+void kv__link_retry_later(struct kv_client *c)
+{
+    memcpy(c->hint, c->target, sizeof c->hint);
+    next(c, false);
+}
+
+static void redirected(struct kv_client *c, uint64_t leader, const char *addr)
+{
+    trace_debug(c->trace, "client: %s says that node %llu leads (%s)", c->target, (unsigned long long)leader, addr);
+    bool elsewhere = leader && addr[0] && strcmp(addr, c->target) != 0;
+    c->hint[0] = 0;
+    if (leader && addr[0]) memcpy(c->hint, addr, strlen(addr) + 1);
+    next(c, elsewhere);
+}
+
+void kv__link_want(struct kv_client *c)
+{
+    if (c->state == LINK_IDLE && c->naddrs) dial(c);
+}
+
+/* ---- silence ---- */
+
+static bool flying(const struct kv_client *c) { return !list_empty(&c->lane.flight) || !list_empty(&c->free_lane.flight); }
+
+static void greet(struct kv_client *c)
+{
+    struct kv__hello h = {.version = KV_VERSION, .cluster = c->cluster, .session = c->session};
+    buf_clear(&c->out);
+    kv__hello_encode(&h, &c->out);
+    struct slice v = buf_slice(&c->out);
+    conn_send(c->conn, KV_FRAME_HELLO, &v, 1);
+}
+
+void kv__link_sent(struct kv_client *c)
+{
+    if (c->watching) return;
+    c->watching = true;
+    c->heard = clock_now(c->clock);
+    c->pinged = 0;
+    clock_arm(c->clock, &c->watch, c->heard + KV_SILENCE_NS);
+}
+
+static void watch_fired(struct timer *t)
+{
+    struct kv_client *c = t->arg;
+    uint64_t now = clock_now(c->clock);
+    c->watching = c->state == LINK_READY && flying(c);
+    if (!c->watching) return;
+    kv__client_enter(c);
+    if (c->pinged && now >= c->pinged + KV_SILENCE_NS) {
+        trace_info(c->trace, "client: %s does not answer: trying the next node", c->target);
+        next(c, true);
+    } else if (!c->pinged && now >= c->heard + KV_SILENCE_NS) {
+        c->pinged = now;
+        greet(c);
+        clock_arm(c->clock, t, now + KV_SILENCE_NS);
+    } else {
+        clock_arm(c->clock, t, (c->pinged ? c->pinged : c->heard) + KV_SILENCE_NS);
+    }
+    kv__client_leave(c);
+}
+
+static void retry_fired(struct timer *t)
+{
+    struct kv_client *c = t->arg;
+    kv__client_enter(c);
+    if (c->state == LINK_DIAL) {
+        trace_info(c->trace, "client: %s does not answer", c->target);
+        next(c, true);
+    } else if (c->state == LINK_WAIT) {
+        c->state = LINK_IDLE;
+        if (kv__client_wants(c)) dial(c);
+    }
+    kv__client_leave(c);
+}
+
+/* ---- frames ---- */
+
+static void on_open(struct conn *conn)
+{
+    struct kv_client *c = conn->arg;
+    if (c) greet(c);
+}
+
+static const char *leader_addr(const struct kv__ack *a)
+{
+    for (uint32_t i = 0; i < a->n; i++)
+        if (a->members[i].id == a->leader) return a->members[i].addr;
+    return "";
+}
+
+static void on_ack(struct kv_client *c, struct slice payload)
+{
+    struct kv__ack a;
+    if (kv__ack_decode(payload, &a) || a.version != KV_VERSION || (c->cluster && a.cluster && c->cluster != a.cluster)) {
+        trace_warn(c->trace, "client: %s is not a node of this cluster, or of another version", c->target);
+        next(c, false);
+        return;
+    }
+    if (a.cluster) c->cluster = a.cluster;
+    for (uint32_t i = 0; i < a.n; i++) learn(c, a.members[i].id, a.members[i].addr);
+    c->node = a.node;
+    if (a.leader != a.node || !a.leader) {
+        redirected(c, a.leader, leader_addr(&a));
+        return;
+    }
+    if (c->state != LINK_DIAL) return;
+    clock_disarm(c->clock, &c->retry);
+    c->state = LINK_READY;
+    trace_debug(c->trace, "client: connected to node %llu at %s", (unsigned long long)c->node, c->target);
+    kv__client_pump(c);
+}
+
+static void on_redirect(struct kv_client *c, struct slice payload)
+{
+    uint64_t id, leader;
+    struct slice addr;
+    if (kv__redirect_decode(payload, &id, &leader, &addr)) {
+        next(c, false);
+        return;
+    }
+    char text[ADDR_MAX] = "";
+    if (addr.n) memcpy(text, addr.p, addr.n);
+    redirected(c, leader, text);
+}
+
+static void on_refused(struct kv_client *c, struct slice payload)
+{
+    int err;
+    struct slice text;
+    if (kv__refused_decode(payload, &err, &text) == 0)
+        trace_warn(c->trace, "client: %s refuses: %.*s (%s)", c->target, (int)text.n, (const char *)text.p, err_text(err));
+    next(c, false);
+}
+
+static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
+{
+    struct kv_client *c = conn->arg;
+    if (!c) return;
+    kv__client_enter(c);
+    c->heard = clock_now(c->clock);
+    c->pinged = 0;
+    switch (type) {
+    case KV_FRAME_HELLO_ACK: on_ack(c, payload); break;
+    case KV_FRAME_REDIRECT: on_redirect(c, payload); break;
+    case KV_FRAME_REFUSED: on_refused(c, payload); break;
+    case KV_FRAME_REPLY: kv__client_reply(c, payload); break;
+    default: break;
+    }
+    kv__client_leave(c);
+}
+
+static void on_drained(struct conn *conn)
+{
+    struct kv_client *c = conn->arg;
+    if (!c) return;
+    kv__client_enter(c);
+    if (c->state == LINK_READY) kv__client_pump(c);
+    kv__client_leave(c);
+}
+
+static void on_closed(struct conn *conn, int err)
+{
+    struct kv_client *c = conn->arg;
+    if (!c) return;
+    trace_debug(c->trace, "client: connection to %s: %s", c->target, err_text(err));
+    kv__client_enter(c);
+    c->conn = NULL;
+    kv__client_unsent(c);
+    next(c, true);
+    kv__client_leave(c);
+}
+
+static const struct conn_cb link_cb = {.open = on_open, .frame = on_frame, .drained = on_drained, .closed = on_closed};
+
+/* ---- life ---- */
+
+void kv__link_init(struct kv_client *c)
+{
+    c->retry = (struct timer){.fire = retry_fired, .arg = c};
+    c->watch = (struct timer){.fire = watch_fired, .arg = c};
+    for (unsigned i = 0; i < c->config.naddrs; i++) learn(c, 0, c->config.addrs[i]);
+    shuffle(c);
+}
+
+void kv__link_close(struct kv_client *c) { drop(c); }

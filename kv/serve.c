@@ -1,0 +1,315 @@
+/* serve.c - connections and frames: who is at the other end, what it asks, and how much of it may be under way.
+ *
+ * The first frame of an accepted connection says what it is: a peer's (the node takes it over), a client's (HELLO) or somebody
+ * who wants the status text. A client's calls go to propose.c or answer.c at once; nothing waits here. A node that does not
+ * lead sends every call away with what it knows of the leader.
+ *
+ * Bounds: a connection with too much under way is not read from until half of it is answered; one that does not take its
+ * answers is closed after a while; more clients than KV_CLIENTS_MAX are told so and closed. */
+#include "kv/server.h"
+
+#include <stdlib.h>
+
+/* ---- life of a connection ---- */
+
+void kv__conn_unref(struct kv__conn *c)
+{
+    check(c->refs > 0);
+    if (--c->refs > 0) return;
+    check(list_empty(&c->held));
+    list_remove(&c->link);
+    free(c);
+}
+
+static void forget(struct kv__conn *c)
+{
+    struct kv_server *s = c->server;
+    if (!c->conn) return;
+    c->conn = NULL;
+    if (c->client) s->nclients--;
+    else s->nstrangers--;
+    kv__query_drop_held(c);
+    kv__conn_unref(c);
+}
+
+/* From our side: nothing is sent any more; closed() has nothing left to do. */
+static void hang_up(struct kv__conn *c)
+{
+    struct conn *conn = c->conn;
+    if (!conn) return;
+    conn->arg = NULL;
+    conn_close(conn);
+    forget(c);
+}
+
+static void refuse(struct kv__conn *c, int err, const char *text)
+{
+    struct kv_server *s = c->server;
+    trace_warn(s->trace, "refused a client at %s: %s", c->conn->peer, text);
+    buf_clear(&s->out);
+    kv__refused_encode(err, text, &s->out);
+    struct slice v = buf_slice(&s->out);
+    conn_send(c->conn, KV_FRAME_REFUSED, &v, 1);
+    hang_up(c);
+}
+
+/* ---- how much is under way ---- */
+
+static bool crowded(const struct kv__conn *c, unsigned share)
+{
+    const struct kv_server *s = c->server;
+    return c->calls > KV_CONN_CALLS / share || c->bytes > KV_CONN_BYTES / share || s->writes_bytes > KV_WRITES_BYTES / share ||
+           (c->conn && conn_queued(c->conn) > KV_CONN_SEND_HIGH / share);
+}
+
+static void pause_if_crowded(struct kv__conn *c)
+{
+    struct kv_server *s = c->server;
+    if (c->paused || !c->conn || !crowded(c, 1)) return;
+    c->paused = true;
+    if (s->writes_bytes > KV_WRITES_BYTES) s->choked = true;
+    conn_pause(c->conn, true);
+}
+
+static void ease(struct kv__conn *c)
+{
+    if (!c->paused || !c->conn || crowded(c, 2)) return;
+    c->paused = false;
+    conn_pause(c->conn, false);
+}
+
+void kv__conn_ease_all(struct kv_server *s)
+{
+    list_for_each(l, &s->conns) ease(container_of(l, struct kv__conn, link));
+}
+
+void kv__conn_begin(struct kv__conn *c, size_t bytes)
+{
+    c->refs++;
+    c->calls++;
+    c->bytes += bytes;
+    pause_if_crowded(c);
+}
+
+void kv__conn_end(struct kv__conn *c, size_t bytes)
+{
+    check(c->calls > 0 && c->bytes >= bytes);
+    c->calls--;
+    c->bytes -= bytes;
+    ease(c);
+    kv__conn_unref(c);
+}
+
+/* ---- answers ---- */
+
+static void send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv)
+{
+    if (!c->conn) return;
+    int err = conn_send(c->conn, type, v, nv);
+    if (!err) {
+        pause_if_crowded(c);
+        return;
+    }
+    trace_warn(c->server->trace, "client at %s: %s; closed", c->conn->peer, err_text(err));
+    hang_up(c);
+}
+
+void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const struct kv_reply *reply)
+{
+    struct buf *out = &c->server->out;
+    buf_clear(out);
+    put_u64(out, id);
+    put_u8(out, (uint8_t)code);
+    kv__reply_encode_head(code, reply, out);
+    struct slice v[2] = {buf_slice(out), reply->data};
+    bool data = reply->status >= 0 && kv__op_info(code)->reply & R_DATA && reply->data.n;
+    send_frame(c, KV_FRAME_REPLY, v, data ? 2 : 1);
+}
+
+void kv__send_redirect(struct kv__conn *c, uint64_t id)
+{
+    struct kv_server *s = c->server;
+    const struct raft_member *m = s->leader && s->node ? node_member(s->node, s->leader) : NULL;
+    buf_clear(&s->out);
+    kv__redirect_encode(id, m ? m->id : 0, slice_str(m ? m->addr : ""), &s->out);
+    struct slice v = buf_slice(&s->out);
+    send_frame(c, KV_FRAME_REDIRECT, &v, 1);
+}
+
+static void send_ack(struct kv__conn *c, uint64_t cluster)
+{
+    struct kv_server *s = c->server;
+    const struct node_config *node = &s->config.node;
+    struct kv__ack a = {.version = KV_VERSION, .cluster = cluster, .node = node->id, .leader = s->leader, .n = node->nmembers};
+    memcpy(a.members, node->members, sizeof a.members);
+    buf_clear(&s->out);
+    kv__ack_encode(&a, &s->out);
+    struct slice v = buf_slice(&s->out);
+    send_frame(c, KV_FRAME_HELLO_ACK, &v, 1);
+}
+
+static void send_status(struct kv__conn *c)
+{
+    struct buf text = {0};
+    kv_server_status(c->server, &text);
+    struct slice v = buf_slice(&text);
+    send_frame(c, KV_FRAME_STATUS_RESP, &v, 1);
+    buf_free(&text);
+}
+
+/* ---- frames ---- */
+
+static void on_hello(struct kv__conn *c, struct slice payload)
+{
+    struct kv_server *s = c->server;
+    struct kv__hello h;
+    struct node_status st;
+    if (kv__hello_decode(payload, &h)) {
+        refuse(c, QE_FRAME, "its greeting cannot be decoded");
+        return;
+    }
+    node_status(s->node, &st);
+    if (h.version != KV_VERSION) refuse(c, QE_VERSION, "client and server speak different protocol versions");
+    else if (h.cluster && st.cluster_id && h.cluster != st.cluster_id) refuse(c, QE_CLUSTER, "this node belongs to another cluster");
+    else if (!c->client && s->nclients >= KV_CLIENTS_MAX) refuse(c, QE_BUSY, "this node has as many clients as it can serve");
+    if (!c->conn) return;
+    if (!c->client) {
+        c->client = true;
+        s->nstrangers--;
+        s->nclients++;
+    }
+    c->session = h.session;
+    send_ack(c, st.cluster_id);
+}
+
+/* A change that may have been sent before may have been answered before: then it need not go through the log again. */
+static bool answered_before(struct kv__conn *c, const struct kv__call *call, enum kv_code code)
+{
+    struct slice stored;
+    struct kv_reply reply;
+    if (!(call->flags & KV_CALL_RESENT) || !kv__answer_get(c->server->store->map, call->session, call->seq, &stored)) return false;
+    if (stored.n < 1 || kv_reply_decode((enum kv_code)stored.p[0], slice_sub(stored, 1, stored.n - 1), &reply)) return false;
+    if (reply.status >= 0 && stored.p[0] != code) return false;
+    kv__send_reply(c, call->id, code, &reply);
+    return true;
+}
+
+static void on_change(struct kv__conn *c, const struct kv__call *call, const struct kv_op *op, struct slice bytes)
+{
+    struct kv_server *s = c->server;
+    if (answered_before(c, call, op->code)) return;
+    int refusal = node_disk_full(s->node) ? kv__full_disk_error(s->store, op) : 0;
+    if (refusal) kv__propose_refusal(s, c, call, op->code, refusal);
+    else kv__propose(s, c, call, op->code, bytes, op->code == KV_CAS ? kv__query_new(c, call, bytes) : NULL);
+}
+
+/* What a client may not ask: the leader's own operations, and fields that are the leader's. */
+static bool forbidden(const struct kv_op *op)
+{
+    return op->code == KV_SESSION_EXPIRE || (op->code == KV_CAS && op->flags > 1);
+}
+
+static void on_call(struct kv__conn *c, struct slice payload)
+{
+    struct kv_server *s = c->server;
+    struct kv__call call;
+    struct kv_op op;
+    struct slice bytes;
+    if (kv__call_decode(payload, &call, &bytes) || kv_op_decode(bytes, &op) || bytes.n > KV_OP_BYTES_MAX || forbidden(&op)) {
+        refuse(c, QE_FRAME, "it sent an operation that cannot be decoded");
+        return;
+    }
+    if (!s->leading) kv__send_redirect(c, call.id);
+    else if (kv_is_change(op.code)) on_change(c, &call, &op, bytes);
+    else kv__query_start(kv__query_new(c, &call, bytes));
+}
+
+static void take_frame(struct kv__conn *c, uint8_t type, struct slice payload)
+{
+    if (type == KV_FRAME_HELLO) on_hello(c, payload);
+    else if (type == KV_FRAME_STATUS) send_status(c);
+    else if (type == KV_FRAME_CALL && c->client) on_call(c, payload);
+    else refuse(c, QE_FRAME, "it sent a frame that is out of place");
+}
+
+static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
+{
+    struct kv__conn *c = conn->arg;
+    if (!c) return;
+    c->refs++;
+    if (type == RAFT_FRAME_HELLO && !c->client) {
+        forget(c);
+        node_accept(c->server->node, conn, payload);
+    } else {
+        take_frame(c, type, payload);
+    }
+    kv__conn_unref(c);
+}
+
+static void on_drained(struct conn *conn)
+{
+    struct kv__conn *c = conn->arg;
+    if (!c) return;
+    c->refs++;
+    ease(c);
+    kv__query_release_held(c);
+    kv__conn_unref(c);
+}
+
+static void on_closed(struct conn *conn, int err)
+{
+    struct kv__conn *c = conn->arg;
+    if (c) forget(c);
+}
+
+static const struct conn_cb serve_cb = {.frame = on_frame, .drained = on_drained, .closed = on_closed};
+
+void kv__serve_accept(void *arg, struct conn *conn)
+{
+    struct kv_server *s = arg;
+    struct kv__conn *c = xcalloc(1, sizeof *c);
+    *c = (struct kv__conn){.server = s, .conn = conn, .refs = 1, .since = clock_now(s->clock)};
+    list_init(&c->held);
+    list_push_back(&s->conns, &c->link);
+    s->nstrangers++;
+    conn->cb = &serve_cb;
+    conn->arg = c;
+    if (s->nstrangers > KV_STRANGERS_MAX) refuse(c, QE_BUSY, "too many connections are being opened");
+}
+
+/* ---- once a second ---- */
+
+static void look_at(struct kv__conn *c, uint64_t now)
+{
+    if (!c->conn) return;
+    bool full = conn_queued(c->conn) > KV_CONN_SEND_HIGH;
+    if (!full) c->full_since = 0;
+    else if (!c->full_since) c->full_since = now;
+    if (full && now - c->full_since >= KV_UNREAD_NS) {
+        trace_warn(c->server->trace, "client at %s does not read its answers: closed", c->conn->peer);
+        hang_up(c);
+    } else if (!c->client && now - c->since >= KV_STRANGER_NS) {
+        hang_up(c);
+    }
+}
+
+void kv__serve_tick(struct kv_server *s)
+{
+    uint64_t now = clock_now(s->clock);
+    list_for_each_safe(l, next, &s->conns)
+    {
+        struct kv__conn *c = container_of(l, struct kv__conn, link);
+        c->refs++;
+        look_at(c, now);
+        if (c->conn) {
+            ease(c);
+            kv__query_release_held(c);
+        }
+        kv__conn_unref(c);
+    }
+}
+
+void kv__serve_free(struct kv_server *s)
+{
+    list_for_each_safe(l, next, &s->conns) hang_up(container_of(l, struct kv__conn, link));
+}

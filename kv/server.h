@@ -1,0 +1,148 @@
+/* server.h - what the files of the server share: server.c (life, the node's callbacks, time), serve.c (connections and
+ * frames), propose.c (changes on their way through the log), answer.c (queries), cas.c, status.c. Private to kv/.
+ *
+ * Ownership: a kv__conn lives while its connection is open or calls of it are under way (refs). A kv__query lives from its
+ * arrival to its answer; a kv__pending from the first change put into it until its entry is applied or known to be lost. */
+#ifndef QFS_KV_SERVER_H
+#define QFS_KV_SERVER_H
+
+#include "kv/query.h"
+
+#define KV_CLIENTS_MAX 4096u
+#define KV_STRANGERS_MAX 256u               /* connections that have not said yet what they are */
+#define KV_STRANGER_NS (5 * NS_PER_S)
+#define KV_ENTRY_BYTES (1u * MIB)           /* a batch takes no more changes beyond it */
+#define KV_CONN_CALLS 2048u                 /* calls of one connection under way before it is paused */
+#define KV_CONN_BYTES (16u * MIB)           /* their bytes; also answers being gathered */
+#define KV_CONN_SEND_HIGH (4u * MIB)        /* unsent answers beyond which no query is executed */
+#define KV_UNREAD_NS (30 * NS_PER_S)        /* with that much unsent for so long, the client does not read: closed */
+#define KV_WRITES_BYTES (128u * MIB)        /* changes of all connections under way before they are paused */
+#define KV_READS_BYTES (256u * MIB)         /* answers of all connections being gathered */
+#define KV_TICK_NS (1 * NS_PER_S)
+#define KV_EXPIRE_MAX 256u                  /* sessions whose end is proposed at one tick */
+#define KV_QUERY_INLINE 512u                /* operation bytes of a query that is kept for reuse */
+#define KV_READ_TRIES 4u
+
+struct kv__conn {
+    struct list link;                       /* server.conns */
+    struct kv_server *server;
+    struct conn *conn;                      /* NULL: closed */
+    bool client;                            /* it said HELLO */
+    bool paused;
+    uint32_t refs;                          /* 1 while open, 1 for each call under way */
+    uint32_t calls;
+    size_t bytes;                           /* of the operations of calls under way */
+    size_t busy;                            /* bytes of answers being gathered */
+    struct list held;                       /* queries that wait for room */
+    uint64_t since, session, full_since;
+};
+
+/* A query, or a compare-and-set that has to be compared here before it is proposed. */
+struct kv__query {
+    struct list link;                       /* server.queries (under way), conn.held or server.free_queries */
+    struct kv_server *server;
+    struct kv__conn *conn;
+    struct kv__call call;
+    struct kv_op op;                        /* borrows from bytes */
+    struct node_read read;
+    struct kv__result res;                  /* while payload is being read */
+    struct log_read *reads;
+    uint32_t reading;
+    int read_err;
+    unsigned tries;
+    size_t cost;                            /* as counted in busy; 0: not started */
+    size_t nbytes;
+    uint8_t bytes[];
+};
+
+/* Who waits for a record of a batch. */
+struct kv__waiter {
+    struct kv__conn *conn;                  /* NULL: nobody */
+    uint64_t id;
+    enum kv_code code;
+    uint32_t bytes;
+    struct kv__query *cas;                  /* kept in case it comes back undecided */
+};
+
+/* A batch: being filled or waiting to be proposed (server.queue), or proposed (server.inflight). */
+struct kv__pending {
+    struct list link;
+    struct kv__batch batch;
+    uint64_t index, term;
+    struct kv__waiter *waiters;
+    uint32_t n, cap;
+};
+
+struct kv_server {
+    struct disk *disk;
+    struct net *net;
+    struct clock *clock;
+    struct kv_server_config config;
+    const struct trace *trace;
+    struct node *node;
+    struct kv__store *store;
+    bool leading;
+    uint64_t term, leader;
+    struct timer turn, tick;
+
+    struct list conns;
+    uint32_t nclients, nstrangers;
+    struct buf out;
+
+    struct list queue, inflight, free_pending;
+    struct kv__pending *applying;           /* the batch whose outcomes are coming */
+    size_t writes_bytes;                    /* of queue and inflight */
+    bool choked;                            /* connections were paused because of it */
+    int64_t wall;                           /* stamped last */
+    uint64_t cluster, mono;                 /* cluster time as of the local time mono; only while leading */
+
+    struct list queries, free_queries;
+    uint32_t nfree_queries;
+    struct kv__result res;                  /* for answers given at once */
+    size_t reads_bytes;
+    bool starved;                           /* queries are held because of it */
+
+    bool stopping;
+    struct timer stop_timer;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+};
+
+/* serve.c */
+void kv__serve_accept(void *arg, struct conn *c);
+void kv__serve_tick(struct kv_server *s);
+void kv__serve_free(struct kv_server *s);
+void kv__conn_unref(struct kv__conn *c);
+/* A call of the connection begins or ends to be under way. */
+void kv__conn_begin(struct kv__conn *c, size_t bytes);
+void kv__conn_end(struct kv__conn *c, size_t bytes);
+void kv__conn_ease_all(struct kv_server *s);
+void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const struct kv_reply *reply);
+void kv__send_redirect(struct kv__conn *c, uint64_t id);
+/* propose.c */
+void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code, struct slice op,
+                 struct kv__query *cas);
+void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code, int err);
+void kv__propose_expired(struct kv_server *s);
+void kv__propose_flush(struct kv_server *s);
+void kv__propose_apply(struct kv_server *s, uint64_t index, uint64_t term, struct slice entry);
+void kv__propose_outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code code, const struct kv_reply *reply);
+void kv__propose_orphan(struct kv_server *s);           /* leadership was lost: all who wait are sent away */
+void kv__propose_free(struct kv_server *s);
+uint64_t kv__cluster_now(struct kv_server *s);
+/* answer.c */
+struct kv__query *kv__query_new(struct kv__conn *c, const struct kv__call *call, struct slice op);
+void kv__query_start(struct kv__query *q);              /* as soon as there is room for its answer */
+void kv__query_again(struct kv__query *q);              /* from the beginning */
+void kv__query_drop(struct kv__query *q);               /* without an answer */
+void kv__query_pause(struct kv__query *q);              /* it takes no room until it is started again */
+void kv__query_release_held(struct kv__conn *c);
+void kv__query_drop_held(struct kv__conn *c);
+void kv__query_free_all(struct kv_server *s);
+/* Fills in the pieces of res, at once or later, and goes on with the answer. */
+void kv__query_payload(struct kv__query *q, struct kv__result *res);
+/* cas.c */
+void kv__cas_compare(struct kv__query *q, bool lease);  /* q may read the state */
+void kv__cas_bytes(struct kv__query *q, const struct kv__result *res, int err);
+
+#endif

@@ -1,0 +1,51 @@
+/* session.h - client sessions and the answers remembered for them, as rows of the replicated map. Private to kv/.
+ *
+ *   key                      value
+ *   k                        u64 wall, u64 cluster time, u64 sessions, u64 mounts: the store's own state (kv/store.c)
+ *   n | nonce8               u64 session: which session a SESSION_OPEN made, so that repeating it finds it again
+ *   r | session8 | seq8      kv_reply_encode: the answer to a change
+ *   s | session8             u64 seen, floor, high, nonce, u32 ttl ms, u8 mount, text name
+ *
+ * Exactly once: a change executes if its number lies in [floor, floor + KV_WINDOW) and no answer is stored for it. The client
+ * raises the floor over what it has got answers for, which drops those rows. */
+#ifndef QFS_KV_SESSION_H
+#define QFS_KV_SESSION_H
+
+#include "kv/kv.h"
+
+#define KV_SESSION_NAME_MAX 255u
+#define KV_SESSIONS_MAX 65536u
+#define KV_TTL_MS_DEFAULT 60000u
+#define KV_TTL_MS_MIN 1000u
+#define KV_TTL_MS_MAX (24u * 3600 * 1000)
+
+struct kv__session {
+    uint64_t id;
+    uint64_t seen;              /* cluster time of the last sign of life */
+    uint64_t floor;             /* every number below it has been answered, and the answer received */
+    uint64_t high;              /* highest number that has been answered */
+    uint64_t nonce;
+    uint32_t ttl_ms;
+    bool mount;
+    uint8_t name_n;
+    char name[KV_SESSION_NAME_MAX];
+};
+
+bool kv__session_load(const struct omap *map, uint64_t id, struct kv__session *s);
+void kv__session_add(struct omap *map, const struct kv__session *s);        /* a new one, with its nonce */
+void kv__session_save(struct omap *map, const struct kv__session *s);
+void kv__session_drop(struct omap *map, const struct kv__session *s);       /* with its answers */
+uint64_t kv__session_by_nonce(const struct omap *map, uint64_t nonce);      /* 0: none */
+/* The first session with an id > after. */
+bool kv__session_next(const struct omap *map, uint64_t after, struct kv__session *s);
+static inline bool kv__session_expired(const struct kv__session *s, uint64_t cluster)
+{
+    return cluster > s->seen && cluster - s->seen > (uint64_t)s->ttl_ms * 1000000u;
+}
+/* Drops the answers below floor; s is not saved. */
+void kv__session_raise(struct omap *map, struct kv__session *s, uint64_t floor);
+
+bool kv__answer_get(const struct omap *map, uint64_t session, uint64_t seq, struct slice *value);
+void kv__answer_put(struct omap *map, uint64_t session, uint64_t seq, struct slice value);
+
+#endif

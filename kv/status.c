@@ -1,0 +1,92 @@
+/* status.c - the facts of `quorumfs status`, as lines "key value". Keys are stable: tools and tests read them. */
+#include "kv/server.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+__attribute__((format(printf, 2, 3))) static void line(struct buf *out, const char *fmt, ...)
+{
+    char text[ADDR_MAX + 128];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text - 1, fmt, ap);
+    va_end(ap);
+    size_t len = n < 0 ? 0 : min_u64((uint64_t)n, sizeof text - 2);
+    text[len++] = '\n';
+    buf_append(out, text, len);
+}
+
+static void number(struct buf *out, const char *key, uint64_t v) { line(out, "%s %" PRIu64, key, v); }
+
+static void consensus(struct kv_server *s, const struct node_status *st, struct buf *out)
+{
+    const struct raft_status *r = &st->raft;
+    const struct raft_member *leader = r->leader ? node_member(s->node, r->leader) : NULL;
+    line(out, "role %s", raft_role_name(r->role));
+    line(out, "standing %s", raft_standing_name(r->standing));
+    number(out, "term", r->term);
+    number(out, "leader", r->leader);
+    line(out, "leader_addr %s", leader ? leader->addr : "-");
+    number(out, "commit", r->commit);
+    number(out, "applied", r->applied);
+    number(out, "persisted", r->persisted);
+    number(out, "first", r->first);
+    number(out, "last", r->last);
+    line(out, "cluster %016" PRIx64, st->cluster_id);
+    number(out, "digest_index", st->digest_index);
+    line(out, "digest %016" PRIx64, st->digest);
+    number(out, "peers_connected", st->peers_connected);
+    for (uint32_t i = 0; i < r->npeers; i++)
+        line(out, "peer.%" PRIu64 " %s %" PRIu64 " %s", r->peers[i].id, r->peers[i].state, r->peers[i].match,
+             r->peers[i].recent ? "recent" : "silent");
+}
+
+static void storage(const struct node_status *st, struct buf *out)
+{
+    number(out, "log_disk_bytes", st->log.disk_bytes);
+    number(out, "log_live_bytes", st->log.live_bytes);
+    number(out, "log_replay_bytes", st->log.log_bytes);
+    number(out, "disk_total", st->disk_total);
+    number(out, "disk_avail", st->disk_avail);
+    number(out, "sync_us_p50", st->log.sync_ns_p50 / NS_PER_US);
+    number(out, "sync_us_p99", st->log.sync_ns_p99 / NS_PER_US);
+    number(out, "sync_us_max", st->log.sync_ns_max / NS_PER_US);
+    number(out, "checkpoint", st->checkpoint_index);
+    number(out, "snapshots_sent", st->snapshots_sent);
+    number(out, "snapshots_installed", st->snapshots_installed);
+    number(out, "repairs", st->repairs);
+    number(out, "damaged", st->damaged);
+}
+
+static void contents(struct kv_server *s, struct buf *out)
+{
+    struct fs_usage used;
+    fs_usage(&s->store->fs, &used);
+    number(out, "files", used.files);
+    number(out, "dirs", used.dirs);
+    number(out, "bytes", used.bytes);
+    number(out, "map_bytes", omap_bytes(s->store->map));
+    number(out, "sessions", s->store->sessions);
+    number(out, "mounts", s->store->mounts);
+    number(out, "clients", s->nclients);
+    struct kv__session ss = {0};
+    for (unsigned n = 0; n < s->store->mounts && kv__session_next(s->store->map, ss.id, &ss);) {
+        if (!ss.mount) continue;
+        for (unsigned i = 0; i < ss.name_n; i++)
+            if ((uint8_t)ss.name[i] < ' ') ss.name[i] = '?';
+        line(out, "mount.%u %.*s", n++, (int)ss.name_n, ss.name);
+    }
+}
+
+void kv_server_status(struct kv_server *s, struct buf *out)
+{
+    struct node_status st;
+    node_status(s->node, &st);
+    line(out, "version %s", QFS_VERSION);
+    number(out, "id", s->config.node.id);
+    line(out, "addr %s", s->config.listen);
+    consensus(s, &st, out);
+    storage(&st, out);
+    contents(s, out);
+}
