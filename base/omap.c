@@ -316,7 +316,6 @@ static void split(struct omap *m, struct path *path, unsigned d, unsigned at, st
         key = separator(slice_of(before.cell, before.klen), key);
     }
     if (k == at && k == p->n) {
-        if (p->level) right->ascending = p->ascending;
         add_sibling(m, path, d, key, right);
         return;
     }

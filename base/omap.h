@@ -16,9 +16,10 @@
 struct omap;
 
 struct omap *omap_new(void);
-/* Releases a map or a snapshot. */
+/* Releases a map or a snapshot; in either order, they do not depend on each other. NULL is allowed. */
 void omap_free(struct omap *m);
-/* An immutable map that shares the nodes of m; every reading function works on it. */
+/* An immutable map that shares the nodes of m; every reading function and omap_snapshot() work on it, a change of it is
+ * a caller's mistake. */
 struct omap *omap_snapshot(const struct omap *m);
 
 uint64_t omap_count(const struct omap *m);     /* rows */
@@ -48,7 +49,7 @@ struct omap_iter {
 bool omap_seek(struct omap_iter *it, const struct omap *m, struct slice key);
 /* To the last row with a key <= key. Returns it->valid. */
 bool omap_seek_le(struct omap_iter *it, const struct omap *m, struct slice key);
-bool omap_next(struct omap_iter *it);          /* returns it->valid */
+bool omap_next(struct omap_iter *it);          /* returns it->valid; once invalid it stays so */
 bool omap_prev(struct omap_iter *it);
 struct slice omap_iter_key(const struct omap_iter *it);     /* it->valid must hold; lives as long as the iterator */
 struct slice omap_iter_value(const struct omap_iter *it);

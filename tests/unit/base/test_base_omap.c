@@ -16,7 +16,7 @@
 /* ---- the tree's invariants --------------------------------------------------------------------------------------- */
 
 struct totals {
-    uint64_t rows, bytes, digest;
+    uint64_t rows, leaves, bytes, digest;
 };
 
 static void validate_cells(const struct omap_page *p)
@@ -68,6 +68,7 @@ static void validate_page(const struct omap_page *p, const struct slice *lower, 
             t->digest += hash64(hash64(0, k.p, k.n), v.p, v.n);
         }
         t->rows += p->n;
+        t->leaves++;
         return;
     }
     assert_true(!root || p->n > 0);
@@ -80,13 +81,15 @@ static void validate_page(const struct omap_page *p, const struct slice *lower, 
     }
 }
 
-static void validate(const struct omap *m)
+/* Returns the number of leaves. */
+static uint64_t validate(const struct omap *m)
 {
     struct totals t = {0};
     validate_page(m->root, NULL, NULL, true, &t);
     assert_int_equal(t.rows, omap_count(m));
     assert_true(t.digest == omap_digest(m));
     assert_int_equal(t.bytes + sizeof(*m), omap_bytes(m));
+    return t.leaves;
 }
 
 /* ---- the model: a sorted array of shared rows -------------------------------------------------------------------- */
@@ -247,7 +250,7 @@ static struct slice key_of(enum shape shape, uint64_t u, uint8_t *to)
     case LONG_PREFIX:    /* groups of keys which differ in the last bytes only, of all lengths */
         n = 1 + (u / 16 * 37) % (OMAP_KEY_MAX - 2);
         memset(to, (int)(u / 16 % 5), n);
-        to[n] = (uint8_t)(u % 16);
+        to[n] = to[n + 1] = (uint8_t)(u % 16);
         return slice_of(to, n + 1 + u % 2);
     case NESTED:     /* each is the beginning of the next: zeros all the way, some with an end of their own */
         n = 1 + u / 2 % OMAP_KEY_MAX;
@@ -571,6 +574,8 @@ static void test_memory_is_compact(void **state)
     for (uint64_t i = 0; i < 50000; i++) put_ascending(m, 0, i);
     print_message("ascending insertion fills %lu %%\n", (unsigned long)fill(m));
     assert_true(fill(m) >= 88);
+    /* Not only are the allocations full, they are the biggest. */
+    assert_true(validate(m) <= 50000 / 29);
     omap_free(m);
     /* Interleaved runs, each in the middle of the keys: files that grow side by side. */
     m = omap_new();
@@ -580,12 +585,22 @@ static void test_memory_is_compact(void **state)
     print_message("ascending runs fill %lu %%\n", (unsigned long)fill(m));
     assert_true(fill(m) >= 80);
     /* One run between other rows keeps its pages full. */
-    uint64_t bytes = omap_bytes(m);
+    assert_true(validate(m) <= 50000 / 26);
+    uint64_t bytes = omap_bytes(m), leaves = validate(m);
     for (uint64_t i = 2000; i < 50000; i++) put_ascending(m, 7, i);
     uint64_t run_fills = 48000ull * 124 * 100 / (omap_bytes(m) - bytes);
     print_message("a run in the middle fills %lu %%\n", (unsigned long)run_fills);
     assert_true(run_fills >= 88);
-    validate(m);
+    assert_true(validate(m) - leaves <= 48000 / 29);
+    omap_free(m);
+    /* Three rows a page: a run is known for one from page to page. */
+    m = omap_new();
+    uint8_t k[300] = {0}, v[1000] = {0};
+    for (uint64_t i = 0; i < 4000; i++) {
+        store_be64(k, i);
+        omap_put(m, slice_of(k, sizeof(k)), slice_of(v, sizeof(v)));
+    }
+    assert_true(validate(m) <= 4000 / 3 + 10);
     omap_free(m);
 }
 
