@@ -21,7 +21,7 @@
 
 #include "io/io_priv.h"
 
-#define BACKLOG 4096
+#define BACKLOG         4096
 #define PEER_TIMEOUT_MS 5000
 
 const char *io__addr_unix(const char *addr)
@@ -46,7 +46,7 @@ int io__addr_split(const char *addr, char host[256], char port[8])
         from++;
         to--;
     } else if (memchr(from, ':', (size_t)(to - from))) {
-        return -EINVAL;                     /* an IPv6 address without brackets */
+        return -EINVAL; /* an IPv6 address without brackets */
     }
     size_t n = (size_t)(to - from);
     if (n >= 256) return -EINVAL;
@@ -107,7 +107,8 @@ bool io__addr_self(int fd)
 {
     struct sockaddr_storage a = {0}, b = {0};
     socklen_t an = sizeof(a), bn = sizeof(b);
-    if (getsockname(fd, (struct sockaddr *)&a, &an) < 0 || getpeername(fd, (struct sockaddr *)&b, &bn) < 0) return false;
+    if (getsockname(fd, (struct sockaddr *)&a, &an) < 0 || getpeername(fd, (struct sockaddr *)&b, &bn) < 0)
+        return false;
     return a.ss_family != AF_UNIX && an == bn && memcmp(&a, &b, an) == 0;
 }
 
@@ -203,7 +204,7 @@ int io__addr_listen_unix(const char *path)
     flock(dir, LOCK_EX);
     err = fd = io__addr_socket(AF_UNIX);
     if (fd < 0) goto out;
-    (void)!fchmod(fd, 0600);                /* the file that bind() makes gets this mode */
+    (void)!fchmod(fd, 0600); /* the file that bind() makes gets this mode */
     err = bind_unix(fd, dir, path);
     if (err == -EADDRINUSE && is_socket(path) && !answers(path)) {
         unlink(path);

@@ -63,10 +63,7 @@ static void on_closed(uv_handle_t *h)
     close(k->fd);
 }
 
-void io__clock_close(struct io__clock *k)
-{
-    uv_close((uv_handle_t *)&k->poll, on_closed);
-}
+void io__clock_close(struct io__clock *k) { uv_close((uv_handle_t *)&k->poll, on_closed); }
 
 bool io__clock_fire(struct io__clock *k)
 {
@@ -96,7 +93,7 @@ void io__clock_program(struct io__clock *k)
     struct heap_node *n = heap_min(&k->heap);
     if (!n || (k->programmed && k->programmed <= n->key)) return;
     uint64_t s = n->key / NS_PER_S;
-    if (s > INT32_MAX) return;              /* decades away: "never" */
+    if (s > INT32_MAX) return; /* decades away: "never" */
     struct itimerspec at = {.it_value = {.tv_sec = (time_t)s, .tv_nsec = (long)(n->key % NS_PER_S)}};
     check(timerfd_settime(k->fd, TFD_TIMER_ABSTIME, &at, NULL) == 0);
     k->programmed = n->key;

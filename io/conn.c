@@ -4,9 +4,9 @@
  * with what was gathered, straight from the caller's slices; only what the kernel does not take is copied. While the
  * kernel takes no more, frames queue up to QUEUE_MAX, then conn_send refuses.
  *
- * In: bytes are read into a buffer that all connections share and whole frames are delivered from there; only an incomplete
- * frame is kept, in `in`, which grows to that frame's size and goes away with it. Frames that arrive while the user has
- * paused stay in `in`, too.
+ * In: bytes are read into a buffer that all connections share and whole frames are delivered from there; only an
+ * incomplete frame is kept, in `in`, which grows to that frame's size and goes away with it. Frames that arrive while
+ * the user has paused stay in `in`, too.
  *
  * Failure: bytes that are no frame close the connection with QE_FRAME. A peer that closes is -ECONNRESET. When writing
  * fails, what the peer had sent before is still read and delivered. conn_close() writes what was gathered as far as the
@@ -21,20 +21,20 @@
 
 #include "io/io_priv.h"
 
-#define QUEUE_MAX (64u * MIB)
-#define QUEUE_LOW (1u * MIB)        /* drained() */
-#define GATHER_MAX (256u * KIB)     /* that much is written without waiting for the turn's end */
-#define LARGE (64u * KIB)           /* a payload from here on is not copied if it can be helped */
-#define KEEP_OUT (256u * KIB)       /* an empty send buffer larger than this is given back */
-#define SCRATCH (64u * KIB)
-#define READS_MAX 16                /* per turn and connection, so that one peer cannot starve the others */
+#define QUEUE_MAX  (64u * MIB)
+#define QUEUE_LOW  (1u * MIB)   /* drained() */
+#define GATHER_MAX (256u * KIB) /* that much is written without waiting for the turn's end */
+#define LARGE      (64u * KIB)  /* a payload from here on is not copied if it can be helped */
+#define KEEP_OUT   (256u * KIB) /* an empty send buffer larger than this is given back */
+#define SCRATCH    (64u * KIB)
+#define READS_MAX  16 /* per turn and connection, so that one peer cannot starve the others */
 #define SLICES_MAX 30
 
 static struct io__conn *of(struct conn *c) { return container_of(c, struct io__conn, base); }
 static size_t queued(const struct io__conn *c) { return c->out.n - c->out_at; }
 static void on_event(uv_poll_t *p, int status, int events);
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static void close_owned(struct io__owned *o)
 {
@@ -66,8 +66,10 @@ void io__conn_poll(struct io__conn *c, int events, uv_poll_cb cb)
         c->polling = true;
     }
     c->events = events;
-    if (events) check(uv_poll_start(&c->poll, events, cb) == 0);
-    else uv_poll_stop(&c->poll);
+    if (events)
+        check(uv_poll_start(&c->poll, events, cb) == 0);
+    else
+        uv_poll_stop(&c->poll);
 }
 
 static void on_unpolled(uv_handle_t *h)
@@ -75,8 +77,10 @@ static void on_unpolled(uv_handle_t *h)
     struct io__conn *c = container_of((uv_poll_t *)h, struct io__conn, poll);
     io__enter(c->net->loop);
     c->polling = false;
-    if (c->state == IO_CONN_CLOSING) io__conn_end(c);
-    else io__conn_dial(c);
+    if (c->state == IO_CONN_CLOSING)
+        io__conn_end(c);
+    else
+        io__conn_dial(c);
 }
 
 void io__conn_unpoll(struct io__conn *c)
@@ -95,7 +99,7 @@ void io__conn_fail(struct io__conn *c, int err)
     list_remove(&c->dirty);
     list_remove(&c->later);
     clock_disarm(&c->net->loop->clock.base, &c->retry);
-    if (c->resolving) uv_cancel((uv_req_t *)&c->resolve);    /* its callback comes in any case */
+    if (c->resolving) uv_cancel((uv_req_t *)&c->resolve); /* its callback comes in any case */
     if (unpolling || c->resolving) return;
     if (c->polling) {
         io__conn_unpoll(c);
@@ -117,7 +121,7 @@ void io__conn_end(struct io__conn *c)
     free(c);
 }
 
-/* ---- out ------------------------------------------------------------------------------------------------------------ */
+/* ---- out --------------------------------------------------------------------------------------------------------- */
 
 /* Waits for what the state asks for. Reading is stopped lazily (on_event): a pause that is over within the turn costs
  * nothing. */
@@ -130,8 +134,10 @@ static void watch(struct io__conn *c)
 static void forget_out(struct io__conn *c)
 {
     c->out_at = 0;
-    if (c->out.cap > KEEP_OUT) buf_free(&c->out);
-    else buf_clear(&c->out);
+    if (c->out.cap > KEEP_OUT)
+        buf_free(&c->out);
+    else
+        buf_clear(&c->out);
 }
 
 /* The peer's last words may still wait in the socket: reading goes on until it fails as well, which it will. */
@@ -141,8 +147,10 @@ static void write_failed(struct io__conn *c, int err)
     c->blocked = false;
     forget_out(c);
     list_remove(&c->dirty);
-    if (c->paused) io__conn_fail(c, err);
-    else watch(c);
+    if (c->paused)
+        io__conn_fail(c, err);
+    else
+        watch(c);
 }
 
 /* One system call. The bytes that the kernel took, at least 0; fewer than there are means that it is full. */
@@ -234,8 +242,10 @@ int io__conn_send(struct conn *base, uint8_t type, const struct slice *v, unsign
     }
     if (queued(c) >= QUEUE_LOW) c->owes = IO_OWES_AT_LOW;
     if (c->blocked || queued(c) == 0) return 0;
-    if (queued(c) >= GATHER_MAX && c->polling) push(c);
-    else if (list_empty(&c->dirty)) list_push_back(&c->net->dirty, &c->dirty);
+    if (queued(c) >= GATHER_MAX && c->polling)
+        push(c);
+    else if (list_empty(&c->dirty))
+        list_push_back(&c->net->dirty, &c->dirty);
     return 0;
 }
 
@@ -254,13 +264,14 @@ void io__net_flush(struct io__net *n)
     }
 }
 
-/* ---- in ------------------------------------------------------------------------------------------------------------- */
+/* ---- in ---------------------------------------------------------------------------------------------------------- */
 
 static bool listening(const struct io__conn *c) { return c->state == IO_CONN_OPEN && !c->paused; }
 
 static void bad_frame(struct io__conn *c, int err)
 {
-    trace_warn(c->net->loop->trace, "net: %s sent what is no frame: %s; connection closed", c->base.peer, err_text(err));
+    trace_warn(c->net->loop->trace, "net: %s sent what is no frame: %s; connection closed", c->base.peer,
+               err_text(err));
     io__conn_fail(c, QE_FRAME);
 }
 
@@ -304,7 +315,7 @@ static size_t lacking(const struct io__conn *c)
 {
     if (c->in.n == 0) return 0;
     int64_t whole = frame_peek(buf_slice(&c->in));
-    if (whole < 0) return 0;                /* deliver() will say so */
+    if (whole < 0) return 0; /* deliver() will say so */
     size_t want = whole ? (size_t)whole : FRAME_HEADER_BYTES;
     return want > c->in.n ? want - c->in.n : 0;
 }
@@ -359,10 +370,15 @@ static void on_event(uv_poll_t *p, int status, int events)
 {
     struct io__conn *c = container_of(p, struct io__conn, poll);
     io__enter(c->net->loop);
-    if (status < 0) c->events = 0;          /* libuv has stopped the handle */
+    if (status < 0) c->events = 0; /* libuv has stopped the handle */
     if (c->paused && (events & UV_READABLE)) io__conn_poll(c, c->events & ~UV_READABLE, on_event);
+    int reads = 0;
     if (!c->paused && (status < 0 || (events & UV_READABLE))) {
-        for (int i = 0; i < READS_MAX && read_some(c); i++) continue;
+        while (reads < READS_MAX && read_some(c)) reads++;
+    }
+    if (status < 0 && reads == READS_MAX && listening(c)) {
+        io__conn_poll(c, UV_READABLE, on_event); /* there is more before the error */
+        return;
     }
     if (status < 0 && c->state == IO_CONN_OPEN) {
         int err = 0;
@@ -414,8 +430,10 @@ bool io__net_later(struct io__net *n)
     for (struct list *i; (i = list_pop_front(&now));) {
         struct io__conn *c = container_of(i, struct io__conn, later);
         io__enter(n->loop);
-        if (c->state == IO_CONN_CLOSING) io__conn_end(c);
-        else resume(c);
+        if (c->state == IO_CONN_CLOSING)
+            io__conn_end(c);
+        else
+            resume(c);
     }
     return any;
 }

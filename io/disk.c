@@ -1,8 +1,8 @@
 /* disk.c - the disk door: lanes of threads that run the operations of disk_files.c, and the way of their results back.
  *
- * Happy path: submit() puts the operation into its lane's queue and wakes a thread if one sleeps; the thread runs it and puts it
- * on the list of finished ones, which the loop drains before it would block, or, if it sleeps, when the uv_async wakes it.
- * LOG and BULK have one thread each, which makes their order; READ has several and no order. */
+ * Happy path: submit() puts the operation into its lane's queue and wakes a thread if one sleeps; the thread runs it
+ * and puts it on the list of finished ones, which the loop drains before it would block, or, if it sleeps, when the
+ * uv_async wakes it. LOG and BULK have one thread each, which makes their order; READ has several and no order. */
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -16,8 +16,8 @@ struct lane {
     struct io_disk *disk;
     uv_mutex_t mutex;
     uv_cond_t cond;
-    struct list queue;                     /* disk_io.link */
-    unsigned idle;                         /* threads that wait */
+    struct list queue; /* disk_io.link */
+    unsigned idle;     /* threads that wait */
     bool stop;
     unsigned nthreads;
     uv_thread_t threads[READERS];
@@ -29,11 +29,11 @@ struct io_disk {
     struct list link;
     bool closed;
     struct io__files *files;
-    struct lane lanes[3];                  /* by enum disk_lane */
+    struct lane lanes[3]; /* by enum disk_lane */
     uv_async_t wake;
-    uv_mutex_t mutex;                      /* of `finished` */
+    uv_mutex_t mutex; /* of `finished` */
     struct list finished;
-    atomic_bool any;                       /* `finished` is not empty, as a hint for the loop */
+    atomic_bool any; /* `finished` is not empty, as a hint for the loop */
 };
 
 static struct io_disk *of(struct disk *d) { return container_of(d, struct io_disk, base); }

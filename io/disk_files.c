@@ -1,12 +1,12 @@
 /* disk_files.c - the disk's operations as plain blocking system calls, callable from any thread, and the cache of open
  * files behind them.
  *
- * A durable write is one pwritev2(RWF_DSYNC) on an O_DIRECT descriptor: on a pre-written file that is one command to the
- * device and no journal commit. Where the filesystem cannot do that it is a buffered write and fdatasync. Everything else is
- * buffered; the kernel keeps the two coherent as long as nobody reads what is being written.
+ * A durable write is one pwritev2(RWF_DSYNC) on an O_DIRECT descriptor: on a pre-written file that is one command to
+ * the device and no journal commit. Where the filesystem cannot do that it is a buffered write and fdatasync.
+ * Everything else is buffered; the kernel keeps the two coherent as long as nobody reads what is being written.
  *
- * A file's name is durable as soon as anything of the file is claimed to be: whoever made a file counts up `made`, and whoever
- * promises durability first syncs the directory if it has not been since.
+ * A file's name is durable as soon as anything of the file is claimed to be: whoever made a file counts up `made`, and
+ * whoever promises durability first syncs the directory if it has not been since.
  *
  * Descriptors are cached by name. An entry is looked up, used without the lock and given back; rename and remove
  * drop the entries after the fact and count up `names`, so that a file opened at the same moment under a name that is
@@ -27,30 +27,30 @@
 #include "io/io_priv.h"
 
 #define FILES_MAX 256u
-#define BUCKETS 256u
+#define BUCKETS   256u
 #define ZERO_STEP (1u * MIB)
 #define LOCK_NAME "lock"
 
 struct file {
-    struct list hash, recent;              /* both unlinked: not in the cache */
+    struct list hash, recent; /* both unlinked: not in the cache */
     char name[DISK_NAME_MAX];
     int fd;
-    int direct;                            /* O_DIRECT, opened when first needed; -1: not yet */
-    unsigned refs;                         /* one while it is in the cache */
+    int direct;    /* O_DIRECT, opened when first needed; -1: not yet */
+    unsigned refs; /* one while it is in the cache */
 };
 
 struct io__files {
     int dir, lock;
-    uv_mutex_t mutex;                      /* the cache and the counters; never held across a system call */
+    uv_mutex_t mutex; /* the cache and the counters; never held across a system call */
     struct list buckets[BUCKETS];
-    struct list recent;                    /* the one used last at the front */
+    struct list recent; /* the one used last at the front */
     unsigned cached;
     uint64_t names;
     uint64_t made, made_synced;
     atomic_bool no_direct;
 };
 
-/* ---- the cache ------------------------------------------------------------------------------------------------------ */
+/* ---- the cache --------------------------------------------------------------------------------------------------- */
 
 static struct list *bucket(struct io__files *f, const char *name)
 {
@@ -59,7 +59,8 @@ static struct list *bucket(struct io__files *f, const char *name)
 
 static struct file *lookup(struct io__files *f, const char *name)
 {
-    list_for_each(i, bucket(f, name)) {
+    list_for_each(i, bucket(f, name))
+    {
         struct file *file = container_of(i, struct file, hash);
         if (strcmp(file->name, name) == 0) return file;
     }
@@ -190,7 +191,7 @@ static int direct_fd(struct io__files *f, struct file *file)
     return fd;
 }
 
-/* ---- operations ----------------------------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------------------------- */
 
 /* All names made so far are durable when it returns 0. Somebody else's sync under way does not count: it may have begun
  * before our file was made. */
@@ -290,7 +291,7 @@ static int64_t do_sync(struct io__files *f, const struct disk_io *io)
 /* Zeros over [from, to), past the page cache where possible. */
 static int write_zeros(struct io__files *f, struct file *file, uint64_t from, uint64_t to)
 {
-    uint64_t start = (from + DISK_BLOCK - 1) / DISK_BLOCK * DISK_BLOCK;    /* up to there the filesystem has zeros */
+    uint64_t start = (from + DISK_BLOCK - 1) / DISK_BLOCK * DISK_BLOCK; /* up to there the filesystem has zeros */
     void *zeros = aligned_alloc(DISK_BLOCK, ZERO_STEP);
     int err = 0, fd = direct_fd(f, file);
     check(zeros);
@@ -323,12 +324,12 @@ static int set_length(struct io__files *f, struct file *file, uint64_t n, bool z
     }
     if (r < 0) err = -errno;
     if (err == -EOPNOTSUPP) {
-        zeros = true;                       /* the only reservation this filesystem knows */
+        zeros = true; /* the only reservation this filesystem knows */
         err = 0;
     }
     if (!err && zeros && old < n) err = write_zeros(f, file, old, n);
     if (!err && fsync(file->fd) < 0) err = -errno;
-    if (err == -ENOSPC) (void)!ftruncate(file->fd, (off_t)min_u64(old, n));     /* give back what we got of it */
+    if (err == -ENOSPC) (void)!ftruncate(file->fd, (off_t)min_u64(old, n)); /* give back what we got of it */
     return err;
 }
 
@@ -368,12 +369,19 @@ int64_t io__files_run(struct io__files *f, const struct disk_io *io)
 {
     check(good_name(io->name));
     switch (io->op) {
-    case DISK_READ: return do_read(f, io);
-    case DISK_WRITE: return do_write(f, io);
-    case DISK_SYNC: return do_sync(f, io);
-    case DISK_ALLOC: return do_alloc(f, io);
-    case DISK_RENAME: check(good_name(io->to)); return do_rename(f, io);
-    case DISK_REMOVE: return do_remove(f, io);
+    case DISK_READ:
+        return do_read(f, io);
+    case DISK_WRITE:
+        return do_write(f, io);
+    case DISK_SYNC:
+        return do_sync(f, io);
+    case DISK_ALLOC:
+        return do_alloc(f, io);
+    case DISK_RENAME:
+        check(good_name(io->to));
+        return do_rename(f, io);
+    case DISK_REMOVE:
+        return do_remove(f, io);
     }
     return -EINVAL;
 }
@@ -425,7 +433,7 @@ int io__files_space(struct io__files *f, uint64_t *total, uint64_t *avail)
     return 0;
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 3, 4))) static int explain(struct buf *why, int err, const char *fmt, ...)
 {
@@ -442,14 +450,15 @@ __attribute__((format(printf, 3, 4))) static int explain(struct buf *why, int er
 static int open_dir(const char *dir, struct buf *why)
 {
     bool made = mkdir(dir, 0700) == 0;
-    if (!made && errno != EEXIST) return explain(why, -errno, "cannot make the directory %s: %s", dir, err_text(-errno));
+    if (!made && errno != EEXIST)
+        return explain(why, -errno, "cannot make the directory %s: %s", dir, err_text(-errno));
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return explain(why, -errno, "cannot open the directory %s: %s", dir, err_text(-errno));
     if (!made) return fd;
     int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int err = parent < 0 || fsync(parent) < 0 ? -errno : 0;
     if (parent >= 0) close(parent);
-    if (!err || err == -EACCES) return fd;      /* a parent we may not read: its owner's matter */
+    if (!err || err == -EACCES) return fd; /* a parent we may not read: its owner's matter */
     close(fd);
     return explain(why, err, "cannot sync the directory above %s: %s", dir, err_text(err));
 }
@@ -492,7 +501,7 @@ int io__files_open(const char *dir, struct io__files **out, struct buf *why)
     struct io__files *f = xcalloc(1, sizeof(*f));
     f->dir = fd;
     f->lock = lock;
-    f->made = 1;                            /* who knows what a process before us left unsynced */
+    f->made = 1; /* who knows what a process before us left unsynced */
     check(uv_mutex_init(&f->mutex) == 0);
     for (unsigned i = 0; i < BUCKETS; i++) list_init(&f->buckets[i]);
     list_init(&f->recent);

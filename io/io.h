@@ -1,8 +1,8 @@
-/* io.h - the one door of io/: the doors of base/doors.h on libuv and Linux, and what else of the outside world a program needs:
- * signals, child processes, file descriptors to watch. The only folder that includes uv.h.
+/* io.h - the one door of io/: the doors of base/doors.h on libuv and Linux, and what else of the outside world a
+ * program needs: signals, child processes, file descriptors to watch. The only folder that includes uv.h.
  *
- * One loop, one thread: everything here is called from the loop's thread and calls back on it. Inside, the disk has threads
- * of its own (one for the log's lane, one for bulk, a few for reads). */
+ * One loop, one thread: everything here is called from the loop's thread and calls back on it. Inside, the disk has
+ * threads of its own (one for the log's lane, one for bulk, a few for reads). */
 #ifndef QFS_IO_H
 #define QFS_IO_H
 
@@ -13,8 +13,8 @@
 
 struct io_loop;
 
-/* Also prepares the process: SIGPIPE is ignored, the soft limit of open files becomes the hard one (children get the old
- * one back). */
+/* Also prepares the process: SIGPIPE is ignored, the soft limit of open files becomes the hard one (children get the
+ * old one back). */
 struct io_loop *io_loop_new(void);
 /* Runs until io_loop_stop(). */
 void io_loop_run(struct io_loop *l);
@@ -27,9 +27,9 @@ void io_loop_trace(struct io_loop *l, const struct trace *trace);
 struct clock *io_clock(struct io_loop *l);
 struct net *io_net(struct io_loop *l);
 
-/* The files of one directory (made if it is missing, mode 0700), locked against a second process: QE_BUSY, `why` names the holder's
- * pid. Other failures: -errno with `why`. WRITEs with `durable` are O_DIRECT with RWF_DSYNC where the filesystem can,
- * else write and fdatasync. */
+/* The files of one directory (made if it is missing, mode 0700), locked against a second process: QE_BUSY, `why` names
+ * the holder's pid. Other failures: -errno with `why`. WRITEs with `durable` are O_DIRECT with RWF_DSYNC where the
+ * filesystem can, else write and fdatasync. */
 int io_disk_open(struct io_loop *l, const char *dir, struct disk **out, struct buf *why);
 /* Waits until what was submitted has run; no done() is called any more, neither for that nor for what is submitted
  * afterwards. So close the disk first and free its users then: they may not free what a thread still works on. */
@@ -48,12 +48,12 @@ void io_watch_stop(struct io_watch *w);
 void io_work(struct io_loop *l, void (*fn)(void *arg), void (*done)(void *arg), void *arg);
 
 struct io_child_options {
-    char *const *argv;                 /* argv[0] is looked up in PATH */
-    char *const *env;                  /* NULL: inherit */
-    const char *cwd;                   /* NULL: inherit */
-    int stdin_fd, stdout_fd, stderr_fd;    /* -1: /dev/null */
-    bool detached;                     /* own session: survives this process */
-    bool die_with_parent;              /* SIGKILL when this process dies */
+    char *const *argv;                  /* argv[0] is looked up in PATH */
+    char *const *env;                   /* NULL: inherit */
+    const char *cwd;                    /* NULL: inherit */
+    int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null */
+    bool detached;                      /* own session: survives this process */
+    bool die_with_parent;               /* SIGKILL when this process dies */
     void (*exited)(void *arg, int64_t status, int signum);
     void *arg;
 };

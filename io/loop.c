@@ -67,7 +67,7 @@ void io_loop_run(struct io_loop *l)
 {
     io__enter(l);
     uv_run(&l->uv, UV_RUN_DEFAULT);
-    io__net_flush(&l->net);                /* stopped in the middle of a turn: what was sent shall leave */
+    io__net_flush(&l->net); /* stopped in the middle of a turn: what was sent shall leave */
 }
 
 void io_loop_stop(struct io_loop *l) { uv_stop(&l->uv); }

@@ -14,16 +14,16 @@
 
 #include "io/io_priv.h"
 
-#define ACCEPT_BURST 64
+#define ACCEPT_BURST   64
 #define ACCEPT_REST_NS (50 * NS_PER_MS)
-#define RETRY_NS (1 * NS_PER_MS)
-#define RETRY_NS_MAX (64 * NS_PER_MS)
-#define RETRIES_MAX 80                          /* about 5 s */
+#define RETRY_NS       (1 * NS_PER_MS)
+#define RETRY_NS_MAX   (64 * NS_PER_MS)
+#define RETRIES_MAX    80 /* about 5 s */
 
 static struct io__net *of(struct net *n) { return container_of(n, struct io__net, base); }
 static struct clock *clock_of(struct io__net *n) { return &n->loop->clock.base; }
 
-/* ---- listening ------------------------------------------------------------------------------------------------------ */
+/* ---- listening --------------------------------------------------------------------------------------------------- */
 
 struct listener {
     struct io__owned owned;
@@ -33,7 +33,7 @@ struct listener {
     void (*accept)(void *arg, struct conn *c);
     void *arg;
     struct timer rest;
-    char *path;                                 /* a unix socket's file, and which one it was when we made it */
+    char *path; /* a unix socket's file, and which one it was when we made it */
     dev_t dev;
     ino_t ino;
 };
@@ -47,8 +47,10 @@ static void accepted(struct listener *l, int fd, int family)
     io__addr_name(fd, c->base.peer, sizeof(c->base.peer));
     l->accept(l->arg, &c->base);
     if (c->state != IO_CONN_OPEN) return;
-    if (c->base.cb) io__conn_up(c);
-    else io__conn_fail(c, 0);
+    if (c->base.cb)
+        io__conn_up(c);
+    else
+        io__conn_fail(c, 0);
 }
 
 static void on_connection(uv_poll_t *p, int status, int events)
@@ -59,9 +61,12 @@ static void on_connection(uv_poll_t *p, int status, int events)
         struct sockaddr_storage sa;
         socklen_t n = sizeof(sa);
         int fd = accept4(l->fd, (struct sockaddr *)&sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) accepted(l, fd, sa.ss_family);
-        else if (errno == EAGAIN) return;
-        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) break;
+        if (fd >= 0)
+            accepted(l, fd, sa.ss_family);
+        else if (errno == EAGAIN)
+            return;
+        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            break;
     }
     if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return;
     trace_warn(l->net->loop->trace, "net: cannot accept a connection: %s", err_text(-errno));
@@ -120,14 +125,16 @@ static int listen_tcp(struct io__net *n, const char *host, const char *port, voi
                       void *arg)
 {
     struct addrinfo *found, hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    if (!*host) hints.ai_family = AF_INET;      /* "any": IPv4; say [::] for IPv6 */
+    if (!*host) hints.ai_family = AF_INET; /* "any": IPv4; say [::] for IPv6 */
     if (getaddrinfo(*host ? host : NULL, port, &hints, &found) != 0) return -EADDRNOTAVAIL;
     int err = -EADDRNOTAVAIL, got = 0;
     for (struct addrinfo *ai = found; ai; ai = ai->ai_next) {
         int r = io__addr_listen_tcp(ai);
         if (r >= 0) r = listen_on(n, r, NULL, accept, arg);
-        if (r == 0) got++;
-        else if (err == -EADDRNOTAVAIL) err = r;
+        if (r == 0)
+            got++;
+        else if (err == -EADDRNOTAVAIL)
+            err = r;
     }
     freeaddrinfo(found);
     return got && (err == -EADDRNOTAVAIL || err == -EAFNOSUPPORT) ? 0 : err;
@@ -146,7 +153,7 @@ static int op_listen(struct net *base, const char *addr, void (*accept)(void *ar
     return err ? err : listen_tcp(n, host, port, accept, arg);
 }
 
-/* ---- dialling ------------------------------------------------------------------------------------------------------- */
+/* ---- dialling ---------------------------------------------------------------------------------------------------- */
 
 static void on_writable(uv_poll_t *p, int status, int events)
 {
@@ -159,7 +166,7 @@ static void on_writable(uv_poll_t *p, int status, int events)
     if (!err && io__addr_self(c->fd)) err = ECONNREFUSED;
     if (err) {
         c->err = -err;
-        io__conn_unpoll(c);                     /* then the next address */
+        io__conn_unpoll(c); /* then the next address */
         return;
     }
     c->state = IO_CONN_OPEN;
@@ -172,8 +179,10 @@ static int connect_to(struct io__conn *c, const struct addrinfo *ai)
     int fd = io__addr_socket(ai ? ai->ai_family : AF_UNIX);
     if (fd < 0) return fd;
     int err;
-    if (ai) err = connect(fd, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
-    else err = io__addr_connect_unix(fd, io__addr_unix(c->addr));
+    if (ai)
+        err = connect(fd, ai->ai_addr, ai->ai_addrlen) < 0 ? -errno : 0;
+    else
+        err = io__addr_connect_unix(fd, io__addr_unix(c->addr));
     if (err && err != -EINPROGRESS) {
         close(fd);
         return err;
@@ -246,7 +255,7 @@ static void resolve(struct io__conn *c)
     hints.ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG;
     int err = uv_getaddrinfo(&c->net->loop->uv, &c->resolve, on_resolved, host, port, &hints);
     c->resolving = err == 0;
-    if (err) io__conn_fail(c, -EINVAL);         /* a name that cannot be a host name */
+    if (err) io__conn_fail(c, -EINVAL); /* a name that cannot be a host name */
 }
 
 static struct conn *op_dial(struct net *base, const char *addr, const struct conn_cb *cb, void *arg)
@@ -260,7 +269,7 @@ static struct conn *op_dial(struct net *base, const char *addr, const struct con
     check(c->addr);
     c->retry = (struct timer){.fire = on_retry, .arg = c};
     if (n->loop->closing) {
-        c->base.cb = NULL;                      /* nobody is left to hear of it */
+        c->base.cb = NULL; /* nobody is left to hear of it */
         io__conn_fail(c, QE_STOPPED);
     } else if (io__addr_unix(addr)) {
         io__conn_dial(c);
@@ -270,7 +279,7 @@ static struct conn *op_dial(struct net *base, const char *addr, const struct con
     return &c->base;
 }
 
-/* ---- the turn's steps ----------------------------------------------------------------------------------------------- */
+/* ---- the turn's steps -------------------------------------------------------------------------------------------- */
 
 const struct net_ops io__net_ops = {
     .listen = op_listen,

@@ -1,11 +1,12 @@
 /* process.c - child processes.
  *
  * Happy path: vfork, the child sets itself up and executes the program, a pidfd tells the loop when it has ended. An
- * own vfork rather than uv_spawn, because PR_SET_PDEATHSIG and the closing of stray descriptors must happen in the child.
- * The child reports a failed exec through a pipe that a successful one closes, so io_spawn() knows before it returns.
+ * own vfork rather than uv_spawn, because PR_SET_PDEATHSIG and the closing of stray descriptors must happen in the
+ * child. The child reports a failed exec through a pipe that a successful one closes, so io_spawn() knows before it
+ * returns.
  *
- * The child has default signal handlers, nothing blocked, the limit of open files that this process was started with, and
- * no descriptor but 0, 1 and 2. */
+ * The child has default signal handlers, nothing blocked, the limit of open files that this process was started with,
+ * and no descriptor but 0, 1 and 2. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -21,9 +22,9 @@ struct io_child {
     struct io__owned owned;
     struct io_loop *loop;
     uv_poll_t poll;
-    pid_t pid;                             /* 0: reaped */
-    int fd;                                /* the pidfd */
-    void (*exited)(void *arg, int64_t status, int signum);     /* NULL: forgotten */
+    pid_t pid;                                             /* 0: reaped */
+    int fd;                                                /* the pidfd */
+    void (*exited)(void *arg, int64_t status, int signum); /* NULL: forgotten */
     void *arg;
 };
 
@@ -86,14 +87,16 @@ __attribute__((noreturn)) static void child(const struct io_child_options *o, co
     reset_signals();
     if (o->die_with_parent) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent) _exit(127);    /* it died before we asked */
+        if (getppid() != parent) _exit(127); /* it died before we asked */
     }
     if (o->detached) setsid();
     setrlimit(RLIMIT_NOFILE, files);
     if (report <= 2) report = fcntl(report, F_DUPFD_CLOEXEC, 3);
     if ((!o->cwd || chdir(o->cwd) == 0) && set_fds(o)) {
-        if (o->env) execvpe(o->argv[0], o->argv, o->env);
-        else execvp(o->argv[0], o->argv);
+        if (o->env)
+            execvpe(o->argv[0], o->argv, o->env);
+        else
+            execvp(o->argv[0], o->argv);
     }
     int err = errno;
     (void)!write(report, &err, sizeof(err));

@@ -72,9 +72,9 @@ static void test_rearm_and_disarm(void **state)
     arm(&p[0], 0, now + 1 * NS_PER_MS);
     arm(&p[1], 1, now + 2 * NS_PER_MS);
     arm(&p[2], 2, now + 1 * NS_PER_MS);
-    arm(&p[0], 0, now + 3 * NS_PER_MS);         /* moves */
+    arm(&p[0], 0, now + 3 * NS_PER_MS); /* moves */
     clock_disarm(io_clock(loop), &p[2].t);
-    clock_disarm(io_clock(loop), &p[2].t);      /* and again: a no-op */
+    clock_disarm(io_clock(loop), &p[2].t); /* and again: a no-op */
     run_until(loop, fired == 2);
     assert_int_equal(order[0], 1);
     assert_int_equal(order[1], 0);
@@ -211,7 +211,7 @@ static void test_idle_loop_sleeps(void **state)
 static void test_stop_before_run(void **state)
 {
     io_loop_stop(loop);
-    io_loop_run(loop);              /* returns at once */
+    io_loop_run(loop); /* returns at once */
 }
 
 static void test_far_deadline(void **state)

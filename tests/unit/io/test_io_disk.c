@@ -1,5 +1,5 @@
-/* Disk door on real files: every operation, the order within lanes, durability calls, coherence of direct writes and buffered
- * reads, the lock, and random operations against a model. */
+/* Disk door on real files: every operation, the order within lanes, durability calls, coherence of direct writes and
+ * buffered reads, the lock, and random operations against a model. */
 #include "helper.h"
 
 #include <errno.h>
@@ -47,8 +47,8 @@ static void on_done(struct disk_io *io, int64_t result)
     io_loop_stop(loop);
 }
 
-static void submit(struct op *o, enum disk_op op, enum disk_lane lane, const char *name, uint64_t off, void *p, uint32_t n,
-                   bool durable)
+static void submit(struct op *o, enum disk_op op, enum disk_lane lane, const char *name, uint64_t off, void *p,
+                   uint32_t n, bool durable)
 {
     *o = (struct op){.io = {.op = op, .lane = lane, .off = off, .p = p, .n = n, .durable = durable, .done = on_done}};
     o->io.arg = o;
@@ -63,7 +63,8 @@ static int64_t finish(struct op *o)
     return o->result;
 }
 
-static int64_t run(enum disk_op op, enum disk_lane lane, const char *name, uint64_t off, void *p, uint32_t n, bool durable)
+static int64_t run(enum disk_op op, enum disk_lane lane, const char *name, uint64_t off, void *p, uint32_t n,
+                   bool durable)
 {
     struct op o;
     submit(&o, op, lane, name, off, p, n, durable);
@@ -95,7 +96,7 @@ static bool all_zero(const uint8_t *p, size_t n)
     return true;
 }
 
-/* ---- operations ------------------------------------------------------------------------------------------------------ */
+/* ---- operations -------------------------------------------------------------------------------------------------- */
 
 static void test_write_and_read(void **state)
 {
@@ -117,8 +118,11 @@ static void test_write_and_read(void **state)
         assert_memory_equal(q, p + 3, 100);
         assert_int_equal(disk_load(disk, name, 15 * DISK_BLOCK, q, 2 * DISK_BLOCK), DISK_BLOCK);
         /* A hole in front reads as zeros. */
-        assert_int_equal(run(DISK_WRITE, DISK_LANE_LOG, durable ? "hole1" : "hole0", DISK_BLOCK, p, DISK_BLOCK, durable), DISK_BLOCK);
-        assert_int_equal(run(DISK_READ, DISK_LANE_READ, durable ? "hole1" : "hole0", 0, q, 2 * DISK_BLOCK, false), 2 * DISK_BLOCK);
+        assert_int_equal(
+            run(DISK_WRITE, DISK_LANE_LOG, durable ? "hole1" : "hole0", DISK_BLOCK, p, DISK_BLOCK, durable),
+            DISK_BLOCK);
+        assert_int_equal(run(DISK_READ, DISK_LANE_READ, durable ? "hole1" : "hole0", 0, q, 2 * DISK_BLOCK, false),
+                         2 * DISK_BLOCK);
         assert_true(all_zero(q, DISK_BLOCK));
         assert_memory_equal(q + DISK_BLOCK, p, DISK_BLOCK);
     }
@@ -142,9 +146,9 @@ static void test_try_read(void **state)
     uint8_t *p = pages(4), q[5000];
     fill(p, 4 * DISK_BLOCK, 9);
     assert_int_equal(run(DISK_WRITE, DISK_LANE_BULK, "f", 0, p, 4 * DISK_BLOCK, false), 4 * DISK_BLOCK);
-    assert_int_equal(disk_try_read(disk, "f", 100, q, sizeof(q)), sizeof(q));       /* just written: in the page cache */
+    assert_int_equal(disk_try_read(disk, "f", 100, q, sizeof(q)), sizeof(q)); /* just written: in the page cache */
     assert_memory_equal(q, p + 100, sizeof(q));
-    assert_int_equal(disk_try_read(disk, "f", 4 * DISK_BLOCK - 10, q, 20), -EAGAIN);   /* short */
+    assert_int_equal(disk_try_read(disk, "f", 4 * DISK_BLOCK - 10, q, 20), -EAGAIN); /* short */
     free(p);
 }
 
@@ -159,7 +163,7 @@ static void test_alloc(void **state)
         assert_int_equal(run(DISK_ALLOC, DISK_LANE_BULK, "seg", 300 * DISK_BLOCK, NULL, 0, durable), 0);
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_size, 300 * DISK_BLOCK);
-        assert_true(st.st_blocks * 512 >= 300 * DISK_BLOCK);        /* the space is reserved */
+        assert_true(st.st_blocks * 512 >= 300 * DISK_BLOCK); /* the space is reserved */
         assert_int_equal(run(DISK_READ, DISK_LANE_READ, "seg", 0, q, 301 * DISK_BLOCK, false), 300 * DISK_BLOCK);
         assert_true(all_zero(q, 300 * DISK_BLOCK));
         /* Growing keeps what is there; what comes behind reads as zeros. */
@@ -189,10 +193,11 @@ static void test_no_space(void **state)
     char path[160];
     assert_int_equal(disk_space(disk, &total, &avail), 0);
     assert_true(avail > 0 && avail <= total);
-    assert_int_equal(run(DISK_ALLOC, DISK_LANE_BULK, "huge", 2 * total / DISK_BLOCK * DISK_BLOCK, NULL, 0, false), -ENOSPC);
+    assert_int_equal(run(DISK_ALLOC, DISK_LANE_BULK, "huge", 2 * total / DISK_BLOCK * DISK_BLOCK, NULL, 0, false),
+                     -ENOSPC);
     snprintf(path, sizeof(path), "%s/huge", data);
     if (stat(path, &st) == 0) {
-        assert_int_equal(st.st_size, 0);     /* nothing of it is kept */
+        assert_int_equal(st.st_size, 0); /* nothing of it is kept */
         assert_int_equal(st.st_blocks, 0);
     }
 }
@@ -232,11 +237,11 @@ static void test_list(void **state)
     uint8_t *p = pages(2);
     memset(p, 1, 2 * DISK_BLOCK);
     assert_int_equal(disk_list(disk, collect, &names), 0);
-    assert_int_equal(names.n, 0);            /* the lock is ours and not listed */
+    assert_int_equal(names.n, 0); /* the lock is ours and not listed */
     assert_int_equal(run(DISK_WRITE, DISK_LANE_LOG, "seg-01", DISK_BLOCK, p, DISK_BLOCK, true), DISK_BLOCK);
     snprintf(path, sizeof(path), "%s/lost+found", data);
     assert_int_equal(mkdir(path, 0700), 0);
-    snprintf(path, sizeof(path), "%s/%060d", data, 1);     /* too long to be ours */
+    snprintf(path, sizeof(path), "%s/%060d", data, 1); /* too long to be ours */
     close(open(path, O_CREAT | O_WRONLY, 0600));
     assert_int_equal(disk_list(disk, collect, &names), 0);
     assert_true(slice_eq(buf_slice(&names), slice_str("seg-01:8192 ")));
@@ -244,7 +249,7 @@ static void test_list(void **state)
     free(p);
 }
 
-/* ---- order ----------------------------------------------------------------------------------------------------------- */
+/* ---- order ------------------------------------------------------------------------------------------------------- */
 
 static void test_lanes_keep_order(void **state)
 {
@@ -257,8 +262,8 @@ static void test_lanes_keep_order(void **state)
     for (uint32_t i = 0; i < N; i++) {
         /* All overwrite one page: the last one must win. */
         submit(&log[i], DISK_WRITE, DISK_LANE_LOG, "a", 0, p + i * DISK_BLOCK, DISK_BLOCK, i % 10 == 0);
-        submit(&bulk[i], i % 3 ? DISK_WRITE : DISK_SYNC, DISK_LANE_BULK, i % 3 || i == 0 ? "b" : "b", 0, p + i * DISK_BLOCK,
-               i % 3 ? DISK_BLOCK : 0, false);
+        submit(&bulk[i], i % 3 ? DISK_WRITE : DISK_SYNC, DISK_LANE_BULK, i % 3 || i == 0 ? "b" : "b", 0,
+               p + i * DISK_BLOCK, i % 3 ? DISK_BLOCK : 0, false);
         submit(&read[i], DISK_READ, DISK_LANE_READ, "c", i * DISK_BLOCK, q + i * 100, 100, false);
     }
     run_until(loop, finished == 3 * N);
@@ -291,7 +296,7 @@ static void next_link(struct disk_io *io, int64_t result)
     struct disk_io *next = malloc(sizeof(*next));
     *next = *io;
     next->off += DISK_BLOCK;
-    free(io);                                /* done() may free it */
+    free(io); /* done() may free it */
     disk_submit(disk, next);
 }
 
@@ -302,7 +307,8 @@ static void test_submit_from_done(void **state)
     chained = 0;
     chain_page = pages(1);
     memset(chain_page, 1, DISK_BLOCK);
-    *io = (struct disk_io){.op = DISK_WRITE, .lane = DISK_LANE_LOG, .name = "chain", .p = chain_page, .n = DISK_BLOCK, .done = next_link};
+    *io = (struct disk_io){
+        .op = DISK_WRITE, .lane = DISK_LANE_LOG, .name = "chain", .p = chain_page, .n = DISK_BLOCK, .done = next_link};
     disk_submit(disk, io);
     run_until(loop, chained == 100);
     size = (uint64_t)disk_load(disk, "chain", 99 * DISK_BLOCK, chain_page, DISK_BLOCK);
@@ -370,7 +376,7 @@ static void test_many_files(void **state)
     free(p);
 }
 
-/* ---- a model ---------------------------------------------------------------------------------------------------------- */
+/* ---- a model ----------------------------------------------------------------------------------------------------- */
 
 /* One lane, so that the order is known; reads go between. */
 enum { FILES = 6, BLOCKS = 40 };
@@ -406,7 +412,8 @@ static void test_random_operations(void **state)
         if (what < 6) {
             uint32_t at = (uint32_t)prng_below(&r, BLOCKS - 8), n = 1 + (uint32_t)prng_below(&r, 8);
             memset(p, (int)(i & 0xff) | 1, 8 * DISK_BLOCK);
-            assert_int_equal(run(DISK_WRITE, DISK_LANE_LOG, a, at * DISK_BLOCK, p, n * DISK_BLOCK, durable), n * DISK_BLOCK);
+            assert_int_equal(run(DISK_WRITE, DISK_LANE_LOG, a, at * DISK_BLOCK, p, n * DISK_BLOCK, durable),
+                             n * DISK_BLOCK);
             memset(model[f].byte + at, p[0], n);
             model[f].exists = true;
             if (model[f].blocks < at + n) model[f].blocks = at + n;
@@ -434,7 +441,7 @@ static void test_random_operations(void **state)
     free(p);
 }
 
-/* ---- opening and closing ---------------------------------------------------------------------------------------------- */
+/* ---- opening and closing ----------------------------------------------------------------------------------------- */
 
 static void test_lock(void **state)
 {
@@ -448,7 +455,7 @@ static void test_lock(void **state)
     assert_non_null(strstr((char *)why.p, data));
     buf_free(&why);
     io_disk_close(disk);
-    assert_int_equal(io_disk_open(loop, data, &disk, &why), 0);        /* free again */
+    assert_int_equal(io_disk_open(loop, data, &disk, &why), 0); /* free again */
     buf_free(&why);
 }
 
@@ -478,10 +485,11 @@ static void test_close_with_operations_under_way(void **state)
     static struct op ops[N];
     uint8_t *p = pages(N);
     memset(p, 3, N * DISK_BLOCK);
-    for (uint32_t i = 0; i < N; i++) submit(&ops[i], DISK_WRITE, DISK_LANE_LOG, "f", i * DISK_BLOCK, p, DISK_BLOCK, i % 10 == 0);
+    for (uint32_t i = 0; i < N; i++)
+        submit(&ops[i], DISK_WRITE, DISK_LANE_LOG, "f", i * DISK_BLOCK, p, DISK_BLOCK, i % 10 == 0);
     io_disk_close(disk);
     for (int i = 0; i < N; i++) assert_false(ops[i].done);
-    submit(&ops[0], DISK_WRITE, DISK_LANE_LOG, "f", 0, p, DISK_BLOCK, false);       /* no more than ignored */
+    submit(&ops[0], DISK_WRITE, DISK_LANE_LOG, "f", 0, p, DISK_BLOCK, false); /* no more than ignored */
     struct buf why = {0};
     assert_int_equal(io_disk_open(loop, data, &disk, &why), 0);
     assert_int_equal(disk_load(disk, "f", 0, p, N * DISK_BLOCK), N * DISK_BLOCK);

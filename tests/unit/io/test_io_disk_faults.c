@@ -1,5 +1,6 @@
-/* Which system calls the disk makes for a promise of durability, and what it answers when the k-th of them fails. The calls are
- * interposed here: this program's pwrite, fsync, ... stand in for the C library's (with 64-bit offsets the headers give them the right names). */
+/* Which system calls the disk makes for a promise of durability, and what it answers when the k-th of them fails. The
+ * calls are interposed here: this program's pwrite, fsync, ... stand in for the C library's (with 64-bit offsets the
+ * headers give them the right names). */
 #include "helper.h"
 
 #include <errno.h>
@@ -11,9 +12,9 @@
 #include <sys/uio.h>
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static char calls[400];                     /* one letter a call, of the last operation */
-static int fail_at, fail_errno;             /* the call that fails; 0: none */
-static int short_at;                        /* the write that takes only short_n bytes */
+static char calls[400];         /* one letter a call, of the last operation */
+static int fail_at, fail_errno; /* the call that fails; 0: none */
+static int short_at;            /* the write that takes only short_n bytes */
 static size_t short_n;
 static bool direct_refused;
 static bool recording;
@@ -98,7 +99,7 @@ int open(const char *path, int flags, ...)
     return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
-/* ---- the tests -------------------------------------------------------------------------------------------------------- */
+/* ---- the tests --------------------------------------------------------------------------------------------------- */
 
 static struct io_loop *loop;
 static struct disk *disk;
@@ -144,7 +145,8 @@ static void on_done(struct disk_io *io, int64_t result)
 
 static int64_t run(enum disk_op op, const char *name, uint64_t off, uint32_t n, bool durable)
 {
-    struct op o = {.io = {.op = op, .lane = DISK_LANE_LOG, .off = off, .p = page, .n = n, .durable = durable, .done = on_done}};
+    struct op o = {
+        .io = {.op = op, .lane = DISK_LANE_LOG, .off = off, .p = page, .n = n, .durable = durable, .done = on_done}};
     o.io.arg = &o;
     snprintf(o.io.name, sizeof(o.io.name), "%s", name);
     snprintf(o.io.to, sizeof(o.io.to), "renamed");
@@ -163,7 +165,7 @@ static void test_calls_for_durability(void **state)
         return;
     }
     assert_int_equal(run(DISK_WRITE, "seg", 0, 4 * DISK_BLOCK, true), 4 * DISK_BLOCK);
-    assert_string_equal(calls, "WD");        /* the new file's name, too */
+    assert_string_equal(calls, "WD"); /* the new file's name, too */
     assert_int_equal(run(DISK_WRITE, "seg", 4 * DISK_BLOCK, DISK_BLOCK, true), DISK_BLOCK);
     assert_string_equal(calls, "W");
     assert_int_equal(run(DISK_WRITE, "ckpt", 0, DISK_BLOCK, false), DISK_BLOCK);
@@ -214,12 +216,8 @@ static void test_every_call_may_fail(void **state)
         uint32_t n;
         bool durable;
     } ops[] = {
-        {DISK_WRITE, 0, DISK_BLOCK, true},
-        {DISK_WRITE, 0, DISK_BLOCK, false},
-        {DISK_ALLOC, 3 * MIB, 0, true},
-        {DISK_ALLOC, 3 * MIB, 0, false},
-        {DISK_SYNC, 0, 0, false},
-        {DISK_RENAME, 0, 0, false},
+        {DISK_WRITE, 0, DISK_BLOCK, true}, {DISK_WRITE, 0, DISK_BLOCK, false}, {DISK_ALLOC, 3 * MIB, 0, true},
+        {DISK_ALLOC, 3 * MIB, 0, false},   {DISK_SYNC, 0, 0, false},           {DISK_RENAME, 0, 0, false},
     };
     static const int errors[] = {EIO, ENOSPC};
     for (int refuse = 0; refuse < 2; refuse++) {
@@ -285,8 +283,12 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_calls_for_durability),        T(test_without_direct_io), T(test_refused_features), T(test_every_call_may_fail),
-        T(test_failed_name_sync_is_repeated), T(test_short_writes),
+        T(test_calls_for_durability),
+        T(test_without_direct_io),
+        T(test_refused_features),
+        T(test_every_call_may_fail),
+        T(test_failed_name_sync_is_repeated),
+        T(test_short_writes),
     };
     alarm(WATCHDOG_S);
     return cmocka_run_group_tests(tests, NULL, NULL);

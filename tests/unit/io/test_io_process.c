@@ -84,7 +84,7 @@ static void test_no_such_program(void **state)
     o.cwd = "/no/such/dir";
     assert_int_equal(io_spawn(loop, &o, &c), -ENOENT);
     assert_int_equal(e.count, 0);
-    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);       /* nothing is left to reap */
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1); /* nothing is left to reap */
 }
 
 static void read_all(int fd, char *out, size_t n)
@@ -110,14 +110,14 @@ static void test_descriptors_env_cwd(void **state)
     assert_int_equal(write(in[1], "hello\n", 6), 6);
     struct io_child *c;
     memset(&e, 0, sizeof(e));
-    fcntl(in[1], F_SETFD, FD_CLOEXEC);          /* the others are not: the child must close them all the same */
+    fcntl(in[1], F_SETFD, FD_CLOEXEC); /* the others are not: the child must close them all the same */
     assert_int_equal(io_spawn(loop, &o, &c), 0);
     close(in[1]);
     close(out[1]);
     close(err[1]);
     run_until(loop, e.count);
     read_all(out[0], text, sizeof(text));
-    assert_string_equal(text, "hello\neins\n/usr\n0\n1\n2\n3\n");       /* 3 is ls's own */
+    assert_string_equal(text, "hello\neins\n/usr\n0\n1\n2\n3\n"); /* 3 is ls's own */
     read_all(err[0], text, sizeof(text));
     assert_string_equal(text, "problem\n");
     close(in[0]);
@@ -172,7 +172,7 @@ static void test_kill_and_release(void **state)
     io_child_kill(c, SIGTERM);
     run_until(loop, e.count);
     assert_int_equal(e.signum, SIGTERM);
-    while (kill(forgotten, 0) == 0) assert_int_equal(run(shell("exit 0", &e)).status, 0);      /* it gets reaped, too */
+    while (kill(forgotten, 0) == 0) assert_int_equal(run(shell("exit 0", &e)).status, 0); /* it gets reaped, too */
     assert_int_equal(gone.count, 0);
 }
 

@@ -47,7 +47,7 @@ static void test_watch_is_level_triggered(void **state)
     struct reader_state s = {.fd = fds[0]};
     s.w = io_watch_readable(loop, fds[0], on_readable, &s);
     assert_int_equal(write(fds[1], "abc", 3), 3);
-    run_until(loop, s.calls == 3);          /* one byte a call */
+    run_until(loop, s.calls == 3); /* one byte a call */
     close(fds[1]);
     run_until(loop, s.eof);
     assert_int_equal(s.calls, 4);
@@ -62,7 +62,7 @@ static void test_watch_sees_errors(void **state)
     assert_int_equal(write(fds[0], "unread", 6), 6);
     struct reader_state s = {.fd = fds[0]};
     s.w = io_watch_readable(loop, fds[0], on_readable, &s);
-    close(fds[1]);                          /* with unread bytes: the other side gets ECONNRESET */
+    close(fds[1]); /* with unread bytes: the other side gets ECONNRESET */
     run_until(loop, s.eof);
     close(fds[0]);
 }
@@ -149,13 +149,13 @@ static void test_trace(void **state)
     assert_int_equal(regcomp(&re, "^20[0-9-]{8}T[0-9:]{8}\\.[0-9]{6}Z warn  node 7 is here\n$", REG_EXTENDED), 0);
     assert_int_equal(regexec(&re, text, 0, NULL, 0), 0);
     regfree(&re);
-    trace_error(&t, "%s", big);             /* cut, but one whole line */
+    trace_error(&t, "%s", big); /* cut, but one whole line */
     n = read(fds[0], text, sizeof(text));
     assert_true(n > 500);
     assert_int_equal(text[n - 1], '\n');
     assert_ptr_equal(memchr(text, '\n', (size_t)n), text + n - 1);
     close(fds[0]);
-    trace_warn(&t, "nobody reads");         /* EPIPE is nobody's problem */
+    trace_warn(&t, "nobody reads"); /* EPIPE is nobody's problem */
     close(fds[1]);
 }
 
