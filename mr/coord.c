@@ -1,0 +1,530 @@
+/* coord.c - the coordinator: connections, worker processes and the clock around the scheduler (sched.h).
+ *
+ * Happy path: it starts its workers, each says hello and joins; the scheduler's assignments go out, results come in;
+ * when every task is done the output is published (on a pool thread, a stalled filesystem must not make workers look silent),
+ * the workers are told goodbye, and the loop ends.
+ *
+ * Failure modes: a worker dies, hangs or sends nonsense: it is let go, and killed if it is our child; children that end are
+ * replaced, unless so many end in a row without one finished task that it is hopeless. A task that fails too often,
+ * a failing publish, SIGINT and SIGTERM end the job: nothing of it stays. */
+#include "mr/coord.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "io/io.h"
+#include "mr/msg.h"
+#include "mr/util.h"
+
+#define GOODBYE_NS (2 * NS_PER_S)
+#define DEATHS_MAX 10u                     /* in a row, and as many again for each worker that is wanted */
+
+struct peer {
+    struct list link;
+    struct coord *c;
+    struct conn *conn;
+    bool joined;
+    uint32_t id;                           /* while joined, for the scheduler; never used again */
+    pid_t pid;
+    char *host, *dir, *addr;
+};
+
+struct child {
+    struct list link;
+    struct coord *c;
+    struct io_child *process;
+};
+
+enum coord_state { WORKING, PUBLISHING, LEAVING };
+
+struct coord {
+    struct run *run;
+    struct io_loop *loop;
+    struct sched *sched;
+    enum coord_state state;
+    int code;
+    struct list peers, children;
+    uint32_t next_id, children_n, wanted, deaths;
+    char *addr, *host;                     /* where our children find us; what they call this machine */
+    struct peer **held_by;                 /* by map task: who has its output */
+    uint32_t *held_attempt;
+    struct task_result *result;            /* while a step is about it */
+    struct peer *result_from;
+    struct timer tick, spawn, goodbye;
+    struct buf publish_why;
+    int publish_rc;
+};
+
+static void step(struct coord *c, struct sched_event e);
+
+static uint64_t now(const struct coord *c) { return clock_now(io_clock(c->loop)); }
+static void arm(struct coord *c, struct timer *t, uint64_t at) { clock_arm(io_clock(c->loop), t, at); }
+
+static void send(struct peer *p, uint8_t type, const struct buf *payload)
+{
+    struct slice s = buf_slice(payload);
+    int rc = conn_send(p->conn, type, &s, 1);
+    if (rc == 0 || rc == -ENOTCONN) return;
+    mr__progress_note(&p->c->run->progress, "a message for worker %u could not be sent: %s", p->id, err_text(rc));
+    conn_close(p->conn);
+}
+
+/* ---- the end ---- */
+
+static void end_loop(struct coord *c)
+{
+    if (c->state == LEAVING && list_empty(&c->children)) io_loop_stop(c->loop);
+}
+
+static void on_goodbye_over(struct timer *t)
+{
+    struct coord *c = t->arg;
+    list_for_each(it, &c->children) io_child_kill(container_of(it, struct child, link)->process, SIGKILL);
+}
+
+/* Everything but our children's end is behind us. */
+static void leave(struct coord *c, int code)
+{
+    struct buf nothing = {0};
+    if (c->state == LEAVING) return;
+    c->state = LEAVING;
+    c->code = code;
+    list_for_each(it, &c->peers) {
+        struct peer *p = container_of(it, struct peer, link);
+        if (p->joined) send(p, MR_BYE, &nothing);
+    }
+    arm(c, &c->goodbye, now(c) + GOODBYE_NS);
+    end_loop(c);
+}
+
+static void publish(void *arg)
+{
+    struct coord *c = arg;
+    c->publish_rc = mr__run_publish(c->run, &c->publish_why);
+}
+
+static void on_published(void *arg)
+{
+    struct coord *c = arg;
+    struct sched_facts f = sched_facts(c->sched);
+    struct counters all = {0};
+
+    if (c->publish_rc < 0) {
+        put_bytes(&c->run->why, buf_slice(&c->publish_why));
+    } else {
+        mr__run_sum(c->run, &all);
+        mr__progress_done(&c->run->progress, &all, &f);
+        mr__counters_free(&all);
+    }
+    c->state = WORKING;
+    leave(c, c->publish_rc < 0 ? MR_EXIT_FAILED : MR_EXIT_OK);
+}
+
+static void give_up(struct coord *c, const struct sched_effect *e)
+{
+    struct buf *why = &c->run->why;
+    bool map = e->phase == SCHED_MAP;
+    uint32_t attempts = c->run->o->attempts ? c->run->o->attempts : MR_ATTEMPTS_DEFAULT;
+
+    if (c->result && c->result->outcome == TASK_FAILED)
+        mr__report(why, c->run->o, &c->run->job, &c->run->plan, c->result, attempts);
+    else if (c->result)
+        mr__fmt(why, "%s task %u found its input missing again and again: %.*s", map ? "map" : "reduce", e->task,
+                (int)c->result->why.n, c->result->why.p);
+    else
+        mr__fmt(why, "%s task %u was lost with its worker too often; program: %s", map ? "map" : "reduce", e->task,
+                map ? c->run->job.map : c->run->job.reduce);
+    leave(c, MR_EXIT_FAILED);
+}
+
+/* ---- children ---- */
+
+static void on_child_exited(void *arg, int64_t status, int signum)
+{
+    struct child *ch = arg;
+    struct coord *c = ch->c;
+
+    list_remove(&ch->link);
+    free(ch);
+    c->children_n--;
+    if (c->state == LEAVING) {
+        end_loop(c);
+        return;
+    }
+    if (signum) mr__progress_note(&c->run->progress, "a worker was killed by signal %d (%s)", signum, strsignal(signum));
+    else mr__progress_note(&c->run->progress, "a worker exited with status %lld", (long long)status);
+    if (c->state == PUBLISHING) return;
+    if (++c->deaths > DEATHS_MAX * (1 + c->wanted)) {
+        mr__fmt(&c->run->why, "workers keep dying: %u in a row, and no task was finished meanwhile", c->deaths);
+        leave(c, MR_EXIT_FAILED);
+        return;
+    }
+    /* The first to die are replaced at once; if that does not help, more slowly. */
+    arm(c, &c->spawn, c->deaths <= c->wanted ? 0 : now(c) + NS_PER_S / 4);
+}
+
+static int spawn_one(struct coord *c)
+{
+    /* Detached: Ctrl-C on a terminal is for us alone, we end them. */
+    char *argv[] = {"/proc/self/exe", "mr", "worker", "--coordinator", c->addr, "--workdir", c->run->dir, NULL};
+    struct child *ch = xcalloc(1, sizeof *ch);
+    struct io_child_options o = {.argv = argv, .stdin_fd = -1, .stdout_fd = 2, .stderr_fd = 2, .detached = true, .die_with_parent = true,
+        .exited = on_child_exited, .arg = ch};
+
+    ch->c = c;
+    int rc = io_spawn(c->loop, &o, &ch->process);
+    if (rc < 0) {
+        free(ch);
+        return rc;
+    }
+    list_push_back(&c->children, &ch->link);
+    c->children_n++;
+    return 0;
+}
+
+static void on_spawn(struct timer *t)
+{
+    struct coord *c = t->arg;
+    while (c->state == WORKING && c->children_n < c->wanted) {
+        int rc = spawn_one(c);
+        if (rc == 0) continue;
+        if (c->children_n) return;         /* the others will have to do */
+        mr__fmt(&c->run->why, "cannot start a worker process: %s", err_text(rc));
+        leave(c, MR_EXIT_FAILED);
+    }
+}
+
+static void kill_child(struct coord *c, const struct peer *p)
+{
+    if (strcmp(p->host, c->host) != 0) return;
+    list_for_each(it, &c->children) {
+        struct child *ch = container_of(it, struct child, link);
+        if (io_child_pid(ch->process) == p->pid) io_child_kill(ch->process, SIGKILL);
+    }
+}
+
+/* ---- effects ---- */
+
+static struct peer *find_peer(struct coord *c, uint32_t id)
+{
+    list_for_each(it, &c->peers) {
+        struct peer *p = container_of(it, struct peer, link);
+        if (p->joined && p->id == id) return p;
+    }
+    return NULL;
+}
+
+static void assign_map(struct coord *c, struct peer *p, const struct sched_effect *e)
+{
+    struct buf b = {0};
+    struct task t;
+    mr__run_map_task(c->run, e->task, e->attempt, &t);
+    mr__task_encode(&b, &t);
+    send(p, MR_TASK_MAP, &b);
+    mr__task_free(&t);
+    buf_free(&b);
+}
+
+static void assign_reduce(struct coord *c, struct peer *to, const struct sched_effect *e)
+{
+    uint32_t maps = (uint32_t)c->run->plan.splits_n, peers = 0, *index = xcalloc(c->next_id + 1, sizeof *index);
+    struct buf b = {0};
+
+    list_for_each(it, &c->peers) {
+        struct peer *p = container_of(it, struct peer, link);
+        if (p->joined) index[p->id] = peers++;
+    }
+    put_u32(&b, e->task);
+    put_u32(&b, e->attempt);
+    put_u32(&b, peers);
+    list_for_each(it, &c->peers) {
+        struct peer *p = container_of(it, struct peer, link);
+        if (!p->joined) continue;
+        put_slice16(&b, slice_str(p->host));
+        put_slice16(&b, slice_str(p->dir));
+        put_slice16(&b, slice_str(p->addr));
+    }
+    put_u32(&b, maps);
+    for (uint32_t m = 0; m < maps; m++) {
+        check(c->held_by[m] && c->held_by[m]->joined);
+        put_u32(&b, index[c->held_by[m]->id]);
+        put_u32(&b, c->held_attempt[m]);
+    }
+    send(to, MR_TASK_REDUCE, &b);
+    buf_free(&b);
+    free(index);
+}
+
+static void cancel(struct peer *p, const struct sched_effect *e)
+{
+    struct buf b = {0};
+    put_u8(&b, (uint8_t)e->phase);
+    put_u32(&b, e->task);
+    put_u32(&b, e->attempt);
+    send(p, MR_CANCEL, &b);
+    buf_free(&b);
+}
+
+static void commit(struct coord *c, const struct sched_effect *e)
+{
+    check(c->result && c->result_from && c->result_from->id == e->worker);
+    c->deaths = 0;
+    if (e->phase == SCHED_MAP) {
+        c->held_by[e->task] = c->result_from;
+        c->held_attempt[e->task] = e->attempt;
+    }
+    mr__run_commit(c->run, e->phase, e->task, e->attempt, &c->result->counters);
+}
+
+static void evict(struct coord *c, struct peer *p)
+{
+    mr__progress_note(&c->run->progress, "worker %u (process %d) has been silent for too long and is given up", p->id, (int)p->pid);
+    kill_child(c, p);
+    conn_close(p->conn);
+}
+
+static void carry_out(struct coord *c, const struct sched_effect *e)
+{
+    struct peer *p = e->kind == SCHED_ASSIGN || e->kind == SCHED_CANCEL || e->kind == SCHED_EVICT ? find_peer(c, e->worker) : NULL;
+    switch (e->kind) {
+    case SCHED_ASSIGN:
+        if (e->phase == SCHED_MAP) assign_map(c, p, e);
+        else assign_reduce(c, p, e);
+        break;
+    case SCHED_CANCEL: cancel(p, e); break;
+    case SCHED_EVICT: evict(c, p); break;
+    case SCHED_COMMIT: commit(c, e); break;
+    case SCHED_REVOKE: c->held_by[e->task] = NULL; break;
+    case SCHED_FINISH:
+        c->state = PUBLISHING;
+        io_work(c->loop, publish, on_published, c);
+        break;
+    case SCHED_GIVE_UP: give_up(c, e); break;
+    }
+}
+
+static void step(struct coord *c, struct sched_event e)
+{
+    if (c->state != WORKING) return;
+    size_t n = sched_step(c->sched, &e, now(c));
+    const struct sched_effect *v = sched_effects(c->sched);
+    for (size_t i = 0; i < n; i++) carry_out(c, &v[i]);
+    if (c->state != WORKING) return;
+    struct sched_facts f = sched_facts(c->sched);
+    mr__progress_show(&c->run->progress, &f);
+    uint64_t shown = mr__progress_next(&c->run->progress), t = mr__now();
+    arm(c, &c->tick, min_u64(sched_deadline(c->sched), now(c) + (shown > t ? shown - t : 0)));
+}
+
+static void on_tick(struct timer *t) { step(t->arg, (struct sched_event){.kind = SCHED_TICK}); }
+
+/* ---- what workers say ---- */
+
+static char *get_text(struct reader *r)
+{
+    struct slice s = get_slice16(r);
+    if (s.n && memchr(s.p, 0, s.n)) r->bad = true;
+    return mr__str(r->bad ? (struct slice){0} : s);
+}
+
+/* ":port" becomes an address that other machines can dial: where the worker's connection came from. One from this
+ * machine stays as it is: a worker elsewhere knows this machine's address by itself, by having dialled us. */
+static char *complete_addr(const struct conn *conn, char *addr)
+{
+    const char *colon = strrchr(conn->peer, ':');
+    if (addr[0] != ':' || !colon || strncmp(conn->peer, "127.", 4) == 0 || strncmp(conn->peer, "[::1]", 5) == 0) return addr;
+    char *full = mr__strf("%.*s%s", (int)(colon - conn->peer), conn->peer, addr);
+    free(addr);
+    return full;
+}
+
+static void refuse(struct peer *p, const char *why)
+{
+    struct buf b = {0};
+    mr__fmt(&b, "%s", why);
+    send(p, MR_REFUSED, &b);
+    buf_free(&b);
+    conn_close(p->conn);
+}
+
+static int take_hello(struct peer *p, struct slice payload)
+{
+    struct coord *c = p->c;
+    struct reader r = reader_of(payload);
+    uint32_t version = get_u32(&r);
+    struct buf b = {0};
+
+    if (p->joined || p->host) return -EBADMSG;
+    if (version != MR_PROTOCOL) {
+        refuse(p, "it speaks another version of the protocol");
+        return 0;
+    }
+    p->pid = (pid_t)get_u32(&r);
+    p->host = get_text(&r);
+    p->dir = get_text(&r);
+    p->addr = complete_addr(p->conn, get_text(&r));
+    if (!reader_done(&r) || p->dir[0] != '/') return -EBADMSG;
+    if (c->state != WORKING) {
+        refuse(p, "the job is over");
+        return 0;
+    }
+    p->id = c->next_id++;
+    p->joined = true;
+    mr__job_encode(&b, &c->run->job);
+    send(p, MR_WELCOME, &b);
+    buf_free(&b);
+    step(c, (struct sched_event){.kind = SCHED_JOINED, .worker = p->id});
+    return 0;
+}
+
+static int take_result(struct peer *p, struct slice payload)
+{
+    struct coord *c = p->c;
+    struct task_result r;
+    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
+
+    if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
+    struct sched_event e = {.kind = kinds[r.outcome], .phase = r.phase, .worker = p->id, .task = r.no, .attempt = r.attempt};
+    c->result = &r;
+    c->result_from = p;
+    if (r.outcome != TASK_DONE && c->state == WORKING)
+        mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s", r.phase == SCHED_MAP ? "map" : "reduce",
+                          r.no, r.attempt + 1, p->id, (int)min_u64(r.why.n, 500), r.why.p);
+    if (r.outcome == TASK_STARVED)
+        step(c, (struct sched_event){.kind = SCHED_LOST, .task = (uint32_t)(r.lost >> 32), .attempt = (uint32_t)r.lost});
+    step(c, e);
+    c->result = NULL;
+    c->result_from = NULL;
+    mr__result_free(&r);
+    return 0;
+}
+
+static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
+{
+    struct peer *p = conn->arg;
+    int rc = -EBADMSG;
+
+    if (type == MR_HELLO) {
+        rc = take_hello(p, payload);
+    } else if (p->joined && type == MR_BEAT && payload.n == 8) {
+        mr__progress_bytes(&p->c->run->progress, load_u64(payload.p));
+        step(p->c, (struct sched_event){.kind = SCHED_HEARD, .worker = p->id});
+        rc = 0;
+    } else if (p->joined && type == MR_RESULT) {
+        rc = take_result(p, payload);
+    }
+    if (rc == 0) return;
+    mr__progress_note(&p->c->run->progress, "%s sent what is no message of a worker; it is disconnected", conn->peer);
+    conn_close(conn);
+}
+
+static void on_closed(struct conn *conn, int err)
+{
+    struct peer *p = conn->arg;
+    struct coord *c = p->c;
+
+    list_remove(&p->link);
+    if (p->joined) step(c, (struct sched_event){.kind = SCHED_LEFT, .worker = p->id});
+    for (size_t m = 0; m < c->run->plan.splits_n; m++)
+        if (c->held_by[m] == p) c->held_by[m] = NULL;      /* not needed any more, or it was revoked */
+    free(p->host);
+    free(p->dir);
+    free(p->addr);
+    free(p);
+}
+
+static void on_accept(void *arg, struct conn *conn)
+{
+    static const struct conn_cb cb = {.frame = on_frame, .closed = on_closed};
+    struct coord *c = arg;
+    struct peer *p = xcalloc(1, sizeof *p);
+
+    p->c = c;
+    p->conn = conn;
+    conn->cb = &cb;
+    conn->arg = p;
+    list_push_back(&c->peers, &p->link);
+}
+
+/* ---- life ---- */
+
+static void on_signal(void *arg, int signum)
+{
+    struct coord *c = arg;
+    if (c->state != WORKING) return;       /* publishing is one step: it is done or not done */
+    mr__fmt(&c->run->why, "stopped by %s", signum == SIGINT ? "Ctrl-C" : "SIGTERM");
+    leave(c, MR_EXIT_FAILED);
+    on_goodbye_over(&c->goodbye);
+}
+
+/* Where our own children dial. */
+static char *own_address(const char *listen)
+{
+    const char *colon = strrchr(listen, ':');
+    if (strncmp(listen, "*:", 2) == 0 || strncmp(listen, "0.0.0.0:", 8) == 0) return mr__strf("127.0.0.1%s", colon);
+    if (strncmp(listen, "[::]:", 5) == 0) return mr__strf("[::1]%s", colon);
+    return mr__strf("%s", listen);
+}
+
+static int start_listening(struct coord *c)
+{
+    const struct mr_options *o = c->run->o;
+    char *listen = o->listen ? mr__strf("%s", o->listen) : mr__strf("unix:%s/coordinator", c->run->dir);
+    int rc = net_listen(io_net(c->loop), listen, on_accept, c);
+
+    if (rc < 0) mr__fmt(&c->run->why, "cannot listen on %s: %s", listen, err_text(rc));
+    else c->addr = own_address(listen);
+    if (rc == 0 && o->workers < 0) mr__progress_note(&c->run->progress, "waiting for workers: quorumfs mr worker --coordinator %s", listen);
+    free(listen);
+    return rc;
+}
+
+static uint32_t workers_wanted(const struct mr_options *o)
+{
+    long n = o->workers;
+    if (n == 0) n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 0 ? 0 : n == 0 ? 1 : (uint32_t)n;
+}
+
+static void coord_free(struct coord *c)
+{
+    clock_disarm(io_clock(c->loop), &c->tick);
+    clock_disarm(io_clock(c->loop), &c->spawn);
+    clock_disarm(io_clock(c->loop), &c->goodbye);
+    c->state = LEAVING;
+    io_loop_free(c->loop);
+    while (!list_empty(&c->children)) free(container_of(list_pop_front(&c->children), struct child, link));
+    sched_free(c->sched);
+    free(c->held_by);
+    free(c->held_attempt);
+    free(c->addr);
+    free(c->host);
+    buf_free(&c->publish_why);
+}
+
+int mr__coordinate(struct run *r)
+{
+    struct coord c = {.run = r, .code = MR_EXIT_FAILED, .wanted = workers_wanted(r->o)};
+
+    c.loop = io_loop_new();
+    list_init(&c.peers);
+    list_init(&c.children);
+    c.tick = (struct timer){.fire = on_tick, .arg = &c};
+    c.spawn = (struct timer){.fire = on_spawn, .arg = &c};
+    c.goodbye = (struct timer){.fire = on_goodbye_over, .arg = &c};
+    c.host = mr__this_host();
+    c.held_by = xcalloc(r->plan.splits_n + 1, sizeof(struct peer *));
+    c.held_attempt = xcalloc(r->plan.splits_n + 1, sizeof *c.held_attempt);
+    c.sched = mr__run_sched(r, now(&c));
+    if (start_listening(&c) == 0) {
+        io_on_signal(c.loop, SIGINT, on_signal, &c);
+        io_on_signal(c.loop, SIGTERM, on_signal, &c);
+        arm(&c, &c.spawn, 0);
+        on_tick(&c.tick);
+        io_loop_run(c.loop);
+    }
+    coord_free(&c);
+    return c.code;
+}

@@ -1,0 +1,153 @@
+/* job.c - job.h. What comes over the wire is validated field by field. */
+#include "mr/job.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "io/io.h"
+#include "mr/util.h"
+
+#define MEMORY_DEFAULT         (256ull * MIB)
+#define MEMORY_MIN             (8ull * MIB)
+#define TASK_TIMEOUT_DEFAULT   300u
+#define WORKER_TIMEOUT_DEFAULT 10u
+
+/* A combiner runs by default only where the application says that it may, and reduces what it mapped. */
+static char *choose_combine(const struct mr_options *o, const struct program *map)
+{
+    if (o->combine) return strcmp(o->combine, "none") == 0 ? NULL : mr__program_absolute(o->combine);
+    if (!map->app || strcmp(o->map, o->reduce) != 0) return NULL;
+    return map->app->combine || map->app->fold != MR_FOLD_NONE ? mr__program_absolute(o->map) : NULL;
+}
+
+static char *make_id(void)
+{
+    static const char digits[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    char *id = xcalloc(1, 11);
+    uint64_t r = io_random();
+    for (int i = 0; i < 10; i++, r /= 36) id[i] = digits[r % 36];
+    return id;
+}
+
+static int check_options(const struct mr_options *o, struct buf *why)
+{
+    if (!o->map || !o->reduce) {
+        mr__fmt(why, "a job needs --map and --reduce (or --app)");
+        return -EINVAL;
+    }
+    if (o->reducers > MR_REDUCERS_MAX) {
+        mr__fmt(why, "--reducers is at most %u", MR_REDUCERS_MAX);
+        return -EINVAL;
+    }
+    if (o->memory_bytes && o->memory_bytes < MEMORY_MIN) {
+        mr__fmt(why, "--memory is at least %llu MiB", MEMORY_MIN / MIB);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int mr__job_make(const struct mr_options *o, struct job *out, bool *whole, struct buf *why)
+{
+    struct programs p;
+    struct program map = {0};
+    int rc = check_options(o, why);
+
+    *out = (struct job){0};
+    if (rc == 0) rc = mr__program_open(o->map, PROGRAM_MAP, &map, why);
+    if (rc < 0) return rc;
+    *whole = map.app && map.app->unit == MR_FILE;
+    *out = (struct job){
+        .id = make_id(),
+        .map = mr__program_absolute(o->map),
+        .combine = choose_combine(o, &map),
+        .reduce = mr__program_absolute(o->reduce),
+        .cwd = getcwd(NULL, 0),
+        .reducers = o->reducers ? o->reducers : 1,
+        .memory = o->memory_bytes ? o->memory_bytes : MEMORY_DEFAULT,
+        .task_timeout_ns = (o->task_timeout_s ? o->task_timeout_s : TASK_TIMEOUT_DEFAULT) * NS_PER_S,
+        .beat_ns = (o->worker_timeout_s ? o->worker_timeout_s : WORKER_TIMEOUT_DEFAULT) * NS_PER_S / 8,
+    };
+    mr__program_close(&map);
+    rc = mr__programs_open(out, &p, why);
+    mr__programs_close(&p);
+    if (rc < 0) mr__job_free(out);
+    return rc;
+}
+
+void mr__job_free(struct job *j)
+{
+    free(j->id);
+    free(j->map);
+    free(j->combine);
+    free(j->reduce);
+    free(j->cwd);
+    free(j->attempts);
+    *j = (struct job){0};
+}
+
+static void put_text(struct buf *b, const char *s) { put_slice32(b, slice_str(s ? s : "")); }
+
+void mr__job_encode(struct buf *b, const struct job *j)
+{
+    put_text(b, j->id);
+    put_text(b, j->map);
+    put_text(b, j->combine);
+    put_text(b, j->reduce);
+    put_text(b, j->cwd);
+    put_text(b, j->attempts);
+    put_u32(b, j->reducers);
+    put_u64(b, j->memory);
+    put_u64(b, j->task_timeout_ns);
+    put_u64(b, j->beat_ns);
+}
+
+/* NULL where it is empty. */
+static char *get_text(struct reader *r)
+{
+    struct slice s = get_slice32(r);
+    if (s.n && memchr(s.p, 0, s.n)) r->bad = true;
+    return s.n && !r->bad ? mr__str(s) : NULL;
+}
+
+static bool sane(const struct job *j)
+{
+    return j->id && strspn(j->id, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(j->id) && j->map && j->reduce &&
+           j->attempts && j->attempts[0] == '/' && j->reducers >= 1 && j->reducers <= MR_REDUCERS_MAX &&
+           j->memory >= MEMORY_MIN && j->task_timeout_ns > 0 && j->beat_ns > 0;
+}
+
+int mr__job_decode(struct slice in, struct job *out)
+{
+    struct reader r = reader_of(in);
+
+    *out = (struct job){0};
+    out->id = get_text(&r);
+    out->map = get_text(&r);
+    out->combine = get_text(&r);
+    out->reduce = get_text(&r);
+    out->cwd = get_text(&r);
+    out->attempts = get_text(&r);
+    out->reducers = get_u32(&r);
+    out->memory = get_u64(&r);
+    out->task_timeout_ns = get_u64(&r);
+    out->beat_ns = get_u64(&r);
+    if (reader_done(&r) && sane(out)) return 0;
+    mr__job_free(out);
+    return -EBADMSG;
+}
+
+int mr__programs_open(const struct job *j, struct programs *out, struct buf *why)
+{
+    *out = (struct programs){.combines = j->combine != NULL};
+    int rc = mr__program_open(j->map, PROGRAM_MAP, &out->map, why);
+    if (rc == 0) rc = mr__program_open(j->reduce, PROGRAM_REDUCE, &out->reduce, why);
+    if (rc == 0 && j->combine) rc = mr__program_open(j->combine, PROGRAM_COMBINE, &out->combine, why);
+    return rc;
+}
+
+void mr__programs_close(struct programs *p)
+{
+    mr__program_close(&p->map);
+    mr__program_close(&p->combine);
+    mr__program_close(&p->reduce);
+}

@@ -1,0 +1,147 @@
+/* local.c - a job in this one process: the same scheduler with one worker, which is a function call; the same bytes come out.
+ *
+ * What the programs write to stderr goes straight to ours. SIGINT and SIGTERM wait until the next sign of progress, so that
+ * nothing is left behind; a program of the user's in the foreground gets them itself, at once. */
+#include <signal.h>
+#include <stdlib.h>
+
+#include "mr/coord.h"
+#include "mr/util.h"
+
+struct local {
+    struct run *run;
+    struct programs programs;
+    struct sched *sched;
+    uint32_t *held_attempt;                /* by map task */
+    struct sched_effect next;              /* the assignment to carry out */
+    bool assigned, over;
+    int code;
+    struct task_result *result;            /* while a step is about it */
+};
+
+static void stop_if_asked(struct run *r)
+{
+    sigset_t pending;
+    sigpending(&pending);
+    if (!sigismember(&pending, SIGINT) && !sigismember(&pending, SIGTERM)) return;
+    mr__say("stopped by %s", sigismember(&pending, SIGINT) ? "Ctrl-C" : "SIGTERM");
+    mr__output_end(&r->output);
+    mr__rmtree(r->dir);
+    _Exit(MR_EXIT_FAILED);
+}
+
+static void touch(void *arg, uint64_t bytes)
+{
+    struct local *l = arg;
+    struct sched_facts f = sched_facts(l->sched);
+    stop_if_asked(l->run);
+    mr__progress_bytes(&l->run->progress, bytes);
+    mr__progress_show(&l->run->progress, &f);
+}
+
+static void finish(struct local *l)
+{
+    struct sched_facts f = sched_facts(l->sched);
+    struct counters all = {0};
+
+    l->over = true;
+    if (mr__run_publish(l->run, &l->run->why) < 0) return;
+    l->code = MR_EXIT_OK;
+    mr__run_sum(l->run, &all);
+    mr__progress_done(&l->run->progress, &all, &f);
+    mr__counters_free(&all);
+}
+
+static void give_up(struct local *l, const struct sched_effect *e)
+{
+    uint32_t attempts = l->run->o->attempts ? l->run->o->attempts : MR_ATTEMPTS_DEFAULT;
+    l->over = true;
+    check(l->result);
+    mr__report(&l->run->why, l->run->o, &l->run->job, &l->run->plan, l->result, attempts);
+}
+
+static void step(struct local *l, struct sched_event e)
+{
+    size_t n = sched_step(l->sched, &e, mr__now());
+    for (size_t i = 0; i < n; i++) {
+        const struct sched_effect *f = &sched_effects(l->sched)[i];
+        switch (f->kind) {
+        case SCHED_ASSIGN:
+            l->next = *f;
+            l->assigned = true;
+            break;
+        case SCHED_COMMIT:
+            if (f->phase == SCHED_MAP) l->held_attempt[f->task] = f->attempt;
+            mr__run_commit(l->run, f->phase, f->task, f->attempt, &l->result->counters);
+            break;
+        case SCHED_FINISH: finish(l); break;
+        case SCHED_GIVE_UP: give_up(l, f); break;
+        case SCHED_CANCEL:
+        case SCHED_EVICT:
+        case SCHED_REVOKE: break;
+        }
+    }
+}
+
+static void make_task(struct local *l, const struct sched_effect *e, struct task *t)
+{
+    struct run *r = l->run;
+    if (e->phase == SCHED_MAP) {
+        mr__run_map_task(r, e->task, e->attempt, t);
+        return;
+    }
+    *t = (struct task){.phase = SCHED_REDUCE, .no = e->task, .attempt = e->attempt, .sources_n = r->plan.splits_n};
+    t->sources = xcalloc(t->sources_n + 1, sizeof *t->sources);
+    for (uint32_t m = 0; m < t->sources_n; m++)
+        t->sources[m] = (struct run_source){mr__map_output(r->dir, m, l->held_attempt[m]), r->job.reducers, e->task,
+                                            mr__output_tag(m, l->held_attempt[m])};
+}
+
+static void run_assigned(struct local *l)
+{
+    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
+    struct task_place at = {.dir = l->run->dir, .touch = touch, .arg = l};
+    struct sched_effect e = l->next;
+    struct task_result result;
+    struct task t;
+
+    l->assigned = false;
+    make_task(l, &e, &t);
+    mr__task_run(&l->run->job, &l->programs, &t, &at, &result);
+    stop_if_asked(l->run);
+    l->result = &result;
+    if (result.outcome != TASK_DONE)
+        mr__progress_note(&l->run->progress, "%s task %u, attempt %u: %.*s", e.phase == SCHED_MAP ? "map" : "reduce", e.task,
+                          e.attempt + 1, (int)min_u64(result.why.n, 500), result.why.p);
+    if (result.outcome == TASK_STARVED)
+        step(l, (struct sched_event){.kind = SCHED_LOST, .task = (uint32_t)(result.lost >> 32), .attempt = (uint32_t)result.lost});
+    step(l, (struct sched_event){.kind = kinds[result.outcome], .phase = e.phase, .worker = 1, .task = e.task, .attempt = e.attempt});
+    l->result = NULL;
+    mr__result_free(&result);
+    mr__task_free(&t);
+}
+
+int mr__run_local(struct run *r)
+{
+    struct local l = {.run = r, .code = MR_EXIT_FAILED};
+    sigset_t stops, old;
+
+    if (mr__programs_open(&r->job, &l.programs, &r->why) == 0) {
+        sigemptyset(&stops);
+        sigaddset(&stops, SIGINT);
+        sigaddset(&stops, SIGTERM);
+        sigprocmask(SIG_BLOCK, &stops, &old);
+        l.held_attempt = xcalloc(r->plan.splits_n + 1, sizeof *l.held_attempt);
+        l.sched = mr__run_sched(r, mr__now());
+        step(&l, (struct sched_event){.kind = SCHED_JOINED, .worker = 1});
+        while (!l.over) {
+            check(l.assigned);
+            run_assigned(&l);
+        }
+        sigprocmask(SIG_SETMASK, &old, NULL);
+    }
+    mr__programs_close(&l.programs);
+    sched_free(l.sched);
+    free(l.held_attempt);
+    return l.code;
+}

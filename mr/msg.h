@@ -1,0 +1,40 @@
+/* msg.h - what the processes of a job say to each other.
+ *
+ * Between coordinator and worker, and between workers, frames of base/frame.h with these types and payloads (text: u16 length,
+ * bytes). A peer that sends anything else is disconnected. Between a worker and its executor the pipes carry messages of
+ * u32 length, u8 type, payload. */
+#ifndef QFS_MR_MSG_H
+#define QFS_MR_MSG_H
+
+#include "base/base.h"
+
+#define MR_PROTOCOL 1u
+
+enum mr__msg {
+    MR_HELLO = 128,      /* worker: u32 MR_PROTOCOL, u32 pid, text host, text directory, text address to fetch from ("": none;
+                          * ":port": at the address the connection comes from) */
+    MR_WELCOME = 129,    /* coordinator: the job (job.c) */
+    MR_REFUSED = 130,    /* coordinator: text; then it closes */
+    MR_TASK_MAP = 131,   /* coordinator: a map task (taskmsg.c) */
+    MR_TASK_REDUCE = 132,/* coordinator: u32 number, u32 attempt, u32 workers, each: text host, text directory, text address;
+                          * u32 map tasks, each: u32 index of the worker that has its output, u32 attempt */
+    MR_CANCEL = 133,     /* coordinator: u8 phase, u32 number, u32 attempt: end it, no result is wanted */
+    MR_BYE = 134,        /* coordinator: the job is over */
+    MR_BEAT = 135,       /* worker: u64 bytes of input read since the last */
+    MR_RESULT = 136,     /* worker: a result (taskmsg.c) */
+    MR_FETCH = 140,      /* worker to worker: text job, u32 map task, u32 attempt, u32 partitions, u32 partition */
+    MR_DATA = 141,       /* the answer: blocks of the partition, in pieces, then */
+    MR_DATA_END = 142,   /* u32 error (0: that was all), u64 bytes */
+};
+
+enum mr__exec {
+    MR_EXEC_JOB = 1,     /* to the executor: u32 length and directory, then the job */
+    MR_EXEC_TASK = 2,    /* to it: a task */
+    MR_EXEC_TOUCH = 3,   /* from it: u64 bytes of input read since the last: it makes progress */
+    MR_EXEC_RESULT = 4,  /* from it: the result of the task */
+};
+
+#define MR_EXEC_MAX (64u * MIB)
+int mr__exec_send(int fd, uint8_t type, struct slice payload);     /* blocks */
+
+#endif

@@ -1,0 +1,46 @@
+/* program.h - what runs as map, combine or reduce: a shipped application, one from a shared object, or a command. */
+#ifndef QFS_MR_PROGRAM_H
+#define QFS_MR_PROGRAM_H
+
+#include "mr/counters.h"
+#include "mr/mr.h"
+#include "mr/sorted.h"
+
+enum program_role { PROGRAM_MAP, PROGRAM_COMBINE, PROGRAM_REDUCE };
+extern const char *const mr__role_names[3];
+
+struct program {
+    const struct mr_app *app;          /* NULL: a command, or only a fold */
+    const char *command;               /* NULL: an application */
+    enum mr_fold fold;                 /* of a combiner */
+    void *shared;                      /* dlopen's */
+};
+
+/* `text` is as the user gave it (mr.h, struct mr_options); it must outlive the program. 0 or a negative error and `why`:
+ * no such program, not a shared object of this ABI, without the function that the role needs. */
+int mr__program_open(const char *text, enum program_role role, struct program *out, struct buf *why);
+void mr__program_close(struct program *p);
+/* What stands for `text` wherever it is run: a shared object gets its absolute path. free() it. */
+char *mr__program_absolute(const char *text);
+
+/* Everything about the task that a program is told. */
+struct program_context {
+    const char *job, *cwd;
+    uint32_t task, attempt;
+    const char *path;                  /* map: the input file, and the split */
+    uint64_t off, len;
+    struct counters *counters;
+    void (*touch)(void *arg, uint64_t bytes);      /* there is progress */
+    void *arg;
+};
+
+struct split_reader;
+struct collect;
+/* Runs a map program over a split. 0 or a negative error and `why`. */
+int mr__program_map(const struct program *p, const struct program_context *c, struct split_reader *in,
+                    struct collect *out, struct buf *why);
+/* Runs a combine or reduce program over sorted pairs. */
+int mr__program_reduce(const struct program *p, enum program_role role, const struct program_context *c,
+                       struct sorted *in, struct sink *out, struct buf *why);
+
+#endif

@@ -1,0 +1,198 @@
+/* progress.c - progress.h. Everything a person reads goes to stderr; JSON events, one object a line, and the last line of
+ * a job go to stdout. */
+#include "mr/progress.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "mr/util.h"
+
+#define TERMINAL_NS (100 * NS_PER_MS)
+#define LINES_NS    (2 * NS_PER_S)
+#define BAR         24
+#define STDERR_SHOWN 8192u                 /* of a failed task's stderr, its end */
+
+static double seconds(const struct progress *p) { return (double)(mr__now() - p->began) / (double)NS_PER_S; }
+
+static double rate(const struct progress *p)
+{
+    double s = seconds(p);
+    return s > 0 ? (double)p->bytes / s / 1e6 : 0;
+}
+
+static void put_event(struct buf *b, const struct progress *p, const char *event)
+{
+    mr__fmt(b, "{\"event\": \"%s\", \"seconds\": %.3f", event, seconds(p));
+}
+
+static void print(int fd, struct buf *b)
+{
+    (void)!mr__write_all(fd, b->p, b->n);
+    buf_free(b);
+}
+
+void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o)
+{
+    struct buf b = {0};
+    *p = (struct progress){.json = o->json, .terminal = !o->json && isatty(2), .output = o->output,
+        .maps = (uint32_t)plan->splits_n, .reduces = j->reducers, .total = plan->bytes, .began = mr__now()};
+    p->printed = p->began;
+    if (p->json) {
+        put_event(&b, p, "start");
+        mr__fmt(&b, ", \"job\": \"%s\", \"files\": %zu, \"bytes\": %llu, \"map_tasks\": %u, \"reduce_tasks\": %u}\n", j->id,
+                plan->files_n, (unsigned long long)plan->bytes, p->maps, p->reduces);
+        print(1, &b);
+    } else {
+        mr__fmt(&b, "job %s: %zu files, %.1f MB, %u map and %u reduce tasks\n", j->id, plan->files_n,
+                (double)plan->bytes / 1e6, p->maps, p->reduces);
+        print(2, &b);
+    }
+}
+
+void mr__progress_bytes(struct progress *p, uint64_t bytes) { p->bytes += bytes; }
+
+uint64_t mr__progress_next(const struct progress *p) { return p->printed + (p->terminal ? TERMINAL_NS : LINES_NS); }
+
+static void put_bar(struct buf *b, const struct progress *p, const struct sched_facts *f)
+{
+    uint32_t done = f->maps_done + f->reduces_done, all = p->maps + p->reduces;
+    uint32_t filled = (uint32_t)((uint64_t)done * BAR / all);
+    double s = seconds(p), left = done ? s * (all - done) / done : 0;
+
+    mr__fmt(b, "\r[");
+    for (uint32_t i = 0; i < BAR; i++) put_u8(b, i < filled ? '#' : '.');
+    mr__fmt(b, "] map %u/%u  reduce %u/%u  %u workers  %.0f MB/s", f->maps_done, p->maps, f->reduces_done, p->reduces,
+            f->workers, rate(p));
+    if (done && done < all) mr__fmt(b, "  %.0f s left", left);
+    mr__fmt(b, "\033[K");
+}
+
+void mr__progress_show(struct progress *p, const struct sched_facts *f)
+{
+    struct buf b = {0};
+    uint32_t done = f->maps_done + f->reduces_done;
+
+    if (mr__now() < mr__progress_next(p)) return;
+    p->printed = mr__now();
+    if (!p->terminal && done == p->last_done && p->shown) return;
+    p->shown = true;
+    p->last_done = done;
+    if (p->terminal) {
+        put_bar(&b, p, f);
+    } else if (p->json) {
+        put_event(&b, p, "progress");
+        mr__fmt(&b, ", \"maps_done\": %u, \"reduces_done\": %u, \"workers\": %u, \"bytes\": %llu}\n", f->maps_done,
+                f->reduces_done, f->workers, (unsigned long long)p->bytes);
+    } else {
+        mr__fmt(&b, "map %u/%u, reduce %u/%u, %u workers, %.1f MB/s, %.1f s\n", f->maps_done, p->maps, f->reduces_done,
+                p->reduces, f->workers, rate(p), seconds(p));
+    }
+    print(p->json ? 1 : 2, &b);
+}
+
+static void clear_bar(struct progress *p)
+{
+    if (p->terminal && p->shown) (void)!mr__write_all(2, "\r\033[K", 4);
+}
+
+void mr__progress_note(struct progress *p, const char *format, ...)
+{
+    struct buf text = {0}, b = {0};
+    char line[1000];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (p->json) {
+        put_event(&b, p, "note");
+        mr__fmt(&b, ", \"text\": ");
+        mr__json_str(&b, slice_str(line));
+        mr__fmt(&b, "}\n");
+        print(1, &b);
+    } else {
+        clear_bar(p);
+        mr__fmt(&text, "%s\n", line);
+        print(2, &text);
+    }
+}
+
+void mr__progress_done(struct progress *p, const struct counters *c, const struct sched_facts *f)
+{
+    struct buf b = {0};
+    const uint64_t *n = c->built_in;
+
+    clear_bar(p);
+    p->bytes = n[MR_INPUT_BYTES];
+    if (p->json) {
+        put_event(&b, p, "done");
+        mr__fmt(&b, ", \"output\": ");
+        mr__json_str(&b, slice_str(p->output));
+        mr__fmt(&b, ", \"parts\": %u, \"lines\": %llu, \"bytes\": %llu, \"failed_attempts\": %u, \"lost_attempts\": %u}\n", p->reduces,
+                (unsigned long long)n[MR_OUTPUT_LINES], (unsigned long long)n[MR_OUTPUT_BYTES], f->failed, f->lost);
+    } else {
+        mr__fmt(&b, "%s: %u parts, %llu lines, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)", p->output, p->reduces,
+                (unsigned long long)n[MR_OUTPUT_LINES], (double)n[MR_OUTPUT_BYTES] / 1e6,
+                (double)n[MR_INPUT_BYTES] / 1e6, seconds(p), rate(p));
+        if (f->failed || f->lost) mr__fmt(&b, "; %u attempts failed, %u were lost with workers", f->failed, f->lost);
+        mr__fmt(&b, "\n");
+    }
+    print(1, &b);
+}
+
+void mr__progress_failed(struct progress *p, struct slice why)
+{
+    struct buf b = {0};
+    clear_bar(p);
+    if (p->json) {
+        put_event(&b, p, "failed");
+        mr__fmt(&b, ", \"why\": ");
+        mr__json_str(&b, why);
+        mr__fmt(&b, "}\n");
+        print(1, &b);
+    }
+    mr__say("%.*s", (int)why.n, why.p);
+}
+
+/* ---- the report of a failed task ---- */
+
+static void put_stderr(struct buf *b, struct slice err)
+{
+    if (err.n > STDERR_SHOWN) err = slice_sub(err, err.n - STDERR_SHOWN, STDERR_SHOWN);
+    if (err.n == 0) {
+        mr__fmt(b, "\n  it wrote nothing to stderr");
+        return;
+    }
+    mr__fmt(b, "\n  its stderr ends with:");
+    while (err.n) {
+        const uint8_t *lf = memchr(err.p, '\n', err.n);
+        size_t n = lf ? (size_t)(lf - err.p) : err.n;
+        mr__fmt(b, "\n    | ");
+        put_bytes(b, slice_sub(err, 0, n));
+        n += lf != NULL;
+        err = slice_sub(err, n, err.n - n);
+    }
+}
+
+void mr__report(struct buf *b, const struct mr_options *o, const struct job *j, const struct plan *plan,
+                const struct task_result *r, uint32_t attempts)
+{
+    bool map = r->phase == SCHED_MAP;
+    mr__fmt(b, "%s task %u failed", map ? "map" : "reduce", r->no);
+    if (attempts > 1) mr__fmt(b, " %u times, the last time", attempts);
+    mr__fmt(b, ": %.*s", (int)r->why.n, r->why.p);
+    mr__fmt(b, "\n  program: %s", map ? j->map : j->reduce);
+    if (map && r->no < plan->splits_n) {
+        const struct split *s = &plan->splits[r->no];
+        mr__fmt(b, "\n  input:   %s, %llu bytes from byte %llu", plan->files[s->file].path, (unsigned long long)s->len,
+                (unsigned long long)s->off);
+    } else {
+        mr__fmt(b, "\n  input:   partition %u of %u of the map output", r->no, j->reducers);
+    }
+    if (!o->local) put_stderr(b, buf_slice(&r->err));
+    if (!o->rerun) return;
+    mr__fmt(b, "\n  to run just this task, here and now:\n    ");
+    mr__quote(b, program_invocation_name);
+    mr__fmt(b, " mr task --only %s:%u %s", map ? "map" : "reduce", r->no, o->rerun);
+}

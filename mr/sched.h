@@ -1,0 +1,74 @@
+/* sched.h - which worker does what: a pure step function, events and the time in, effects out.
+ *
+ * A job is M map tasks, then R reduce tasks. A map task's output stays with the worker that made it, so it is lost with the
+ * worker and made again while a reduce task still needs it; a reduce task's output is on the shared filesystem under
+ * a name of its attempt and stays. The driver owns connections and processes, hands in what happens to them in any
+ * order, late or twice, and carries out the effects. */
+#ifndef QFS_MR_SCHED_H
+#define QFS_MR_SCHED_H
+
+#include "base/base.h"
+
+enum sched_phase { SCHED_MAP, SCHED_REDUCE };
+
+struct sched_config {
+    uint32_t maps, reduces;
+    uint32_t attempts;             /* a task's own failures until the job is given up */
+    uint32_t losses;               /* the same for attempts that ended for no fault of the task's: dead workers, lost inputs */
+    uint64_t silence_ns;           /* a worker not heard of for so long is evicted */
+    uint64_t backup_ns;            /* an attempt that runs for so long, and for thrice the mean, gets a second; 0: never */
+};
+
+enum sched_event_kind {
+    SCHED_JOINED,                  /* worker: a new number, never used before */
+    SCHED_LEFT,                    /* worker */
+    SCHED_HEARD,                   /* worker: it lives */
+    SCHED_DONE,                    /* worker, phase, task, attempt */
+    SCHED_FAILED,                  /* the same: the task's own fault */
+    SCHED_STARVED,                 /* the same: it ended because map outputs could not be read (each told by SCHED_LOST) */
+    SCHED_LOST,                    /* task, attempt: this map output cannot be read */
+    SCHED_TICK,                    /* only the time */
+};
+
+struct sched_event {
+    enum sched_event_kind kind;
+    enum sched_phase phase;
+    uint32_t worker, task, attempt;
+};
+
+enum sched_effect_kind {
+    SCHED_ASSIGN,                  /* worker begins attempt `attempt` of the task */
+    SCHED_CANCEL,                  /* worker ends that attempt: another one was faster */
+    SCHED_EVICT,                   /* worker is given up; it is gone for the scheduler, close its connection */
+    SCHED_COMMIT,                  /* this attempt's output (at `worker`) is the task's, in place of any named before */
+    SCHED_REVOKE,                  /* the map task has no output any more */
+    SCHED_FINISH,                  /* every task is done: publish. Last effect ever */
+    SCHED_GIVE_UP,                 /* the task failed too often. Last effect ever */
+};
+
+struct sched_effect {
+    enum sched_effect_kind kind;
+    enum sched_phase phase;
+    uint32_t worker, task, attempt;
+};
+
+struct sched;
+struct sched *sched_new(const struct sched_config *config, uint64_t now);
+void sched_free(struct sched *s);
+
+/* The effects are sched_effects()[0 .. n-1] until the next step; returns n. Cannot fail; what does not fit (unknown
+ * workers, attempts that are over) is counted and dropped. */
+size_t sched_step(struct sched *s, const struct sched_event *e, uint64_t now);
+const struct sched_effect *sched_effects(const struct sched *s);
+uint64_t sched_deadline(const struct sched *s);    /* when to step with SCHED_TICK at the latest */
+
+struct sched_facts {
+    uint32_t workers, busy;
+    uint32_t maps_done, reduces_done;
+    uint32_t assigned, failed, lost, backups;      /* attempts, over the job's life */
+    uint32_t dropped;                              /* events */
+    bool over;
+};
+struct sched_facts sched_facts(const struct sched *s);
+
+#endif

@@ -1,0 +1,44 @@
+/* split.h - from the user's input arguments to the splits that map tasks read, and reading one. */
+#ifndef QFS_MR_SPLIT_H
+#define QFS_MR_SPLIT_H
+
+#include "base/base.h"
+
+#define MR_RECORD_MAX (256u * MIB)     /* the longest line, and with MR_FILE the largest file */
+
+struct input_file {
+    char *path;                        /* absolute */
+    uint64_t size;
+    int64_t mtime_ns;
+};
+
+/* A line belongs to the split in which its first byte lies; so the splits of a file are any cut of its bytes. */
+struct split {
+    uint32_t file;
+    uint64_t off, len;
+};
+
+struct plan {
+    struct input_file *files;
+    size_t files_n;
+    struct split *splits;
+    size_t splits_n;
+    uint64_t bytes;
+};
+
+/* Files as they are, globs in byte order, directories with all below them in byte order (without names that begin with
+ * "." or "_"); a file that is named twice counts once. `whole`: one split a file, empty ones too; else empty files
+ * have none. 0, or a negative error and `why`. */
+int mr__plan(const char *const *inputs, size_t n, uint64_t split_bytes, bool whole, struct plan *out, struct buf *why);
+void mr__plan_free(struct plan *p);
+
+/* Reads a split as chunks of whole lines (the last line of a file may lack its LF). */
+struct split_reader;
+/* size and mtime_ns are the file's when the job was planned: another file by now is an error. */
+int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t off, uint64_t len, bool whole,
+                   struct split_reader **out, struct buf *why);
+/* 1 with a chunk that lives until the next call, and where in the file it begins; 0 at the end; or an error. */
+int mr__split_next(struct split_reader *r, struct slice *chunk, uint64_t *off, struct buf *why);
+void mr__split_close(struct split_reader *r);
+
+#endif

@@ -1,0 +1,199 @@
+/* stream.c - running a user's command (stream.h): fork, pipes, poll.
+ *
+ * Its stdin and stdout are served together, so that neither side can block the other for ever. It dies with us
+ * (PR_SET_PDEATHSIG), gets default signal handling, and inherits stderr.
+ *
+ * Failure modes: it does not exist (status 127 of the shell), exits with another status than 0, is killed, prints a
+ * line that is too long; all are errors with the command's name. */
+#include "mr/stream.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mr/split.h"
+#include "mr/util.h"
+
+#define READ_BYTES (256u * 1024)
+
+struct stream {
+    struct stream_options o;
+    char *command;
+    pid_t pid;
+    int in, out;                           /* -1: closed */
+    struct buf partial;                    /* a line that has not ended yet */
+    uint8_t *space;
+};
+
+static __attribute__((noreturn)) void run(const struct stream_options *o, int in, int out, pid_t parent)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(125);
+    if (dup2(in, 0) < 0 || dup2(out, 1) < 0) _exit(125);
+    if (o->cwd && chdir(o->cwd) < 0) {
+        mr__say("cannot change to the directory %s: %s", o->cwd, err_text(-errno));
+        _exit(125);
+    }
+    for (char *const *e = o->env; e && *e; e++) putenv(*e);
+    execl("/bin/sh", "sh", "-c", o->command, (char *)NULL);
+    mr__say("cannot run /bin/sh: %s", err_text(-errno));
+    _exit(125);
+}
+
+int mr__stream_open(const struct stream_options *o, struct stream **out, struct buf *why)
+{
+    int in[2] = {-1, -1}, back[2] = {-1, -1}, rc;
+    pid_t parent = getpid(), pid = -1;
+
+    if (pipe2(in, O_CLOEXEC) == 0 && pipe2(back, O_CLOEXEC) == 0) pid = fork();
+    if (pid == 0) run(o, in[0], back[1], parent);
+    rc = pid < 0 ? -errno : 0;
+    for (int i = 0; i < 2; i++) {
+        if (in[i] >= 0 && (rc < 0 || i == 0)) close(in[i]);
+        if (back[i] >= 0 && (rc < 0 || i == 1)) close(back[i]);
+    }
+    if (rc < 0) {
+        mr__fmt(why, "cannot start a process: %s", err_text(rc));
+        return rc;
+    }
+    struct stream *s = xcalloc(1, sizeof *s);
+    *s = (struct stream){.o = *o, .command = mr__strf("%s", o->command), .pid = pid, .in = in[1], .out = back[0]};
+    fcntl(s->in, F_SETFL, O_NONBLOCK);
+    fcntl(s->out, F_SETFL, O_NONBLOCK);
+    s->space = xmalloc(READ_BYTES);
+    *out = s;
+    return 0;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+static int take_lines(struct stream *s, const uint8_t *p, size_t n, struct buf *why)
+{
+    while (n) {
+        const uint8_t *lf = memchr(p, '\n', n);
+        size_t len = lf ? (size_t)(lf - p) : n;
+        if (s->partial.n + len > MR_RECORD_MAX) {
+            mr__fmt(why, "'%s' printed a line of more than %u MiB", s->command, MR_RECORD_MAX / MIB);
+            return -EMSGSIZE;
+        }
+        if (lf && s->partial.n == 0) {
+            s->o.line(s->o.arg, slice_of(p, len));
+        } else {
+            put_bytes(&s->partial, slice_of(p, len));
+            if (lf) s->o.line(s->o.arg, buf_slice(&s->partial));
+            if (lf) buf_clear(&s->partial);
+        }
+        p += len + (lf != NULL);
+        n -= len + (lf != NULL);
+    }
+    return 0;
+}
+
+static int take_output(struct stream *s, struct buf *why)
+{
+    ssize_t n = read(s->out, s->space, READ_BYTES);
+    if (n > 0 && s->o.touch) s->o.touch(s->o.touch_arg, 0);
+    if (n > 0) return take_lines(s, s->space, (size_t)n, why);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+    if (n < 0) {
+        mr__fmt(why, "cannot read the output of '%s': %s", s->command, err_text(-errno));
+        return -errno;
+    }
+    close_fd(&s->out);
+    if (s->partial.n) s->o.line(s->o.arg, buf_slice(&s->partial));
+    buf_clear(&s->partial);
+    return 0;
+}
+
+/* One round: waits until something can be done and does it. */
+static int turn(struct stream *s, struct slice *in, struct buf *why)
+{
+    struct pollfd fds[2] = {{.fd = s->out, .events = POLLIN}, {.fd = in->n ? s->in : -1, .events = POLLOUT}};
+
+    if (poll(fds, 2, -1) < 0 && errno != EINTR) return -errno;
+    if (fds[1].fd >= 0 && fds[1].revents) {
+        ssize_t w = write(s->in, in->p, in->n);
+        if (w >= 0) *in = slice_sub(*in, (size_t)w, in->n - (size_t)w);
+        else if (errno != EAGAIN && errno != EINTR) close_fd(&s->in);    /* EPIPE: it wants no more */
+    }
+    if (fds[0].fd >= 0 && fds[0].revents) return take_output(s, why);
+    return 0;
+}
+
+int mr__stream_feed(struct stream *s, struct slice bytes, struct buf *why)
+{
+    int rc = 0;
+    while (rc == 0 && bytes.n && s->in >= 0) rc = turn(s, &bytes, why);
+    return rc;
+}
+
+static int wait_for(struct stream *s)
+{
+    int status = 0;
+    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) {}
+    return status;
+}
+
+static void stream_free(struct stream *s)
+{
+    close_fd(&s->in);
+    close_fd(&s->out);
+    buf_free(&s->partial);
+    free(s->space);
+    free(s->command);
+    free(s);
+}
+
+void mr__wait_text(struct buf *b, const char *command, int status)
+{
+    if (WIFSIGNALED(status)) {
+        mr__fmt(b, "'%s' was killed by signal %d (%s)", command, WTERMSIG(status), strsignal(WTERMSIG(status)));
+        return;
+    }
+    mr__fmt(b, "'%s' exited with status %d", command, WEXITSTATUS(status));
+    if (WEXITSTATUS(status) == 127) mr__fmt(b, " (no such program)");
+    else if (WEXITSTATUS(status) == 126) mr__fmt(b, " (not executable)");
+    else if (WEXITSTATUS(status) > 128 && WEXITSTATUS(status) < 128 + 65)
+        mr__fmt(b, " (the shell's way to say: killed by signal %d, %s)", WEXITSTATUS(status) - 128,
+                strsignal(WEXITSTATUS(status) - 128));
+}
+
+int mr__stream_close(struct stream *s, struct buf *why)
+{
+    struct slice nothing = {0};
+    int rc = 0;
+
+    close_fd(&s->in);
+    while (rc == 0 && s->out >= 0) rc = turn(s, &nothing, why);
+    if (rc < 0) {
+        mr__stream_kill(s);
+        return rc;
+    }
+    int status = wait_for(s);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        mr__wait_text(why, s->command, status);
+        rc = -ECHILD;
+    }
+    stream_free(s);
+    return rc;
+}
+
+void mr__stream_kill(struct stream *s)
+{
+    if (!s) return;
+    kill(s->pid, SIGKILL);
+    wait_for(s);
+    stream_free(s);
+}
