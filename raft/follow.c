@@ -6,8 +6,8 @@
  * log; a message that says otherwise is nonsense.
  *
  * An acknowledgement reports durable entries only, of a term that is durable, too. One goes out when more of what was
- * received is durable; at once for a heartbeat; and every half heartbeat interval while the disk is slow, so that the leader
- * still hears from us. */
+ * received is durable; at once for a heartbeat and for a new leader's first APPEND; and every half heartbeat interval while
+ * the disk is slow, so that the leader still hears from us. */
 #include "raft/core_priv.h"
 
 static void reject(struct raft *r, const struct raft_msg *m, uint64_t hint)

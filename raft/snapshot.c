@@ -46,7 +46,7 @@ void raft__on_snapshot(struct raft *r, const struct raft_msg *m)
 
 void raft__on_snapshot_received(struct raft *r, const struct raft_event *ev)
 {
-    check(ev->index > 0 && ev->term > 0);
+    check(ev->index > 0 && ev->term > 0 && ev->term <= r->hard.term);
     if (r->installing || r->role != RAFT_FOLLOWER || ev->index <= r->commit) {
         r->up->flags |= RAFT_UP_IGNORE_SNAPSHOT;
         return;

@@ -122,12 +122,12 @@ static inline void rig_durable(struct rig *g)
     if (!g->hold_log) rig_log_durable(g);
 }
 
-/* A core of n voters, ids 1 .. n, this one is 1, with `hard` and a log of nruns runs up to `last`. */
-static inline struct rig *rig_new_from(uint32_t n, const struct raft_recovered *from)
+/* A core of n voters, ids 1 .. n, this one is `id`, as recovered. */
+static inline struct rig *rig_new_id(uint64_t id, uint32_t n, const struct raft_recovered *from)
 {
     struct rig *g = calloc(1, sizeof *g);
     g->config = (struct raft_config){
-        .id = 1,
+        .id = id,
         .nvoters = n,
         .election_ns = 300 * RIG_MS,
         .heartbeat_ns = 100 * RIG_MS,
@@ -135,7 +135,7 @@ static inline struct rig *rig_new_from(uint32_t n, const struct raft_recovered *
         .lease_reads = true,
         .append_bytes_max = 1000,
         .window_bytes = 4000,
-        .seed = 42,
+        .seed = 41 + id,
         .span = rig_span,
         .span_arg = g,
     };
@@ -148,6 +148,11 @@ static inline struct rig *rig_new_from(uint32_t n, const struct raft_recovered *
             g->log[j] = (struct raft_entry_meta){from->runs[i].term, RAFT_COMMAND, 10};
     g->hard = from->hard;
     return g;
+}
+
+static inline struct rig *rig_new_from(uint32_t n, const struct raft_recovered *from)
+{
+    return rig_new_id(1, n, from);
 }
 
 static inline struct rig *rig_new(uint32_t n, uint64_t term, const struct raft_run *runs, uint32_t nruns, uint64_t last)
@@ -187,7 +192,7 @@ static inline void rig_run(struct rig *g, uint64_t ns)
 }
 static inline void rig_msg(struct rig *g, struct raft_msg m)
 {
-    m.to = m.to ? m.to : 1;
+    m.to = m.to ? m.to : g->config.id;
     rig_step(g, (struct raft_event){.kind = RAFT_EV_MSG, .msg = &m});
 }
 static inline void rig_peer(struct rig *g, uint64_t peer, bool up)
