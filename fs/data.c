@@ -73,7 +73,13 @@ int fs__data_plan_write(struct data *d, const struct fs *fs, uint64_t off, struc
 int fs__data_plan_replace(struct data *d, const struct fs *fs, struct slice data, struct fs_loc loc)
 {
     struct extent e = {.len = (uint32_t)data.n, .loc = loc, .inlined = data.n <= FS_INLINE_MAX, .bytes = data.p};
-    int err = fs__plan_init(&d->plan, fs->map, d->inode.a.ino, 0, FS_SIZE_MAX);
+    uint64_t ino = d->inode.a.ino;
+    int err = 0;
+    if (d->inode.a.size) {
+        err = fs__plan_init(&d->plan, fs->map, ino, 0, FS_SIZE_MAX);
+    } else {
+        d->plan = fs__plan_blank(ino, 0, FS_SIZE_MAX);
+    }
     if (!err && data.n) err = fs__plan_add(&d->plan, fs->map, &e, false);
     return err ? err : fs__plan_check(&d->plan, &d->inode, &d->counters);
 }

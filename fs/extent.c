@@ -143,7 +143,7 @@ static int plan_old(struct plan *p, const struct omap *map, const struct extent 
 int fs__plan_init(struct plan *p, const struct omap *map, uint64_t ino, uint64_t lo, uint64_t hi)
 {
     check(lo <= hi && hi <= FS_SIZE_MAX);
-    *p = (struct plan){.ino = ino, .lo = lo, .hi = hi};
+    *p = fs__plan_blank(ino, lo, hi);
     struct extent_iter i;
     struct extent e;
     int got = lo < hi ? fs__extent_first(&i, map, ino, lo, &e) : 0;

@@ -40,7 +40,12 @@ struct plan {
     uint64_t blocks_gone, blocks_come;
 };
 
-/* Plans to clear [lo, hi). plan_free in any case. */
+/* A plan for a range that is known to be empty. */
+static inline struct plan fs__plan_blank(uint64_t ino, uint64_t lo, uint64_t hi)
+{
+    return (struct plan){.ino = ino, .lo = lo, .hi = hi};
+}
+/* Plans to clear [lo, hi). fs__plan_free in any case. */
 int fs__plan_init(struct plan *p, const struct omap *map, uint64_t ino, uint64_t lo, uint64_t hi);
 /* Adds an extent inside [lo, hi), not overlapping another one added; inlined bytes are copied. live: its payload is
  * referred to already. -EINVAL, -EUCLEAN as fs__payload_check. */

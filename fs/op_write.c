@@ -47,7 +47,7 @@ int fs_fallocate(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint32_t
     if (mode & (punch | zero)) {
         err = fs__plan_init(&d.plan, fs->map, ino, off, off + len);
     } else {
-        d.plan.ino = ino;
+        d.plan = fs__plan_blank(ino, 0, 0);
     }
     if (!err) err = fs__plan_check(&d.plan, &d.inode, &d.counters);
     if (!err && (mode & (punch | zero) || size != d.inode.a.size)) {

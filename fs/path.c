@@ -94,6 +94,8 @@ static int put_new(struct fs *fs, const struct fs_ctx *ctx, struct spot *s, stru
     struct creation c;
     struct data d = {0};
     int err = fs__creation_init(&c, fs, &s->dir, s->rest.n ? DIR_MODE : FILE_MODE);
+    /* Room for all the directories of a key. */
+    if (!err && (c.counters.next_ino | c.counters.dirs) >> 61) err = -EUCLEAN;
     if (!err && data.n > FS_INLINE_MAX) err = fs__payload_check(fs->map, loc, (uint32_t)data.n, false);
     if (err) return err;
     make_parents(fs, ctx, s);
