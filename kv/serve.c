@@ -2,7 +2,8 @@
  *
  * The first frame of an accepted connection says what it is: a peer's (the node takes it over), a client's (HELLO) or somebody
  * who wants the status text. A client's calls go to propose.c or answer.c at once; nothing waits here. A node that does not
- * lead sends every call away with what it knows of the leader.
+ * lead sends every call away with what it knows of the leader. Once one call of a connection was sent away, all later ones
+ * are, even if the node leads again: the client repeats all of them elsewhere, and none may overtake an earlier one.
  *
  * Bounds: a connection with too much under way is not read from until half of it is answered; one that does not take its
  * answers is closed after a while; more clients than KV_CLIENTS_MAX are told so and closed. */
@@ -129,6 +130,7 @@ void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const st
 void kv__send_redirect(struct kv__conn *c, uint64_t id)
 {
     struct kv_server *s = c->server;
+    c->away = true;
     const struct raft_member *m = s->leader && s->node ? node_member(s->node, s->leader) : NULL;
     buf_clear(&s->out);
     kv__redirect_encode(id, m ? m->id : 0, slice_str(m ? m->addr : ""), &s->out);
@@ -219,7 +221,7 @@ static void on_call(struct kv__conn *c, struct slice payload)
         refuse(c, QE_FRAME, "it sent an operation that cannot be decoded");
         return;
     }
-    if (!s->leading) kv__send_redirect(c, call.id);
+    if (!s->leading || c->away) kv__send_redirect(c, call.id);
     else if (kv_is_change(op.code)) on_change(c, &call, &op, bytes);
     else kv__query_start(kv__query_new(c, &call, bytes));
 }

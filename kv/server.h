@@ -29,6 +29,7 @@ struct kv__conn {
     struct conn *conn;                      /* NULL: closed */
     bool client;                            /* it said HELLO */
     bool paused;
+    bool away;                              /* a call of it was sent away, so all others are */
     uint32_t refs;                          /* 1 while open, 1 for each call under way */
     uint32_t calls;
     size_t bytes;                           /* of the operations of calls under way */

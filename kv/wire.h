@@ -13,7 +13,8 @@ enum {
     KV_FRAME_REFUSED,           /* i32 error, text: the server will not serve this connection and closes it */
     KV_FRAME_CALL,              /* u64 call, u8 flags, u64 session, u64 seq, u64 floor, op */
     KV_FRAME_REPLY,             /* u64 call, u8 code, reply */
-    KV_FRAME_REDIRECT,          /* u64 call, u64 leader (0: unknown), text address: ask there; the operation was not answered */
+    KV_FRAME_REDIRECT,          /* u64 call, u64 leader (0: unknown), text address: ask there. The call was not answered, and no later
+                                 * one of this connection will be */
     KV_FRAME_STATUS,            /* nothing */
     KV_FRAME_STATUS_RESP,       /* the text */
 };

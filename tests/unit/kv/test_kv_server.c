@@ -1,0 +1,476 @@
+/* Servers and clients together, over a shared fake log: what is promised to clients holds whatever happens to leaders. */
+#include "rig.h"
+
+#include <stdio.h>
+
+#include "fake_node.h"
+#include "kv/server.h"
+
+#define MS NS_PER_MS
+#define S NS_PER_S
+
+static const char *const ADDR[] = {"", "n1", "n2", "n3"};
+
+struct world {
+    struct fake f;
+    struct fake_cluster *c;
+    struct kv_server *servers[4];
+    unsigned fatals;
+};
+
+static void on_fatal(void *arg, int err, const char *text)
+{
+    print_error("fatal: %d %s\n", err, text);
+    ((struct world *)arg)->fatals++;
+}
+
+static void up(struct world *w, uint64_t id)
+{
+    struct kv_server_config cfg = {.listen = ADDR[id], .fatal = on_fatal, .fatal_arg = w};
+    cfg.node.id = id;
+    cfg.node.nmembers = 3;
+    for (uint64_t i = 1; i <= 3; i++) {
+        cfg.node.members[i - 1].id = i;
+        memcpy(cfg.node.members[i - 1].addr, ADDR[i], 3);
+    }
+    struct buf why = {0};
+    assert_int_equal(kv_server_new(NULL, &w->f.net, &w->f.clock, &cfg, &w->servers[id], &why), 0);
+    buf_free(&why);
+}
+
+static void down(struct world *w, uint64_t id)
+{
+    fake_listener(&w->f, ADDR[id])->up = false;
+    kv_server_free(w->servers[id]);
+    w->servers[id] = NULL;
+}
+
+static struct world *world_new(uint64_t seed)
+{
+    struct world *w = xcalloc(1, sizeof *w);
+    fake_init(&w->f, seed);
+    w->c = fake_cluster_new(&w->f);
+    for (uint64_t id = 1; id <= 3; id++) up(w, id);
+    fake_run(&w->f, 10 * MS);
+    fake_lead(w->c, 1, 0, 0);
+    fake_run(&w->f, 10 * MS);
+    return w;
+}
+
+static void world_free(struct world *w)
+{
+    assert_int_equal(w->fatals, 0);
+    for (uint64_t id = 1; id <= 3; id++)
+        if (w->servers[id]) down(w, id);
+    fake_run(&w->f, 5 * S);
+    fake_free(&w->f);
+    fake_cluster_free(w->c);
+    free(w);
+}
+
+static void assert_replicas_equal(struct world *w)
+{
+    fake_run(&w->f, 100 * MS);
+    uint64_t d = omap_digest(kv_server_map(w->servers[1]));
+    for (uint64_t id = 2; id <= 3; id++) {
+        assert_int_equal(fake_applied(w->c, id), fake_applied(w->c, 1));
+        assert_int_equal(omap_digest(kv_server_map(w->servers[id])), d);
+    }
+    struct buf why = {0};
+    assert_int_equal(fs_check(&w->servers[1]->store->fs, &why), 0);
+    buf_free(&why);
+}
+
+static struct kv_client *client(struct world *w, uint64_t seed, bool mount)
+{
+    struct kv_client_config cfg = {.addrs = ADDR + 1, .naddrs = 3, .name = "test client", .mount = mount, .seed = seed};
+    return kv_client_new(&w->f.net, &w->f.clock, &cfg);
+}
+
+/* ---- one call, to its end ---- */
+
+struct sync {
+    struct kv_call call;
+    bool done;
+    struct kv_reply reply;
+    struct buf data;
+};
+
+static void sync_done(struct kv_call *call, const struct kv_reply *reply)
+{
+    struct sync *s = call->arg;
+    assert_false(s->done);
+    s->done = true;
+    s->reply = *reply;
+    buf_clear(&s->data);
+    put_bytes(&s->data, reply->data);
+    s->reply.data = buf_slice(&s->data);
+}
+
+static bool sync_is_done(void *arg) { return ((struct sync *)arg)->done; }
+
+static int32_t call(struct world *w, struct kv_client *c, struct sync *s, struct kv_op op)
+{
+    s->done = false;
+    s->call = (struct kv_call){.op = op, .done = sync_done, .arg = s};
+    kv_call(c, &s->call);
+    assert_false(s->done);
+    assert_true(fake_until(&w->f, sync_is_done, s, 20 * S));
+    return s->reply.status;
+}
+
+static struct kv_op op_put(const char *key, const char *text)
+{
+    return (struct kv_op){.code = KV_PUT, .name = slice_str(key), .data = slice_str(text)};
+}
+
+static struct kv_op op_append(const char *key, const char *text)
+{
+    return (struct kv_op){.code = KV_APPEND, .name = slice_str(key), .data = slice_str(text)};
+}
+
+static struct kv_op op_get(const char *key) { return (struct kv_op){.code = KV_GET, .name = slice_str(key)}; }
+
+static void all_kinds_of_calls(void **state)
+{
+    struct world *w = world_new(1);
+    struct kv_client *c = client(w, 5, false);
+    struct sync s = {0};
+    assert_int_equal(call(w, c, &s, op_get("none")), -ENOENT);
+    assert_int_equal(kv_client_session(c), 0);          /* a query needs no session */
+    assert_int_equal(call(w, c, &s, op_put("dir/k", "hello")), 0);
+    assert_true(kv_client_session(c) != 0);
+    assert_int_equal(s.reply.attr.size, 5);
+    assert_int_equal(call(w, c, &s, op_append("dir/k", " world")), 0);
+    uint64_t index = s.reply.index;
+    assert_true(index > 0);
+    assert_int_equal(call(w, c, &s, op_get("dir/k")), 0);
+    assert_true(slice_eq(s.reply.data, slice_str("hello world")));
+    assert_true(s.reply.index >= index);
+    assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_LOOKUP, .ino = 1, .name = slice_str("dir")}), 0);
+    assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_STATFS}), 0);
+    struct kv_statfs sf;
+    assert_int_equal(kv_statfs_decode(s.reply.data, &sf), 0);
+    assert_true(sf.total == 1000000 && sf.avail == 400000 && sf.used.files == 1 && sf.used.dirs == 2);
+    assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_SESSIONS}), 0);
+    assert_true(s.reply.data.n > 20);
+    struct kv_op huge = op_put("huge", "");
+    huge.data = slice_of("x", KV_DATA_MAX + 1);
+    assert_int_equal(call(w, c, &s, huge), -EFBIG);
+    assert_replicas_equal(w);
+    kv_client_free(c);
+    buf_free(&s.data);
+    world_free(w);
+}
+
+/* Large values; payload from memory, late, or gone for a while. */
+static void large_values(void **state)
+{
+    struct world *w = world_new(2);
+    struct kv_client *c = client(w, 5, false);
+    struct sync s = {0};
+    struct prng r;
+    prng_seed(&r, 4);
+    uint8_t *big = malloc(KV_DATA_MAX);
+    random_bytes(&r, big, KV_DATA_MAX);
+    struct kv_op put = {.code = KV_PUT, .name = slice_str("big"), .data = slice_of(big, KV_DATA_MAX)};
+    assert_int_equal(call(w, c, &s, put), 0);
+    uint64_t ino = s.reply.attr.ino;
+    for (unsigned late = 0; late <= 100; late += 50) {
+        w->c->payload_late = late;
+        w->c->payload_gone = late / 2;
+        assert_int_equal(call(w, c, &s, op_get("big")), 0);
+        assert_int_equal(s.reply.data.n, KV_DATA_MAX);
+        assert_memory_equal(s.reply.data.p, big, KV_DATA_MAX);
+        for (unsigned i = 0; i < 10; i++) {
+            uint64_t off = prng_below(&r, KV_DATA_MAX), len = prng_below(&r, 100000);
+            assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_READ, .ino = ino, .off = off, .len = len}), 0);
+            assert_int_equal(s.reply.data.n, min_u64(len, KV_DATA_MAX - off));
+            assert_memory_equal(s.reply.data.p, big + off, s.reply.data.n);
+        }
+        if (late == 50) w->c->payload_gone = 0;
+    }
+    w->c->payload_gone = 100;
+    assert_int_equal(call(w, c, &s, op_get("big")), -EIO);
+    kv_client_free(c);
+    free(big);
+    buf_free(&s.data);
+    world_free(w);
+}
+
+static void compare_and_set_of_long_contents(void **state)
+{
+    struct world *w = world_new(3);
+    struct kv_client *c = client(w, 5, false), *d = client(w, 6, false);
+    struct sync s = {0}, t = {0};
+    char x[5001], y[5001];
+    memset(x, 'x', 5000);
+    memset(y, 'y', 5000);
+    x[5000] = y[5000] = 0;
+    struct kv_op cas = {.code = KV_CAS, .name = slice_str("k"), .name2 = slice_str(x), .data = slice_str(y)};
+    assert_int_equal(call(w, c, &s, cas), QE_MISMATCH);
+    assert_int_equal(call(w, c, &s, op_put("k", x)), 0);
+    assert_int_equal(call(w, c, &s, cas), 0);
+    assert_int_equal(call(w, c, &s, cas), QE_MISMATCH);
+    assert_int_equal(call(w, c, &s, op_get("k")), 0);
+    assert_true(slice_eq(s.reply.data, slice_str(y)));
+    /* Somebody writes between the comparison and the change: it is compared again. */
+    w->c->payload_late = 100;
+    w->c->late_delay = 20 * MS;
+    struct kv_op back = {.code = KV_CAS, .name = slice_str("k"), .name2 = slice_str(y), .data = slice_str(x)};
+    for (unsigned i = 0; i < 2; i++) {
+        t.done = false;
+        t.call = (struct kv_call){.op = back, .done = sync_done, .arg = &t};
+        kv_call(d, &t.call);
+        fake_run(&w->f, 6 * MS);
+        assert_false(t.done);
+        assert_int_equal(call(w, c, &s, op_put("k", i ? x : y)), 0);       /* first the same bytes, then others */
+        assert_true(fake_until(&w->f, sync_is_done, &t, 10 * S));
+        assert_int_equal(t.reply.status, i ? QE_MISMATCH : 0);
+        assert_int_equal(call(w, c, &s, op_put("k", y)), 0);
+    }
+    assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_CAS, .name = slice_str(""), .name2 = slice_str(x)}), -EINVAL);
+    assert_replicas_equal(w);
+    kv_client_free(c);
+    kv_client_free(d);
+    buf_free(&s.data);
+    buf_free(&t.data);
+    world_free(w);
+}
+
+/* ---- chaos: every acknowledged append is there once, in its client's order ---- */
+
+#define CLIENTS 6
+#define KEYS 3
+
+struct writer {
+    struct world *w;
+    struct kv_client *c;
+    unsigned id, next, ends;
+    unsigned seen[KEYS];            /* as of its last completed read: what it appended must stay visible */
+    struct prng r;
+    bool stop;
+    unsigned timeouts, cancelled;
+    uint8_t fate[20000];            /* by token: 0 not tried, 1 acknowledged, 2 unknown, 3 refused, 4 under way */
+    unsigned busy;
+    uint64_t last_index;            /* of acknowledged changes and reads: never falls for calls one after the other */
+    bool read_under_way, change_under_way;
+};
+
+struct token {
+    struct kv_call call;
+    struct writer *wr;
+    unsigned n, key;
+    char text[32];
+    uint64_t index_before;
+    bool query, alone;
+};
+
+static void next_op(struct writer *wr);
+
+static unsigned count_tokens(struct slice data, unsigned id, struct writer *wr, unsigned *last)
+{
+    unsigned n = 0;
+    *last = 0;
+    for (size_t i = 0; i < data.n;) {
+        unsigned who = 0, num = 0;
+        char text[32] = {0};
+        size_t end = i;
+        while (end < data.n && data.p[end] != ';') end++;
+        assert_true(end < data.n && end - i < sizeof text);     /* whole tokens only: appends are atomic */
+        memcpy(text, data.p + i, end - i);
+        assert_int_equal(sscanf(text, "%u.%u", &who, &num), 2);
+        if (who == id) {
+            assert_true(num > *last);           /* each once, in the order of the calls */
+            *last = num;
+            n++;
+            assert_true(wr->fate[num] != 0 && wr->fate[num] != 3);
+        }
+        i = end + 1;
+    }
+    return n;
+}
+
+static void token_done(struct kv_call *call, const struct kv_reply *reply)
+{
+    struct token *t = call->arg;
+    struct writer *wr = t->wr;
+    wr->busy--;
+    if (t->query) {
+        if (reply->status == 0) {
+            unsigned last;
+            count_tokens(reply->data, wr->id, wr, &last);
+            assert_true(last >= t->n);          /* all that was acknowledged before the read began is in it */
+            assert_true(reply->index >= t->index_before);
+        } else {
+            assert_true(reply->status == -ENOENT ? t->n == 0 : reply->status == -ETIMEDOUT || reply->status == -EINTR);
+        }
+        wr->last_index = max_u64(wr->last_index, reply->index);
+    } else {
+        if (reply->status == 0) {
+            wr->fate[t->n] = 1;
+            wr->seen[t->key] = t->n > wr->seen[t->key] ? t->n : wr->seen[t->key];
+            wr->last_index = max_u64(wr->last_index, reply->index);
+        } else {
+            assert_true(reply->status == -ETIMEDOUT || reply->status == -EINTR);
+            wr->timeouts++;
+            wr->fate[t->n] = 2;
+        }
+    }
+    free(t);
+    next_op(wr);
+}
+
+static void next_op(struct writer *wr)
+{
+    static const char *const keys[KEYS] = {"k0", "k1", "dir/k2"};
+    while (!wr->stop && wr->busy < 4) {
+        struct token *t = xcalloc(1, sizeof *t);
+        t->wr = wr;
+        t->key = (unsigned)prng_below(&wr->r, KEYS);
+        t->query = prng_chance(&wr->r, 20);
+        t->call = (struct kv_call){.done = token_done, .arg = t};
+        t->index_before = wr->last_index;
+        if (t->query) {
+            t->n = wr->seen[t->key];
+            t->call.op = op_get(keys[t->key]);
+        } else {
+            t->n = ++wr->next;
+            wr->fate[t->n] = 4;
+            snprintf(t->text, sizeof t->text, "%u.%u;", wr->id, t->n);
+            t->call.op = op_append(keys[t->key], t->text);
+        }
+        if (prng_chance(&wr->r, 5)) t->call.deadline = wr->w->f.now + prng_below(&wr->r, 300) * MS;
+        wr->busy++;
+        kv_call(wr->c, &t->call);
+        if (prng_chance(&wr->r, 1)) kv_cancel(wr->c, &t->call);
+    }
+}
+
+static bool writers_idle(void *arg)
+{
+    struct writer *wr = arg;
+    for (unsigned i = 0; i < CLIENTS; i++)
+        if (wr[i].busy) return false;
+    return true;
+}
+
+static void disturb(struct world *w, struct prng *r)
+{
+    uint64_t id = prng_between(r, 1, 3);
+    switch (prng_below(r, 9)) {
+    case 0:
+    case 1: if (w->servers[id]) fake_lead(w->c, id, prng_below(r, 4), prng_below(r, 100) * MS); break;
+    case 2: fake_lead(w->c, 0, prng_below(r, 3), prng_below(r, 50) * MS); break;
+    case 3: fake_cut_addr(&w->f, ADDR[id]); break;
+    case 4:
+        if (!w->servers[id]) up(w, id);
+        else if (w->servers[id % 3 + 1] && w->servers[(id + 1) % 3 + 1]) {
+            if (w->c->leader == id) fake_lead(w->c, id % 3 + 1, prng_below(r, 3), 0);
+            down(w, id);
+        }
+        break;
+    case 5: fake_freeze_addr(&w->f, ADDR[id], prng_chance(r, 50)); break;
+    case 6: w->c->busy = prng_chance(r, 30); break;
+    case 7: w->c->stalled = prng_chance(r, 30); break;
+    default: w->c->lease = prng_chance(r, 50); break;
+    }
+}
+
+static void calm(struct world *w)
+{
+    w->c->busy = w->c->stalled = false;
+    for (uint64_t id = 1; id <= 3; id++) {
+        if (!w->servers[id]) up(w, id);
+        fake_freeze_addr(&w->f, ADDR[id], false);
+    }
+    fake_run(&w->f, 10 * MS);
+    fake_lead(w->c, prng_between(&w->f.rng, 1, 3), 1, 10 * MS);
+}
+
+static void check_end(struct world *w, struct writer *wr)
+{
+    struct sync s = {0};
+    static const char *const keys[KEYS] = {"k0", "k1", "dir/k2"};
+    struct kv_client *c = client(w, 99, false);
+    unsigned found[CLIENTS] = {0};
+    for (unsigned k = 0; k < KEYS; k++) {
+        if (call(w, c, &s, op_get(keys[k])) == -ENOENT) continue;
+        assert_int_equal(s.reply.status, 0);
+        for (unsigned i = 0; i < CLIENTS; i++) {
+            unsigned last;
+            found[i] += count_tokens(s.reply.data, i, &wr[i], &last);
+        }
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        unsigned acked = 0, unknown = 0;
+        for (unsigned n = 1; n <= wr[i].next; n++) {
+            acked += wr[i].fate[n] == 1;
+            unknown += wr[i].fate[n] == 2;
+        }
+        assert_true(found[i] >= acked && found[i] <= acked + unknown);
+    }
+    kv_client_free(c);
+    buf_free(&s.data);
+}
+
+static unsigned chaos(uint64_t seed)
+{
+    struct world *w = world_new(seed);
+    struct prng r;
+    prng_seed(&r, seed * 31);
+    w->c->lease_breaks = 20;
+    w->c->payload_late = 30;
+    w->c->commit_delay = 8 * MS;
+    w->f.delay_min = 200 * NS_PER_US;
+    w->f.delay_max = 2 * MS;
+    struct writer *wr = xcalloc(CLIENTS, sizeof *wr);
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        wr[i].w = w;
+        wr[i].id = i;
+        wr[i].c = client(w, seed * 100 + i, false);
+        prng_seed(&wr[i].r, seed + i);
+        next_op(&wr[i]);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        fake_run(&w->f, prng_below(&r, 100) * MS);
+        disturb(w, &r);
+        if (prng_chance(&r, 30)) calm(w);
+        if (w->c->last > 15000) break;
+        for (unsigned k = 0; k < CLIENTS; k++)
+            if (wr[k].next > 15000) i = 1000;
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) wr[i].stop = true;
+    calm(w);
+    assert_true(fake_until(&w->f, writers_idle, wr, 30 * S));
+    check_end(w, wr);
+    unsigned done = 0;
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        for (unsigned n = 1; n <= wr[i].next; n++) done += wr[i].fate[n] == 1;
+        kv_client_free(wr[i].c);
+    }
+    assert_replicas_equal(w);
+    world_free(w);
+    free(wr);
+    return done;
+}
+
+static void random_faults(void **state)
+{
+    unsigned done = 0;
+    const char *more = getenv("KV_SEEDS");      /* for a longer search: how many, from 1 on */
+    uint64_t seeds = more ? strtoull(more, NULL, 10) : 8;
+    for (uint64_t seed = 1; seed <= seeds; seed++) done += chaos(seed);
+    assert_true(done > 200 * seeds);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_kinds_of_calls),
+        cmocka_unit_test(large_values),
+        cmocka_unit_test(compare_and_set_of_long_contents),
+        cmocka_unit_test(random_faults),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
