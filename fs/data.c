@@ -1,8 +1,8 @@
 /* data.c - what all changes of a file's contents have in common, and where written bytes go.
  *
- * Bytes go inline if the file will have at most FS_INLINE_MAX bytes and nothing of it will be left in the log: all of it
- * then is one inline extent from the start. In any other case the bytes stay where the log has them and an extent points
- * there. */
+ * Bytes go inline if the file will have at most FS_INLINE_MAX bytes and nothing of it will be left in the log: all of
+ * it then is one inline extent from the start. In any other case the bytes stay where the log has them and an extent
+ * points there. */
 #include "fs/data.h"
 
 int fs__data_init(struct data *d, const struct fs *fs, uint64_t ino)

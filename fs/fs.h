@@ -1,10 +1,11 @@
-/* fs.h - the one door of fs/: filesystem semantics. Every operation is a deterministic function over the ordered map: same map,
- * same arguments, same result, on every replica. It knows no FUSE, no network and no disk: file bytes are named by where
- * the log holds them (struct fs_loc), and small files sit inline in the map.
+/* fs.h - the one door of fs/: filesystem semantics. Every operation is a deterministic function over the ordered map:
+ * same map, same arguments, same result, on every replica. It knows no FUSE, no network and no disk: file bytes are
+ * named by where the log holds them (struct fs_loc), and small files sit inline in the map.
  *
- * Results are 0 (or a count) or a negative errno; an operation that fails has changed nothing. Permissions are checked by the
- * kernel (default_permissions), not here; what POSIX says about the objects themselves (EEXIST, ENOTEMPTY, EISDIR, loops,
- * link limits, name lengths, sizes) is checked here.
+ * Results are 0 (or a count) or a negative errno; an operation that fails has changed nothing. Rows that are damaged or
+ * contradict each other are -EUCLEAN. Permissions are checked by the kernel (default_permissions), not here; what POSIX
+ * says about the objects themselves (EEXIST, ENOTEMPTY, EISDIR, loops, link limits, name lengths, sizes) is checked
+ * here.
  *
  * The whole key layout is the table in fs/key.c. */
 #ifndef QFS_FS_H
@@ -27,7 +28,7 @@ struct fs_attr {
     uint32_t mode;                    /* type and permissions, as in struct stat */
     uint32_t nlink, uid, gid;
     uint64_t rdev;
-    uint64_t size, blocks;            /* bytes; 512-byte units of data really held */
+    uint64_t size, blocks;            /* bytes (of a directory: entries); 512-byte units of data really held */
     int64_t atime, mtime, ctime, btime;    /* ns since 1970 */
     uint64_t version;                 /* rises with every change of the contents (for a directory: of its entries) */
     bool has_xattr;
@@ -41,7 +42,8 @@ struct fs_loc {
 
 /* What every change needs to know about its circumstances, all of it from the log. */
 struct fs_ctx {
-    int64_t now;                      /* wall time of the entry, ns; the fs keeps mtime and ctime of a file strictly rising */
+    int64_t now;                      /* wall time of the entry, ns. ctime of an object strictly rises, ahead of it if
+                                       * need be; a change of contents sets mtime to the new ctime */
     uint64_t session;                 /* who asks; 0: nobody (a tool without open files) */
     uint32_t uid, gid;                /* owner of what is created */
 };
@@ -57,11 +59,11 @@ struct fs {
 void fs_format(struct fs *fs, int64_t now);
 
 /* ---- looking ---- */
-int fs_lookup(const struct fs *fs, uint64_t parent, struct slice name, struct fs_attr *out);    /* "." and ".." too */
-int fs_getattr(const struct fs *fs, uint64_t ino, struct fs_attr *out);                         /* ENOENT: no such inode */
-int fs_readlink(const struct fs *fs, uint64_t ino, struct slice *target);                       /* borrows from the map */
-/* Entries with names behind `after` (empty: from the start; "." and ".." are not among them), in byte order, until emit returns
- * false or the directory ends. Returns 1 if it ended, 0 if emit stopped it, or an error. */
+int fs_lookup(const struct fs *fs, uint64_t parent, struct slice name, struct fs_attr *out); /* "." and ".." too */
+int fs_getattr(const struct fs *fs, uint64_t ino, struct fs_attr *out);                      /* ENOENT: no such inode */
+int fs_readlink(const struct fs *fs, uint64_t ino, struct slice *target);                    /* borrows from the map */
+/* Entries with names behind `after` (empty: from the start; "." and ".." are not among them), in byte order, until emit
+ * returns false or the directory ends. Returns 1 if it ended, 0 if emit stopped it, or an error. */
 int fs_readdir(const struct fs *fs, uint64_t dir, struct slice after,
                bool (*emit)(void *ctx, struct slice name, const struct fs_attr *attr), void *ctx);
 /* The bytes [off, off + len) cut to the file's size, as pieces in ascending order; returns their sum. */
@@ -77,8 +79,8 @@ int64_t fs_read(const struct fs *fs, uint64_t ino, uint64_t off, uint32_t len,
                 void (*emit)(void *ctx, const struct fs_piece *piece), void *ctx);
 /* SEEK_DATA/SEEK_HOLE: the offset, or ENXIO. */
 int64_t fs_seek(const struct fs *fs, uint64_t ino, uint64_t off, bool hole);
-int fs_getxattr(const struct fs *fs, uint64_t ino, struct slice name, struct slice *value);     /* ENODATA */
-int fs_listxattr(const struct fs *fs, uint64_t ino, struct buf *names);                         /* NUL-terminated names */
+int fs_getxattr(const struct fs *fs, uint64_t ino, struct slice name, struct slice *value); /* ENODATA */
+int fs_listxattr(const struct fs *fs, uint64_t ino, struct buf *names);                     /* NUL-terminated names */
 struct fs_usage {
     uint64_t files, dirs, bytes;      /* inodes of each kind (files: all that are no directory); sum of blocks * 512 */
 };
@@ -88,12 +90,14 @@ void fs_usage(const struct fs *fs, struct fs_usage *out);
 /* Regular files, directories, FIFOs, sockets, devices; symlinks with `target`. */
 int fs_mknod(struct fs *fs, const struct fs_ctx *ctx, uint64_t parent, struct slice name, uint32_t mode, uint64_t rdev,
              struct slice target, struct fs_attr *out);
-/* open(O_CREAT): an existing regular file is returned as it is (EEXIST with excl; EISDIR ... for other types as open does). */
+/* open(O_CREAT): an existing regular file is returned as it is (EEXIST with excl). EISDIR; ESTALE for other types: an
+ * open that has looked before does not get here with them, and looks again. */
 int fs_create(struct fs *fs, const struct fs_ctx *ctx, uint64_t parent, struct slice name, uint32_t mode, bool excl,
               struct fs_attr *out, bool *created);
-int fs_link(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint64_t parent, struct slice name, struct fs_attr *out);
-/* held: the asking session has the file open. A file whose last name goes lives on, nameless, while a mount session may have
- * it open: those that are registered are owed an answer (fs_release) each, the asking one only if held. */
+int fs_link(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint64_t parent, struct slice name,
+            struct fs_attr *out);
+/* held: the asking session has the file open. A regular file whose last name goes lives on, nameless, while a mount
+ * session may have it open: those that are registered owe an answer (fs_release) each, the asking one only if held. */
 int fs_unlink(struct fs *fs, const struct fs_ctx *ctx, uint64_t parent, struct slice name, bool held);
 int fs_rmdir(struct fs *fs, const struct fs_ctx *ctx, uint64_t parent, struct slice name);
 #define FS_RENAME_NOREPLACE 1u
@@ -107,17 +111,19 @@ enum {
 };
 int fs_setattr(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint32_t mask, const struct fs_attr *in,
                struct fs_attr *out);
-/* Writes data at off, or, with append, at the file's end; *at (may be NULL) is where. The bytes are in the log at loc. */
+/* Writes data at off, or, with append, at the file's end; *at (may be NULL) is where. The bytes are in the log at loc
+ * (index and offset; -EINVAL if they reach beyond 4 GiB of the entry). */
 int fs_write(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint64_t off, bool append, struct slice data,
              struct fs_loc loc, struct fs_attr *out, uint64_t *at);
 /* fallocate(2): mode as there (0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE); EOPNOTSUPP for others. */
 int fs_fallocate(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint32_t mode, uint64_t off, uint64_t len,
                  struct fs_attr *out);
 /* Shares the extents of [off, off + len) of one file with another; returns the bytes "copied". */
-int64_t fs_copy_range(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint64_t off, uint64_t to_ino, uint64_t to_off,
-                      uint64_t len, struct fs_attr *out);
+int64_t fs_copy_range(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint64_t off, uint64_t to_ino,
+                      uint64_t to_off, uint64_t len, struct fs_attr *out);
 /* flags: XATTR_CREATE 1, XATTR_REPLACE 2. */
-int fs_setxattr(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, struct slice name, struct slice value, uint32_t flags);
+int fs_setxattr(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, struct slice name, struct slice value,
+                uint32_t flags);
 int fs_removexattr(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, struct slice name);
 
 /* ---- mount sessions and files that are open without a name ---- */
@@ -125,26 +131,34 @@ void fs_session_add(struct fs *fs, uint64_t session);
 void fs_session_del(struct fs *fs, uint64_t session);       /* all it was owed is released */
 /* The session does not (any longer) have ino open. Harmless where nothing was owed. Frees the file at the last one. */
 void fs_release(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino);
-/* Nameless files about which this session still owes an answer, ascending, behind `after`; at most max. Returns how many. */
+/* Nameless files about which this session still owes an answer, ascending, behind `after`, at most max: how many. */
 uint32_t fs_owed(const struct fs *fs, uint64_t session, uint64_t after, uint64_t *inos, uint32_t max);
 
-/* ---- key/value view: a key is a path without leading slash; ENOENT, EISDIR, ENOTDIR, ENAMETOOLONG, EINVAL ("a//b", ".") ---- */
+/* ---- key/value view ----
+ * A key is a path without leading slash: ENOENT, EISDIR, ENOTDIR, ENAMETOOLONG, EINVAL ("", "a//b", "a/", ".").
+ * Symbolic links are not followed: ENOTDIR on the way, ELOOP at the end; EINVAL for devices and the like. */
+/* What is at the key, of any type. */
 int fs_walk(const struct fs *fs, struct slice key, struct fs_attr *out);
-/* Whole-file replacement (a new file keeps the old mode; 0644 otherwise); parent directories are made, and marked as made so. */
-int fs_put(struct fs *fs, const struct fs_ctx *ctx, struct slice key, struct slice data, struct fs_loc loc, struct fs_attr *out);
-int fs_append(struct fs *fs, const struct fs_ctx *ctx, struct slice key, struct slice data, struct fs_loc loc, struct fs_attr *out);
-/* Unlinks the file and prunes empty parents that only a put had made. */
+/* Whole-file replacement, of the contents of the same inode; a new file has mode 0644. Parent directories are made, and
+ * marked as made so. */
+int fs_put(struct fs *fs, const struct fs_ctx *ctx, struct slice key, struct slice data, struct fs_loc loc,
+           struct fs_attr *out);
+int fs_append(struct fs *fs, const struct fs_ctx *ctx, struct slice key, struct slice data, struct fs_loc loc,
+              struct fs_attr *out);
+/* Unlinks the file and prunes empty parents that only a put had made and nobody has renamed or changed since. */
 int fs_delete(struct fs *fs, const struct fs_ctx *ctx, struct slice key);
-/* All regular files with keys >= from and starting with prefix, in byte order of the key, until emit returns false. */
+/* All regular files with keys >= from and starting with prefix, in byte order of the key, until emit returns false.
+ * Returns 0 or an error. */
 int fs_list(const struct fs *fs, struct slice prefix, struct slice from,
             bool (*emit)(void *ctx, struct slice key, const struct fs_attr *attr), void *ctx);
 
-/* ---- payload of the log that files refer to ---- */
-void fs_live_ranges(const struct fs *fs, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len), void *ctx);
+/* ---- payload of the log that files refer to: ascending, joined, each byte once ---- */
+void fs_live_ranges(const struct fs *fs, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len),
+                    void *ctx);
 void fs_all_ranges(const struct fs *fs, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len), void *ctx);
 
-/* Walks everything and checks what must hold between the rows (link counts, parents, extents against payload references,
- * counters). 0, or -EUCLEAN with a text of the first contradiction. For tests and `quorumfs check`. */
+/* Walks everything and checks what must hold between the rows (link counts, parents, extents against payload
+ * references, counters). 0, or -EUCLEAN with a text of the first contradiction. For tests and `quorumfs check`. */
 int fs_check(const struct fs *fs, struct buf *why);
 
 #endif

@@ -1,8 +1,8 @@
 /* inode.c - the inode row, the counters row, and how a change marks an inode.
  *
- * Inode row: u8 flags, mode, nlink, uid, gid, size, blocks, version, u64 btime (little-endian), then as zigzag differences
- * atime - btime, mtime - btime, ctime - mtime; then rdev if FLAG_RDEV, parent if FLAG_PARENT. A fresh small file takes
- * about 30 bytes. Whatever does not decode to a sensible inode is -EUCLEAN. */
+ * Inode row: u8 flags, mode, nlink, uid, gid, size, blocks, version, u64 btime (little-endian), then as zigzag
+ * differences atime - btime, mtime - btime, ctime - mtime; then rdev if FLAG_RDEV, parent if FLAG_PARENT. A fresh small
+ * file takes about 30 bytes. Whatever does not decode to a sensible inode is -EUCLEAN. */
 #include "fs/inode.h"
 
 #include "fs/varint.h"

@@ -28,7 +28,8 @@ struct slice fs__key_counters(struct key *k);
 struct slice fs__key_id(struct key *k, int kind, uint64_t id);                      /* kinds with one number; also the
                                                                                      * start of all rows of that id */
 struct slice fs__key_pair(struct key *k, int kind, uint64_t id, uint64_t second);   /* extent, owed, owing */
-struct slice fs__key_name(struct key *k, int kind, uint64_t id, struct slice name); /* entry, xattr; name <= 255 bytes */
+/* Entry, xattr; the name has at most 255 bytes. */
+struct slice fs__key_name(struct key *k, int kind, uint64_t id, struct slice name);
 struct slice fs__key_payload(struct key *k, uint64_t index, uint32_t off);
 
 /* Is it a row of that kind (and id)? What lies behind the id is fs__key_tail's, of any length. */

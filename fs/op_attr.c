@@ -2,7 +2,7 @@
 #include "fs/data.h"
 
 #define MASK_ALL                                                                                                       \
-    (FS_SET_MODE | FS_SET_UID | FS_SET_GID | FS_SET_SIZE | FS_SET_ATIME | FS_SET_MTIME | FS_SET_ATIME_NOW |             \
+    (FS_SET_MODE | FS_SET_UID | FS_SET_GID | FS_SET_SIZE | FS_SET_ATIME | FS_SET_MTIME | FS_SET_ATIME_NOW |            \
      FS_SET_MTIME_NOW | FS_SET_CTIME)
 
 /* All but the size, after it: truncation marks mtime, and an explicit time wins over that. */

@@ -1,7 +1,7 @@
 /* op_lookup.c - finding an object and reading its attributes, a link's target and a directory's entries.
  *
- * An inode that is asked for by number and does not exist is -ENOENT; one that an entry names and that does not exist is
- * damage, -EUCLEAN. */
+ * An inode that is asked for by number and does not exist is -ENOENT; one that an entry names and that does not exist
+ * is damage, -EUCLEAN. */
 #include "fs/dirent.h"
 
 int fs_lookup(const struct fs *fs, uint64_t parent, struct slice name, struct fs_attr *out)

@@ -1,5 +1,5 @@
-/* op_read.c - where a file's bytes are: reading, and SEEK_DATA/SEEK_HOLE. Damage in the middle of a read is answered with
- * -EUCLEAN after the pieces before it; the caller then has no use for them. */
+/* op_read.c - where a file's bytes are: reading, and SEEK_DATA/SEEK_HOLE. Damage in the middle of a read is answered
+ * with -EUCLEAN after the pieces before it; the caller then has no use for them. */
 #include "fs/extent.h"
 
 struct reading {

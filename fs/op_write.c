@@ -39,7 +39,8 @@ int fs_fallocate(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, uint32_t
     struct data d;
     const uint32_t keep = FALLOC_FL_KEEP_SIZE, punch = FALLOC_FL_PUNCH_HOLE, zero = FALLOC_FL_ZERO_RANGE;
     if (len == 0) return -EINVAL;
-    if (mode != 0 && mode != keep && mode != (punch | keep) && mode != zero && mode != (zero | keep)) return -EOPNOTSUPP;
+    if (mode != 0 && mode != keep && mode != (punch | keep) && mode != zero && mode != (zero | keep))
+        return -EOPNOTSUPP;
     int err = fs__data_init(&d, fs, ino);
     if (!err) err = check_range(off, len);
     if (err) return err;

@@ -1,7 +1,7 @@
 /* path.c - the key/value view: a key is the path of a regular file, without the leading slash.
  *
- * Symbolic links are not followed: one on the way is -ENOTDIR, one at the end -ELOOP. Directories that a put has to make
- * are marked implicit and go with the last file in them; one that somebody has made, renamed or changed stays. */
+ * Symbolic links are not followed: one on the way is -ENOTDIR, one at the end -ELOOP. Directories that a put has to
+ * make are marked implicit and go with the last file in them; one that somebody has made, renamed or changed stays. */
 #include "fs/create.h"
 #include "fs/data.h"
 #include "fs/dirent.h"
@@ -34,8 +34,8 @@ static int key_check(struct slice key)
     return 0;
 }
 
-/* How far a key leads: to `child`, named `name` in `dir`; or, where that does not exist, to the directory in which `name`
- * is missing, with `rest` still behind it. */
+/* How far a key leads: to `child`, named `name` in `dir`; or, where that does not exist, to the directory in which
+ * `name` is missing, with `rest` still behind it. */
 struct spot {
     struct inode dir, child;
     struct slice name, rest;

@@ -1,10 +1,10 @@
 /* session.c - mount sessions, and regular files that live on without a name.
  *
  * The last name of a file goes: every registered mount session may have the file open (the asking one says whether it
- * has), so each is owed for: rows o (by file) and q (by session). A session answers with fs_release when it does not, or
- * not any longer, have the file open; when the last answer is in, the file goes. A session that ends answers for all. If
- * there is nobody to ask, the file goes at once. Files of other types hold nothing that an open descriptor could
- * read, and go at once, too. */
+ * has), so each is owed for: rows o (by file) and q (by session). A session answers with fs_release when it does not,
+ * or not any longer, have the file open; when the last answer is in, the file goes. A session that ends answers for
+ * all. If there is nobody to ask, the file goes at once. Files of other types hold nothing that an open descriptor
+ * could read, and go at once, too. */
 #include "fs/session.h"
 
 int fs__funeral_init(struct funeral *f, const struct omap *map, const struct inode *n, const struct counters *c)

@@ -20,8 +20,9 @@ static void change_data(struct mnode *n, int64_t now)
 static struct mnode *add_node(struct model *m, const struct fs_ctx *c, const struct mnode *parent, uint32_t mode)
 {
     struct mnode *n = xcalloc(1, sizeof(*n));
-    n->a = (struct fs_attr){.ino = m->nnodes, .mode = mode, .nlink = S_ISDIR(mode) ? 2 : 1, .uid = c->uid, .gid = c->gid,
-                            .atime = c->now, .mtime = c->now, .ctime = c->now, .btime = c->now, .version = 1};
+    n->a = (struct fs_attr){.ino = m->nnodes, .mode = mode, .uid = c->uid, .gid = c->gid, .version = 1};
+    n->a.atime = n->a.mtime = n->a.ctime = n->a.btime = c->now;
+    n->a.nlink = S_ISDIR(mode) ? 2 : 1;
     if (parent && parent->a.mode & S_ISGID) {
         n->a.gid = parent->a.gid;
         if (S_ISDIR(mode)) n->a.mode |= S_ISGID;
@@ -160,8 +161,8 @@ static int new_place(struct model *m, uint64_t parent, struct slice name, struct
     return find(*dir, name) ? -EEXIST : 0;
 }
 
-int model_mknod(struct model *m, const struct fs_ctx *c, uint64_t parent, struct slice name, uint32_t mode, uint64_t rdev,
-                struct slice target, struct mnode **out)
+int model_mknod(struct model *m, const struct fs_ctx *c, uint64_t parent, struct slice name, uint32_t mode,
+                uint64_t rdev, struct slice target, struct mnode **out)
 {
     struct mnode *dir;
     if ((mode & S_IFMT) == 0) mode |= S_IFREG;
@@ -538,7 +539,8 @@ static int file_error(const struct mnode *n)
     return is_file(n) ? 0 : is_dir(n) ? -EISDIR : S_ISLNK(n->a.mode) ? -ELOOP : -EINVAL;
 }
 
-int model_put(struct model *m, const struct fs_ctx *c, struct slice key, struct slice data, bool append, struct mnode **out)
+int model_put(struct model *m, const struct fs_ctx *c, struct slice key, struct slice data, bool append,
+              struct mnode **out)
 {
     uint64_t at;
     int err = model_walk(m, key, out);

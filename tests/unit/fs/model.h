@@ -44,8 +44,8 @@ void model_free(struct model *m);
 struct mnode *model_node(const struct model *m, uint64_t ino);          /* NULL if there is none (any longer) */
 
 int model_lookup(struct model *m, uint64_t parent, struct slice name, struct mnode **out);
-int model_mknod(struct model *m, const struct fs_ctx *c, uint64_t parent, struct slice name, uint32_t mode, uint64_t rdev,
-                struct slice target, struct mnode **out);
+int model_mknod(struct model *m, const struct fs_ctx *c, uint64_t parent, struct slice name, uint32_t mode,
+                uint64_t rdev, struct slice target, struct mnode **out);
 int model_create(struct model *m, const struct fs_ctx *c, uint64_t parent, struct slice name, uint32_t mode, bool excl,
                  struct mnode **out, bool *created);
 int model_link(struct model *m, const struct fs_ctx *c, uint64_t ino, uint64_t parent, struct slice name);
@@ -66,7 +66,8 @@ void model_session_add(struct model *m, uint64_t session);
 void model_session_del(struct model *m, uint64_t session);
 void model_release(struct model *m, const struct fs_ctx *c, uint64_t ino);
 int model_walk(struct model *m, struct slice key, struct mnode **out);
-int model_put(struct model *m, const struct fs_ctx *c, struct slice key, struct slice data, bool append, struct mnode **out);
+int model_put(struct model *m, const struct fs_ctx *c, struct slice key, struct slice data, bool append,
+              struct mnode **out);
 int model_delete(struct model *m, const struct fs_ctx *c, struct slice key);
 
 #endif

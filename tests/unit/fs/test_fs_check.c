@@ -1,5 +1,5 @@
-/* test_fs_check.c - damaged rows: fs_check finds what contradicts, and no operation crashes, hangs or reads out of bounds
- * whatever the rows say. */
+/* test_fs_check.c - damaged rows: fs_check finds what contradicts, and no operation crashes, hangs or reads out of
+ * bounds whatever the rows say. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -325,8 +325,10 @@ static int64_t fuzz_change(struct fs *fs, struct prng *p, uint64_t ino, struct s
 static void test_fuzz(void **state)
 {
     (void)state;
-    static const char *const names[] = {"d", "e", "small", "large", "copy", "hard", "link", "dev", "empty", "made", "new"};
-    static const char *const keys[] = {"d/small", "d/e/large", "made/by/put", "d/copy", "made/by/two", "d/link/x", "n/e/w"};
+    static const char *const names[] = {"d",    "e",   "small", "large", "copy", "hard",
+                                        "link", "dev", "empty", "made",  "new"};
+    static const char *const keys[] = {"d/small",     "d/e/large", "made/by/put", "d/copy",
+                                       "made/by/two", "d/link/x",  "n/e/w"};
     struct world *w = rich();
     struct rows r = rows_of(w->fs.map);
     struct prng p;
@@ -338,7 +340,8 @@ static void test_fuzz(void **state)
         for (int i = 0; i < FUZZ_CALLS; i++) {
             uint64_t ino = prng_below(&p, 20), before = omap_digest(fs.map);
             struct slice name = S(names[prng_below(&p, 11)]), key = S(keys[prng_below(&p, 7)]);
-            int64_t err = prng_chance(&p, 40) ? fuzz_look(&fs, &p, ino, name, key) : fuzz_change(&fs, &p, ino, name, key);
+            int64_t err =
+                prng_chance(&p, 40) ? fuzz_look(&fs, &p, ino, name, key) : fuzz_change(&fs, &p, ino, name, key);
             unclean += err == -EUCLEAN;
             if (err < 0) {
                 refused++;

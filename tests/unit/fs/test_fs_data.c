@@ -157,7 +157,8 @@ static void test_size_limit(void **state)
     assert_int_equal(world_write(w, ino, FS_SIZE_MAX - 3, bytes, 4), -EFBIG);
     assert_int_equal(world_write(w, ino, FS_SIZE_MAX + 1, bytes, 1), -EFBIG);
     assert_int_equal(world_write(w, ino, UINT64_MAX, bytes, 1), -EFBIG);
-    assert_int_equal(fs_write(&w->fs, &w->ctx, ino, 0, true, slice_of(bytes, 1), (struct fs_loc){0}, NULL, NULL), -EFBIG);
+    assert_int_equal(fs_write(&w->fs, &w->ctx, ino, 0, true, slice_of(bytes, 1), (struct fs_loc){0}, NULL, NULL),
+                     -EFBIG);
     assert_int_equal(fs_write(&w->fs, &w->ctx, ino, 0, false, slice_of(bytes, 300), (struct fs_loc){0, UINT32_MAX - 9},
                               NULL, NULL), -EINVAL);
     assert_int_equal(fs_seek(&w->fs, ino, 0, false), FS_SIZE_MAX - 3);
@@ -332,7 +333,8 @@ static void test_copy_holes_and_inline(void **state)
 {
     (void)state;
     struct world *w = world_new();
-    uint64_t a = world_file(w, FS_ROOT_INO, "a"), b = world_file(w, FS_ROOT_INO, "b"), c = world_file(w, FS_ROOT_INO, "c");
+    uint64_t a = world_file(w, FS_ROOT_INO, "a"), b = world_file(w, FS_ROOT_INO, "b"),
+             c = world_file(w, FS_ROOT_INO, "c");
     struct fs_attr attr = {.size = 5000};
     uint8_t must[9000] = {0};
     assert_int_equal(fs_setattr(&w->fs, &w->ctx, a, FS_SET_SIZE, &attr, NULL), 0);
@@ -366,7 +368,8 @@ static void test_times(void **state)
     assert_int_equal(was.mtime, now);
     assert_int_equal(was.version, 1);
     for (int i = 1; i < 20; i++) {                                       /* the clock stands still */
-        assert_int_equal(fs_write(&w->fs, &w->ctx, ino, 0, false, slice_of(bytes, 10), (struct fs_loc){0}, &is, NULL), 0);
+        assert_int_equal(fs_write(&w->fs, &w->ctx, ino, 0, false, slice_of(bytes, 10), (struct fs_loc){0}, &is, NULL),
+                         0);
         assert_true(is.mtime > was.mtime && is.ctime > was.ctime && is.mtime == is.ctime);
         assert_int_equal(is.version, was.version + 1);
         assert_int_equal(is.atime, now);
@@ -418,7 +421,8 @@ static void test_memory(void **state)
         c.now += 1000000;
         assert_int_equal(fs_create(&w->fs, &c, dir, S(name), 0644, true, &a, NULL), 0);
         c.now += 1000000;
-        assert_int_equal(fs_write(&w->fs, &c, a.ino, 0, false, slice_of(bytes, 100), (struct fs_loc){0}, NULL, NULL), 0);
+        assert_int_equal(fs_write(&w->fs, &c, a.ino, 0, false, slice_of(bytes, 100), (struct fs_loc){0}, NULL, NULL),
+                         0);
     }
     assert_true((omap_bytes(w->fs.map) - before) / files <= 400);
     world_free(w);

@@ -203,7 +203,8 @@ static void test_list_order(void **state)
 {
     (void)state;
     struct world *w = world_new();
-    const char *const keys[] = {"a/b", "a.b", "a-/x", "a-b", "a0", "a-/+/y", "a-.z", "b", "a/+", "a/b+/c", "a/b.", "a/b0"};
+    const char *const keys[] = {"a/b",  "a.b", "a-/x", "a-b",    "a0",   "a-/+/y",
+                                "a-.z", "b",   "a/+",  "a/b+/c", "a/b.", "a/b0"};
     assert_int_equal(put(w, "a-/+/y", "x"), 0);
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) assert_int_equal(put(w, keys[i], "x"), 0);
     const char *const all = "a-.z a-/+/y a-/x a-b a.b a/+ a/b a/b+/c a/b. a/b0 a0 b ";

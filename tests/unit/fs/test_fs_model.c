@@ -1,6 +1,6 @@
 /* test_fs_model.c - thousands of random operations against the plain tree of model.c: results, attributes, contents and
- * listings must agree; a failed operation changes nothing; fs_check and the live record hold; maps that were retained on
- * the way still read as they did. */
+ * listings must agree; a failed operation changes nothing; fs_check and the live record hold; maps that were retained
+ * on the way still read as they did. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -342,7 +342,8 @@ static void compare_all(struct run *t)
 
 static int64_t step_names(struct run *t, uint64_t what, int64_t *must)
 {
-    static const uint32_t types[] = {S_IFREG, 0, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK, S_IFLNK, S_IFLNK, S_IFLNK, S_IFDIR};
+    static const uint32_t types[] = {S_IFREG, 0,       S_IFIFO, S_IFSOCK, S_IFCHR,
+                                     S_IFBLK, S_IFLNK, S_IFLNK, S_IFLNK,  S_IFDIR};
     struct fs *fs = &t->w->fs;
     const struct fs_ctx *c = &t->w->ctx;
     struct fs_attr a;
@@ -419,8 +420,11 @@ static int64_t step_data(struct run *t, uint64_t what, int64_t *must)
         err = fs_copy_range(fs, c, ino2, off2, ino, off, len, &a);
         break;
     default: {
-        struct fs_attr in = {.mode = (uint32_t)below(t, 010000), .uid = (uint32_t)below(t, 9), .gid = (uint32_t)below(t, 9),
-                             .size = chance(t, 1) ? FS_SIZE_MAX + 1 : off, .atime = (int64_t)below(t, 5000) - 2500,
+        struct fs_attr in = {.mode = (uint32_t)below(t, 010000),
+                             .uid = (uint32_t)below(t, 9),
+                             .gid = (uint32_t)below(t, 9),
+                             .size = chance(t, 1) ? FS_SIZE_MAX + 1 : off,
+                             .atime = (int64_t)below(t, 5000) - 2500,
                              .mtime = chance(t, 20) ? INT64_MAX - 5 : (int64_t)below(t, 5000)};
         uint32_t mask = (uint32_t)below(t, 256);
         if (chance(t, 50)) mask = FS_SET_SIZE;
@@ -532,7 +536,8 @@ static void snapshot(struct run *t)
     world_dump(t->w, &t->snaps[i], &t->dumps[i]);
 }
 
-/* With all sessions gone and everything deleted, nothing is left: no row but the root's and the counters, no live byte. */
+/* With all sessions gone and everything deleted, nothing is left: no row but the root's and the counters, no live byte.
+ */
 static void delete_all(struct run *t, uint64_t dir)
 {
     const struct mnode *n = model_node(t->m, dir);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "fs/inode.h"
 #include "world.h"
 
 #define NONE (struct slice){0}
@@ -178,7 +179,8 @@ static void test_mknod(void **state)
     const int errs[] = {-ENOENT, -ENAMETOOLONG, -EINVAL};
     for (size_t i = 0; i < 3; i++)
         assert_int_equal(fs_mknod(&w->fs, &w->ctx, FS_ROOT_INO, S("l"), S_IFLNK, 0, bad[i], &a), errs[i]);
-    assert_int_equal(fs_mknod(&w->fs, &w->ctx, FS_ROOT_INO, S("l"), S_IFLNK, 0, slice_of(longest, FS_SYMLINK_MAX), &a), 0);
+    assert_int_equal(fs_mknod(&w->fs, &w->ctx, FS_ROOT_INO, S("l"), S_IFLNK, 0, slice_of(longest, FS_SYMLINK_MAX), &a),
+                     0);
     assert_int_equal(a.mode, S_IFLNK | 0777);
     assert_int_equal(a.size, FS_SYMLINK_MAX);
     assert_int_equal(fs_readlink(&w->fs, a.ino, &target), 0);
@@ -271,6 +273,25 @@ static void test_link_limit(void **state)
     assert_int_equal(fs_link(&w->fs, &w->ctx, ino, FS_ROOT_INO, S("more"), &a), 0);
     world_check(w);
     world_free(w);
+}
+
+/* Directories are not limited by FS_LINK_MAX, only by the width of the count. */
+static void test_subdir_limit(void **state)
+{
+    (void)state;
+    struct tree t = tree_new();
+    struct inode n;
+    assert_int_equal(fs__inode_get(t.w->fs.map, t.full, &n), 0);
+    n.a.nlink = UINT32_MAX;
+    fs__inode_put(t.w->fs.map, &n);
+    uint64_t digest = omap_digest(t.w->fs.map);
+    assert_int_equal(make(t.w, t.full, "sub", S_IFDIR), -EMLINK);
+    assert_int_equal(move(t.w, t.dir, "empty", t.full, "sub", 0), -EMLINK);
+    assert_int_equal(move(t.w, t.dir, "empty", t.full, "inner", FS_RENAME_EXCHANGE), -EMLINK);
+    assert_int_equal(world_put(t.w, "dir/full/a/b", "x", 1), -EMLINK);
+    assert_true(omap_digest(t.w->fs.map) == digest);
+    assert_int_equal(make(t.w, t.full, "file", S_IFREG), 0);
+    world_free(t.w);
 }
 
 static void test_unlink_rmdir(void **state)
@@ -510,12 +531,15 @@ int main(void)
 {
     memset(long_name, 'n', sizeof(long_name) - 1);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad_names), cmocka_unit_test(test_dots), cmocka_unit_test(test_bad_parents),
-        cmocka_unit_test(test_mknod), cmocka_unit_test(test_create), cmocka_unit_test(test_setgid),
-        cmocka_unit_test(test_link), cmocka_unit_test(test_link_limit), cmocka_unit_test(test_unlink_rmdir),
-        cmocka_unit_test(test_rename_plain), cmocka_unit_test(test_rename_over), cmocka_unit_test(test_rename_hard_links),
-        cmocka_unit_test(test_rename_loops), cmocka_unit_test(test_rename_exchange), cmocka_unit_test(test_parent_times),
-        cmocka_unit_test(test_setattr), cmocka_unit_test(test_xattr),
+        cmocka_unit_test(test_bad_names),       cmocka_unit_test(test_dots),
+        cmocka_unit_test(test_bad_parents),     cmocka_unit_test(test_mknod),
+        cmocka_unit_test(test_create),          cmocka_unit_test(test_setgid),
+        cmocka_unit_test(test_link),            cmocka_unit_test(test_link_limit),
+        cmocka_unit_test(test_subdir_limit),    cmocka_unit_test(test_unlink_rmdir),
+        cmocka_unit_test(test_rename_plain),    cmocka_unit_test(test_rename_over),
+        cmocka_unit_test(test_rename_hard_links), cmocka_unit_test(test_rename_loops),
+        cmocka_unit_test(test_rename_exchange), cmocka_unit_test(test_parent_times),
+        cmocka_unit_test(test_setattr),         cmocka_unit_test(test_xattr),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

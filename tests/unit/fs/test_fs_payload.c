@@ -57,7 +57,8 @@ static void test_random(void **state)
         /* Many references in some rounds, few in others. */
         uint32_t up = round % 3 == 0 ? 70 : 50;
         for (int i = 0; i < 300; i++) {
-            uint64_t index = prng_below(&r, INDEXES), lo = prng_below(&r, BYTES), most = prng_chance(&r, 50) ? 20 : BYTES;
+            uint64_t index = prng_below(&r, INDEXES), lo = prng_below(&r, BYTES),
+                     most = prng_chance(&r, 50) ? 20 : BYTES;
             uint32_t len = (uint32_t)min_u64(1 + prng_below(&r, most), BYTES - lo);
             struct fs_loc loc = {index, (uint32_t)lo};
             int sign = prng_chance(&r, up) ? 1 : -1;
@@ -108,10 +109,42 @@ static void test_neighbours(void **state)
     omap_free(fs.map);
 }
 
+static void test_decode(void **state)
+{
+    (void)state;
+    static const uint8_t key[14] = {'p', 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0x00};
+    const struct {
+        size_t key_n, n;
+        uint8_t row[16];
+        int err;
+    } cases[] = {
+        {13, 2, {5, 1}, 0},
+        {13, 3, {0xff, 1, 1}, 0},                                        /* 255 bytes, to the last one */
+        {13, 3, {0x80, 2, 1}, -EUCLEAN},                                 /* one too many */
+        {13, 2, {0, 1}, -EUCLEAN},
+        {13, 2, {5, 0}, -EUCLEAN},
+        {13, 3, {5, 1, 0}, -EUCLEAN},
+        {13, 1, {5}, -EUCLEAN},
+        {13, 0, {0}, -EUCLEAN},
+        {13, 3, {0x85, 0, 1}, -EUCLEAN},                                 /* not the shortest form */
+        {13, 11, {5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, -EUCLEAN},
+        {13, 11, {5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2}, -EUCLEAN},
+        {13, 11, {0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 1}, -EUCLEAN},
+        {12, 2, {5, 1}, -EUCLEAN},
+        {14, 2, {5, 1}, -EUCLEAN},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct run x;
+        assert_int_equal(fs__run_decode(slice_of(key, cases[i].key_n), slice_of(cases[i].row, cases[i].n), &x),
+                         cases[i].err);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random), cmocka_unit_test(test_limits), cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_decode),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

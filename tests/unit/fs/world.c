@@ -130,7 +130,8 @@ static void assemble(void *ctx, const struct fs_piece *p)
     }
 }
 
-int64_t world_read(const struct world *w, const struct fs *fs, uint64_t ino, uint64_t off, uint32_t len, struct buf *out)
+int64_t world_read(const struct world *w, const struct fs *fs, uint64_t ino, uint64_t off, uint32_t len,
+                   struct buf *out)
 {
     struct assembly a = {.w = w, .out = out, .pos = off};
     size_t before = out->n;

@@ -1,5 +1,5 @@
-/* world.h - what the tests of fs/ stand on: a map with a filesystem in it, a log in memory that holds what is written, and
- * a byte-exact record of what is live in it, kept from fs->on_live. */
+/* world.h - what the tests of fs/ stand on: a map with a filesystem in it, a log in memory that holds what is written,
+ * and a byte-exact record of what is live in it, kept from fs->on_live. */
 #ifndef QFS_TEST_FS_WORLD_H
 #define QFS_TEST_FS_WORLD_H
 
@@ -39,7 +39,8 @@ void world_check(struct world *w);
 bool world_damaged(struct world *w);
 
 /* [off, off + len) of a file as fs_read tells it, from any map that shares the log; the result as of fs_read. */
-int64_t world_read(const struct world *w, const struct fs *fs, uint64_t ino, uint64_t off, uint32_t len, struct buf *out);
+int64_t world_read(const struct world *w, const struct fs *fs, uint64_t ino, uint64_t off, uint32_t len,
+                   struct buf *out);
 
 /* Short forms, over the root or by number, that must succeed. */
 uint64_t world_file(struct world *w, uint64_t dir, const char *name);
