@@ -15,6 +15,7 @@ skip() { echo "skipped: $*"; exit 77; }
 cleanup() {
     code=$?
     trap - EXIT
+    set +e
     cd /
     for m in $(awk -v w="$WORK/" 'index($2, w) == 1 { print $2 }' /proc/mounts); do umount "$m" 2>/dev/null || umount -l "$m" || true; done
     for p in "$D"/n*/lock "$WORK"/*/n*/lock "$WORK"/*.pid "$D"/*.pid; do

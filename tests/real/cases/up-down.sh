@@ -10,7 +10,8 @@ grep -q "$M" "$WORK/status" || die "the mount is not in status"
 say "up again: nothing to start"
 up | grep -q "0 of them started now" || die "it started something"
 say "another process named like ours is left alone"
-cp "$(command -v sleep)" "$WORK/quorumfs" && "$WORK/quorumfs" 300 &
+cp "$(command -v sleep)" "$WORK/quorumfs"
+"$WORK/quorumfs" 300 &
 other=$!
 down
 kill -0 $other || die "down stopped a process that up did not start"
