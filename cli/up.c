@@ -15,12 +15,9 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define FUSE_SUPER_MAGIC 0x65735546
 
 static const char help_up[] =
     "usage: quorumfs up --dir DIR [--nodes N] [--no-mount] [--wait TIME]\n"
@@ -83,6 +80,35 @@ static int write_cluster(const char *dir, uint64_t nodes)
     return 0;
 }
 
+/* Asked of the kernel's table, not of the path: a call on a mount that has no quorum would wait for one. */
+static void unescape(char *s)       /* the table writes blanks and backslashes in octal */
+{
+    char *to = s;
+    for (; *s; s++) {
+        if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+            *to++ = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + s[3] - '0');
+            s += 3;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = 0;
+}
+
+static bool is_mounted(const char *path)
+{
+    char line[8300], point[4200];
+    bool found = false;
+    FILE *f = fopen("/proc/self/mounts", "re");
+    while (f && !found && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%*s %4199s", point) != 1) continue;
+        unescape(point);
+        found = strcmp(point, path) == 0;
+    }
+    if (f) fclose(f);
+    return found;
+}
+
 static int prepare(struct up_args *a, char *dir, struct cluster *cluster)
 {
     int code = make_dir(a->dir);
@@ -101,10 +127,7 @@ static int prepare(struct up_args *a, char *dir, struct cluster *cluster)
     for (size_t i = 0; i < 2; i++) {
         char path[4200];
         snprintf(path, sizeof path, "%s/%s", dir, subs[i]);
-        if (i == 1) {       /* a dead mount left there: mkdir and stat would fail on it */
-            struct stat st;
-            if (stat(path, &st) && errno == ENOTCONN) continue;
-        }
+        if (is_mounted(path)) continue;
         code = make_dir(path);
         if (code) return code;
     }
@@ -188,8 +211,7 @@ static int start_mount(const char *dir)
     snprintf(log, sizeof log, "%s/log/mnt.log", dir);
     snprintf(pid, sizeof pid, "%s/mnt.pid", dir);
     if (pidfile_holder(pid)) {
-        struct statfs fs;
-        if (statfs(point, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC) return EXIT_OK;
+        if (is_mounted(point)) return EXIT_OK;
         pidfile_stop(pid, 3000);        /* it lives, but unmounted */
     }
     pid_t child = fork();
@@ -253,8 +275,8 @@ int cmd_down(int argc, char **argv)
     bool ok = pidfile_stop(path, 10000);
     if (!ok) code = fail(EXIT_FAILED, "the mount process (pid %d) does not stop", (int)pidfile_holder(path));
     snprintf(path, sizeof path, "%s/mnt", cluster.dir);
-    struct stat st;
-    if (stat(path, &st) && errno == ENOTCONN) umount2(path, MNT_DETACH);
+    if (is_mounted(path) && umount2(path, MNT_DETACH) && geteuid() != 0)
+        code = fail(EXIT_FAILED, "a dead mount is left at %s: fusermount3 -u %s", path, path);
 
     unsigned stopped = 0;
     for (unsigned i = 0; i < cluster.n; i++) {      /* all of them begin to stop before the first is waited for */

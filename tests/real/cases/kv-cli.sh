@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# limit: 300
 # kv on the command line and files in the mount are the same namespace, byte for byte.
 . "$TOP/tests/real/lib.sh"
 up

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# limit: 300
 # With two of three nodes dead, writes wait - killable - and go on when one returns; nothing is reported done that is not.
 . "$TOP/tests/real/lib.sh"
 up

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# limit: 300
 # git and sqlite, as people use them.
 . "$TOP/tests/real/lib.sh"
 up

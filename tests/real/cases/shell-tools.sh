@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# limit: 300
 # What people do in a directory all day, in the mount and in a local directory: the same trees.
 . "$TOP/tests/real/lib.sh"
 up

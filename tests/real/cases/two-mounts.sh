@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# limit: 300
 # Two mounts of one cluster: what a command finished on one, the next command sees on the other, with no sleep.
 . "$TOP/tests/real/lib.sh"
 up; second_mount

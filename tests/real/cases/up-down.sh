@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# limit: 300
 # up, down, status: starts what does not run, continues with all data, stops exactly what it started.
 . "$TOP/tests/real/lib.sh"
 up
