@@ -155,8 +155,10 @@ static int send_call(struct kv_client *c, struct kv__ccall *q)
     kv__call_encode(&head, bytes);
     struct slice v[2] = {slice_of(bytes, sizeof bytes), buf_slice(&q->op)};
     int err = conn_send(c->conn, KV_FRAME_CALL, v, 2);
-    if (!err) q->sent = true;
-    return err;
+    if (err) return err;
+    q->sent = true;
+    q->sent_at = clock_now(c->clock);
+    return 0;
 }
 
 /* May the first of the queue go out now? Gives it its number. */
@@ -302,7 +304,8 @@ void kv__client_reply(struct kv_client *c, struct slice payload)
         kv__link_retry_later(c);
         return;
     }
-    c->tries = 0;
+    c->tries = c->waits = c->hops = 0;
+    c->unreached[0] = 0;
     answered(c, q, &reply);
 }
 

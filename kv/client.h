@@ -8,6 +8,8 @@
 #define KV_ADDRS_MAX 32u
 #define KV_DIAL_NS (1 * NS_PER_S)           /* until a connection is up and greeted */
 #define KV_SILENCE_NS (1 * NS_PER_S)        /* with calls waiting: then a ping, and after as long again another node */
+#define KV_PATIENCE_NS (15 * NS_PER_S)      /* a call unanswered for so long, though pings are: sent again on a new connection */
+#define KV_PATIENCE_MAX_NS (240 * NS_PER_S) /* it doubles each time, until nothing is in flight any more */
 #define KV_CLIENT_SEND_HIGH (8u * MIB)      /* unsent bytes beyond which calls stay in the queue */
 #define KV_CLIENT_FREE_MAX 64u              /* call records kept for reuse */
 #define KV_CLIENT_FREE_BYTES 4096u          /* their buffers, at most */
@@ -21,6 +23,7 @@ struct kv__ccall {
     bool sent, change;                      /* change: takes a number of the session */
     enum kv_code code;
     int err;                                /* in client.failed: its answer */
+    uint64_t sent_at;
     struct buf op;
     struct timer deadline;
 };
@@ -56,11 +59,14 @@ struct kv_client {
     struct conn *conn;
     char target[ADDR_MAX];
     uint64_t node;                          /* whom we are connected to */
-    uint32_t tries;                         /* since the last answer */
+    uint32_t tries, waits;                  /* since the last answer: connections that were of no use, waits */
+    uint32_t hops;                          /* redirects followed since the last wait */
+    char unreached[ADDR_MAX];               /* the last that could not be reached or did not answer */
     struct timer retry;                     /* LINK_WAIT: try; LINK_DIAL: give up */
     struct timer watch;
     bool watching;                          /* the timer watch runs */
     uint64_t heard, pinged;                 /* last frame; last ping since then, 0: none */
+    uint64_t patience;
 
     /* calls */
     struct kv__ccall **slots;

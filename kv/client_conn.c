@@ -2,16 +2,18 @@
  *
  * Addresses are tried in random order until one answers the greeting; the greeting tells the members and the leader. A node
  * that does not lead says so at once (REDIRECT), naming the leader if it knows it: that one is dialled without delay, unless
- * this has gone round for a while; unknown leaders are asked for again after 20-50 ms, doubling up to 500 ms. When a
- * connection ends, all that was unanswered is sent again, in order, on the next.
+ * this goes round in a circle; unknown leaders are asked for again after 20-50 ms, rising to 500 ms. When a connection ends,
+ * all that was unanswered is sent again, in order, on the next.
  *
  * A node that stands still is recognised by its silence: while answers are due and nothing has come for a second, it is
- * pinged; after another second the next node is tried. The ping makes sure that it was not this process that stood still. */
+ * pinged; after another second the next node is tried. The ping makes sure that it was not this process that stood still. And
+ * should a call stay without an answer for very long although pings are answered, a new connection repeats it. */
 #include "kv/client.h"
 
 #define WAIT_MIN_MS 20u
 #define WAIT_MAX_MS 50u
 #define WAIT_CAP_MS 500u
+#define HOPS_MAX 2u                /* redirects followed at once */
 
 static const struct conn_cb link_cb;
 
@@ -59,15 +61,23 @@ static void drop(struct kv_client *c)
     kv__client_unsent(c);
 }
 
+/* One that was not reached gets a turn only now and then: a node that stands still costs a second each time. */
+static const char *next_address(struct kv_client *c)
+{
+    if (c->unreached[0] && c->waits % 4 == 3) return c->unreached;
+    for (unsigned i = 0; i < 2; i++) {
+        c->at = (c->at + 1) % c->naddrs;
+        if (strcmp(c->addrs[c->at].addr, c->unreached) != 0) break;
+    }
+    return c->addrs[c->at].addr;
+}
+
+/* To where the leader is said to be, else to the next address. */
 static void dial(struct kv_client *c)
 {
-    if (c->hint[0]) {
-        memcpy(c->target, c->hint, sizeof c->target);
-        c->hint[0] = 0;
-    } else {
-        c->at = (c->at + 1) % c->naddrs;
-        memcpy(c->target, c->addrs[c->at].addr, sizeof c->target);
-    }
+    const char *to = c->hint[0] ? c->hint : next_address(c);
+    memcpy(c->target, to, strlen(to) + 1);
+    c->hint[0] = 0;
     c->state = LINK_DIAL;
     c->conn = net_dial(c->net, c->target, &link_cb, c);
     clock_arm(c->clock, &c->retry, clock_now(c->clock) + KV_DIAL_NS);
@@ -75,12 +85,13 @@ static void dial(struct kv_client *c)
 
 static void wait_and_dial(struct kv_client *c)
 {
-    uint32_t round = c->tries > c->naddrs ? c->tries - c->naddrs : 0;
     uint64_t lo = WAIT_MIN_MS, hi = WAIT_MAX_MS;
-    for (uint32_t i = 0; i < round && hi < WAIT_CAP_MS; i++) {
-        lo *= 2;
-        hi *= 2;
+    for (uint32_t i = 0; i < c->waits && hi < WAIT_CAP_MS; i++) {
+        lo = lo * 3 / 2;
+        hi = hi * 3 / 2;
     }
+    c->waits++;
+    c->hops = 0;
     uint64_t ms = prng_between(&c->rng, lo, min_u64(hi, WAIT_CAP_MS));
     c->state = LINK_WAIT;
     clock_arm(c->clock, &c->retry, clock_now(c->clock) + ms * NS_PER_MS);
@@ -92,8 +103,15 @@ static void next(struct kv_client *c, bool soon)
     drop(c);
     c->tries++;
     if (!kv__client_wants(c)) return;
-    if (soon && c->tries <= c->naddrs + 1) dial(c);
+    if (soon) dial(c);
     else wait_and_dial(c);
+}
+
+/* It cannot be reached or does not answer: each other address is tried at once, one time. */
+static void unreachable(struct kv_client *c)
+{
+    memcpy(c->unreached, c->target, sizeof c->unreached);
+    next(c, c->tries < c->naddrs);
 }
 
 void kv__link_retry_later(struct kv_client *c)
@@ -102,13 +120,16 @@ void kv__link_retry_later(struct kv_client *c)
     next(c, false);
 }
 
+/* A leader that could not be reached a moment ago is no leader: those who still name it will elect another. */
 static void redirected(struct kv_client *c, uint64_t leader, const char *addr)
 {
     trace_debug(c->trace, "client: %s says that node %llu leads (%s)", c->target, (unsigned long long)leader, addr);
-    bool elsewhere = leader && addr[0] && strcmp(addr, c->target) != 0;
+    bool good = leader && addr[0] && strcmp(addr, c->unreached) != 0;
+    bool soon = good && strcmp(addr, c->target) != 0 && c->hops < HOPS_MAX;
+    c->hops++;
     c->hint[0] = 0;
-    if (leader && addr[0]) memcpy(c->hint, addr, strlen(addr) + 1);
-    next(c, elsewhere);
+    if (good) memcpy(c->hint, addr, strlen(addr) + 1);
+    next(c, soon);
 }
 
 void kv__link_want(struct kv_client *c)
@@ -119,6 +140,16 @@ void kv__link_want(struct kv_client *c)
 /* ---- silence ---- */
 
 static bool flying(const struct kv_client *c) { return !list_empty(&c->lane.flight) || !list_empty(&c->free_lane.flight); }
+
+/* When the oldest call in flight was sent; flights are in the order of sending. */
+static uint64_t oldest(const struct kv_client *c)
+{
+    const struct list *flights[] = {&c->lane.flight, &c->free_lane.flight};
+    uint64_t at = UINT64_MAX;
+    for (unsigned i = 0; i < 2; i++)
+        if (!list_empty(flights[i])) at = min_u64(at, container_of(flights[i]->next, struct kv__ccall, link)->sent_at);
+    return at;
+}
 
 static void greet(struct kv_client *c)
 {
@@ -143,11 +174,18 @@ static void watch_fired(struct timer *t)
     struct kv_client *c = t->arg;
     uint64_t now = clock_now(c->clock);
     c->watching = c->state == LINK_READY && flying(c);
-    if (!c->watching) return;
+    if (!c->watching) {
+        c->patience = KV_PATIENCE_NS;
+        return;
+    }
     kv__client_enter(c);
-    if (c->pinged && now >= c->pinged + KV_SILENCE_NS) {
+    if (now >= oldest(c) + c->patience) {
+        trace_warn(c->trace, "client: %s leaves a call unanswered: connecting anew", c->target);
+        c->patience = min_u64(c->patience * 2, KV_PATIENCE_MAX_NS);
+        kv__link_retry_later(c);
+    } else if (c->pinged && now >= c->pinged + KV_SILENCE_NS) {
         trace_info(c->trace, "client: %s does not answer: trying the next node", c->target);
-        next(c, true);
+        unreachable(c);
     } else if (!c->pinged && now >= c->heard + KV_SILENCE_NS) {
         c->pinged = now;
         greet(c);
@@ -164,7 +202,7 @@ static void retry_fired(struct timer *t)
     kv__client_enter(c);
     if (c->state == LINK_DIAL) {
         trace_info(c->trace, "client: %s does not answer", c->target);
-        next(c, true);
+        unreachable(c);
     } else if (c->state == LINK_WAIT) {
         c->state = LINK_IDLE;
         if (kv__client_wants(c)) dial(c);
@@ -263,9 +301,15 @@ static void on_closed(struct conn *conn, int err)
     if (!c) return;
     trace_debug(c->trace, "client: connection to %s: %s", c->target, err_text(err));
     kv__client_enter(c);
+    bool was_up = c->state == LINK_READY;
     c->conn = NULL;
     kv__client_unsent(c);
-    next(c, true);
+    if (was_up) {       /* perhaps only the connection broke */
+        memcpy(c->hint, c->target, sizeof c->hint);
+        next(c, c->tries == 0);
+    } else {
+        unreachable(c);
+    }
     kv__client_leave(c);
 }
 
@@ -279,6 +323,7 @@ void kv__link_init(struct kv_client *c)
     c->watch = (struct timer){.fire = watch_fired, .arg = c};
     for (unsigned i = 0; i < c->config.naddrs; i++) learn(c, 0, c->config.addrs[i]);
     shuffle(c);
+    c->patience = KV_PATIENCE_NS;
 }
 
 void kv__link_close(struct kv_client *c) { drop(c); }
