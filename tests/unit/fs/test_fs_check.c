@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "fs/inode.h"
+#include "fs/payload.h"
 #include "world.h"
 
 #define FUZZ_ROUNDS 1500
@@ -200,6 +202,259 @@ static void test_texts(void **state)
     world_free(w);
 }
 
+/* ---- certain damage, certain answers --------------------------------------------------------------------------- */
+
+static struct inode inode_at(struct world *w, const char *key)
+{
+    struct fs_attr a;
+    struct inode n;
+    assert_int_equal(fs_walk(&w->fs, S(key), &a), 0);
+    assert_int_equal(fs__inode_get(w->fs.map, a.ino, &n), 0);
+    return n;
+}
+
+static void put_row(struct world *w, struct slice key, const char *bytes, size_t n)
+{
+    omap_put(w->fs.map, key, slice_of(bytes, n));
+}
+
+/* A call that must meet the damage, and change nothing. */
+#define UNCLEAN(w, call)                                                                                               \
+    do {                                                                                                               \
+        uint64_t before_ = omap_digest((w)->fs.map);                                                                   \
+        assert_int_equal(call, -EUCLEAN);                                                                              \
+        assert_true(omap_digest((w)->fs.map) == before_);                                                              \
+        assert_true(world_damaged(w));                                                                                 \
+    } while (0)
+
+static void no_piece(void *ctx, const struct fs_piece *p)
+{
+    (void)ctx;
+    (void)p;
+}
+
+static bool no_key(void *ctx, struct slice key, const struct fs_attr *attr)
+{
+    (void)ctx;
+    (void)key;
+    (void)attr;
+    return true;
+}
+
+static int rename_in(struct world *w, uint64_t dir, const char *name, const char *to)
+{
+    return fs_rename(&w->fs, &w->ctx, dir, S(name), dir, S(to), 0, false);
+}
+
+static void test_payload_missing(void **state)
+{
+    (void)state;
+    struct world *w = rich();
+    struct fs_attr a = {.size = 100};
+    static const uint8_t big[300];
+    uint64_t d = inode_at(w, "d").a.ino, copy = inode_at(w, "d/copy").a.ino, large = inode_at(w, "d/e/large").a.ino;
+    w->fs.on_live = NULL;
+    fs_session_del(&w->fs, 5);
+    fs_session_del(&w->fs, 6);
+    struct omap_iter it;
+    const uint8_t kind = ROW_PAYLOAD;
+    while (omap_seek(&it, w->fs.map, slice_of(&kind, 1)) && omap_iter_key(&it).p[0] == kind)
+        omap_del(w->fs.map, omap_iter_key(&it));
+    UNCLEAN(w, world_write(w, large, 100, big, 300));
+    UNCLEAN(w, fs_setattr(&w->fs, &w->ctx, large, FS_SET_SIZE, &a, NULL));
+    UNCLEAN(w, fs_fallocate(&w->fs, &w->ctx, large, 3, 0, 500, NULL));
+    UNCLEAN(w, fs_copy_range(&w->fs, &w->ctx, large, 0, inode_at(w, "d/small").a.ino, 0, 3000, NULL));
+    UNCLEAN(w, fs_copy_range(&w->fs, &w->ctx, inode_at(w, "d/small").a.ino, 0, large, 0, 3, NULL));
+    UNCLEAN(w, world_put(w, "d/copy", big, 300));
+    UNCLEAN(w, fs_unlink(&w->fs, &w->ctx, d, S("copy"), false));
+    UNCLEAN(w, fs_delete(&w->fs, &w->ctx, S("made/by/put")));
+    UNCLEAN(w, rename_in(w, d, "small", "copy"));
+    assert_int_equal(fs_read(&w->fs, copy, 0, 100, no_piece, NULL), 100);        /* reading needs no counts */
+    world_free(w);
+}
+
+/* Two rows that say something about the same bytes. */
+static void test_overlaps(void **state)
+{
+    (void)state;
+    struct world *w = rich();
+    struct key k;
+    uint64_t large = inode_at(w, "d/e/large").a.ino;
+    w->fs.on_live = NULL;
+    put_row(w, fs__key_pair(&k, ROW_EXTENT, large, 1010), "\1\12\2\3", 4);
+    UNCLEAN(w, world_write(w, large, 1005, "x", 1));
+    UNCLEAN(w, fs_read(&w->fs, large, 0, 5000, no_piece, NULL));
+    UNCLEAN(w, fs_seek(&w->fs, large, 1000, true));
+    assert_true(omap_del(w->fs.map, fs__key_pair(&k, ROW_EXTENT, large, 1010)));
+    assert_false(world_damaged(w));
+    struct omap_iter it;
+    struct run x;
+    const uint8_t kind = ROW_PAYLOAD;
+    assert_true(omap_seek(&it, w->fs.map, slice_of(&kind, 1)));
+    uint64_t index = fs__key_get_id(omap_iter_key(&it));
+    assert_int_equal(fs__run_decode(omap_iter_key(&it), omap_iter_value(&it), &x), 0);
+    put_row(w, fs__key_payload(&k, index, (uint32_t)x.lo + 1), "\1\1", 2);
+    assert_int_equal(fs__payload_check(w->fs.map, (struct fs_loc){index, (uint32_t)x.lo}, 1, false), -EUCLEAN);
+    assert_int_equal(fs__payload_check(w->fs.map, (struct fs_loc){index, (uint32_t)x.lo + 3}, 1, false), 0);
+    assert_true(world_damaged(w));
+    world_free(w);
+}
+
+static void test_counters_wrong(void **state)
+{
+    (void)state;
+    struct world *w = rich();
+    struct fs *fs = &w->fs;
+    struct key k;
+    struct counters c, bad;
+    uint64_t d = inode_at(w, "d").a.ino, small = inode_at(w, "d/small").a.ino, e = inode_at(w, "d/e").a.ino;
+    static const uint8_t big[300];
+    w->fs.on_live = NULL;
+    assert_int_equal(fs__counters_get(fs->map, &c), 0);
+    for (int i = 0; i < 3; i++) {
+        if (i == 0) omap_del(fs->map, fs__key_counters(&k));
+        if (i == 1) put_row(w, fs__key_counters(&k), "\5\5", 2);
+        if (i == 2) put_row(w, fs__key_counters(&k), "\1\5\5\5", 4);
+        UNCLEAN(w, fs_mknod(fs, &w->ctx, d, S("n"), S_IFREG, 0, (struct slice){0}, NULL));
+        UNCLEAN(w, fs_create(fs, &w->ctx, d, S("n"), 0644, false, NULL, NULL));
+        UNCLEAN(w, world_write(w, small, 0, "x", 1));
+        UNCLEAN(w, fs_unlink(fs, &w->ctx, d, S("small"), false));
+        UNCLEAN(w, fs_rmdir(fs, &w->ctx, e, S("empty")));
+        UNCLEAN(w, world_put(w, "n/e/w", "x", 1));
+        UNCLEAN(w, world_put(w, "d/small", "x", 1));
+        UNCLEAN(w, rename_in(w, d, "copy", "small"));
+        UNCLEAN(w, fs_rename(fs, &w->ctx, FS_ROOT_INO, S("made"), e, S("x"), 0, false));
+        struct fs_usage u;
+        fs_usage(fs, &u);
+        assert_int_equal(u.files, 0);
+    }
+    bad = c;
+    bad.files = 0;
+    fs__counters_put(fs->map, &bad);
+    UNCLEAN(w, fs_unlink(fs, &w->ctx, d, S("dev"), false));
+    bad = c;
+    bad.dirs = 1;
+    fs__counters_put(fs->map, &bad);
+    UNCLEAN(w, fs_rmdir(fs, &w->ctx, e, S("empty")));
+    bad = c;
+    bad.blocks = 0;
+    fs__counters_put(fs->map, &bad);
+    UNCLEAN(w, world_put(w, "made/by/put", big, 300));
+    bad = c;
+    bad.next_ino = ((uint64_t)1 << 62) - 3;
+    fs__counters_put(fs->map, &bad);
+    assert_int_equal(world_put(w, "a/b/c/d/e/f/g", "x", 1), -EUCLEAN);
+    bad = c;
+    bad.next_ino = c.next_ino - 1;
+    fs__counters_put(fs->map, &bad);
+    assert_true(world_damaged(w));
+    fs__counters_put(fs->map, &c);
+    assert_false(world_damaged(w));
+    world_free(w);
+}
+
+static void test_entries_wrong(void **state)
+{
+    (void)state;
+    struct world *w = rich();
+    struct fs *fs = &w->fs;
+    struct key k;
+    struct fs_attr a;
+    uint64_t d = inode_at(w, "d").a.ino;
+    static const struct {
+        const char *row;
+        size_t n;
+    } rows[] = {{"\10\x7f", 2}, {"\10", 1}, {"", 0}, {"\10\0", 2}, {"\4\4", 2}, {"\4\1", 2}, {"\10\2", 2}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        put_row(w, fs__key_name(&k, ROW_ENTRY, d, S("small")), rows[i].row, rows[i].n);
+        UNCLEAN(w, fs_lookup(fs, d, S("small"), &a));
+        UNCLEAN(w, fs_readdir(fs, d, (struct slice){0}, no_key, NULL));
+        UNCLEAN(w, fs_create(fs, &w->ctx, d, S("small"), 0644, false, &a, NULL));
+        UNCLEAN(w, fs_unlink(fs, &w->ctx, d, S("small"), false));
+        UNCLEAN(w, fs_rmdir(fs, &w->ctx, d, S("small")));
+        UNCLEAN(w, rename_in(w, d, "small", "n"));
+        UNCLEAN(w, rename_in(w, d, "copy", "small"));
+        UNCLEAN(w, fs_walk(fs, S("d/small"), &a));
+        UNCLEAN(w, world_put(w, "d/small", "x", 1));
+        UNCLEAN(w, fs_list(fs, S("d/"), S(""), no_key, NULL));
+        if (i >= 1 && i <= 3) {                                          /* unreadable, not only contradicting */
+            UNCLEAN(w, fs_mknod(fs, &w->ctx, d, S("small"), S_IFREG, 0, (struct slice){0}, &a));
+            UNCLEAN(w, fs_link(fs, &w->ctx, inode_at(w, "d/copy").a.ino, d, S("small"), &a));
+            UNCLEAN(w, fs_list(fs, S(""), S("d/small.x"), no_key, NULL));
+        }
+    }
+    world_free(w);
+}
+
+static void test_directories_wrong(void **state)
+{
+    (void)state;
+    struct world *w = rich();
+    struct fs *fs = &w->fs;
+    struct fs_attr a;
+    struct inode d = inode_at(w, "d"), e = inode_at(w, "d/e"), bad = d;
+    bad.a.size = 0;
+    fs__inode_put(fs->map, &bad);
+    UNCLEAN(w, fs_unlink(fs, &w->ctx, d.a.ino, S("dev"), false));
+    UNCLEAN(w, rename_in(w, d.a.ino, "dev", "n"));
+    bad.a.size = FS_SIZE_MAX;
+    fs__inode_put(fs->map, &bad);
+    UNCLEAN(w, fs_mknod(fs, &w->ctx, d.a.ino, S("n"), S_IFREG, 0, (struct slice){0}, &a));
+    UNCLEAN(w, fs_link(fs, &w->ctx, inode_at(w, "d/copy").a.ino, d.a.ino, S("n"), &a));
+    bad = e;
+    bad.a.nlink = 2;
+    fs__inode_put(fs->map, &d);
+    fs__inode_put(fs->map, &bad);
+    UNCLEAN(w, fs_rmdir(fs, &w->ctx, e.a.ino, S("empty")));
+    /* Two directories, each in the other one. */
+    bad = d;
+    bad.parent = e.a.ino;
+    fs__inode_put(fs->map, &e);
+    fs__inode_put(fs->map, &bad);
+    UNCLEAN(w, fs_rename(fs, &w->ctx, FS_ROOT_INO, S("made"), e.a.ino, S("x"), 0, false));
+    bad.parent = 4711;
+    fs__inode_put(fs->map, &bad);
+    UNCLEAN(w, fs_lookup(fs, d.a.ino, S(".."), &a));
+    UNCLEAN(w, fs_rename(fs, &w->ctx, FS_ROOT_INO, S("made"), e.a.ino, S("x"), 0, false));
+    fs__inode_put(fs->map, &d);
+    assert_false(world_damaged(w));
+    world_free(w);
+}
+
+static void test_links_and_blocks_wrong(void **state)
+{
+    (void)state;
+    struct world *w = rich();
+    struct fs *fs = &w->fs;
+    struct key k;
+    struct slice s;
+    struct fs_attr a;
+    struct inode n = inode_at(w, "made/by/put"), bad = n;
+    static const uint8_t big[400];
+    w->fs.on_live = NULL;
+    assert_int_equal(fs_walk(fs, S("d/link"), &a), 0);
+    put_row(w, fs__key_id(&k, ROW_TARGET, a.ino), "longer than it says", 19);
+    UNCLEAN(w, fs_readlink(fs, a.ino, &s));
+    omap_del(fs->map, fs__key_id(&k, ROW_TARGET, a.ino));
+    UNCLEAN(w, fs_readlink(fs, a.ino, &s));
+    put_row(w, fs__key_id(&k, ROW_TARGET, a.ino), "e/large", 7);
+    assert_false(world_damaged(w));
+    bad.a.blocks = 0;
+    fs__inode_put(fs->map, &bad);
+    UNCLEAN(w, world_write(w, n.a.ino, 0, big, 400));
+    UNCLEAN(w, world_put(w, "made/by/put", big, 400));
+    assert_int_equal(fs_delete(fs, &w->ctx, S("made/by/put")), 0);       /* the mounts are asked: a name less */
+    fs_session_del(fs, 5);
+    fs_session_del(fs, 6);
+    assert_int_equal(fs_getattr(fs, n.a.ino, &a), 0);                    /* and it cannot go */
+    assert_true(world_damaged(w));
+    /* Data behind the end of a small file. */
+    struct inode small = inode_at(w, "d/small");
+    put_row(w, fs__key_pair(&k, ROW_EXTENT, small.a.ino, 200), "\1\144\2\3", 4);
+    UNCLEAN(w, world_write(w, small.a.ino, 0, "x", 1));
+    world_free(w);
+}
+
 /* ---- fuzzing ----------------------------------------------------------------------------------------------------- */
 
 static struct omap *damaged(const struct rows *r, struct prng *p)
@@ -361,8 +616,12 @@ static void test_fuzz(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_missing_rows), cmocka_unit_test(test_surplus_rows), cmocka_unit_test(test_flipped_bits),
-        cmocka_unit_test(test_texts), cmocka_unit_test(test_fuzz),
+        cmocka_unit_test(test_missing_rows),      cmocka_unit_test(test_surplus_rows),
+        cmocka_unit_test(test_flipped_bits),      cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_payload_missing),   cmocka_unit_test(test_overlaps),
+        cmocka_unit_test(test_counters_wrong),    cmocka_unit_test(test_entries_wrong),
+        cmocka_unit_test(test_directories_wrong), cmocka_unit_test(test_links_and_blocks_wrong),
+        cmocka_unit_test(test_fuzz),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
