@@ -160,7 +160,9 @@ struct raft_config {
 };
 
 /* What was recovered from disk: entries first..last with their term runs (runs[0].first <= first, ascending), the
- * snapshot before them (0, 0: none), the hard state. */
+ * snapshot before them (0, 0: none), the hard state. A checkpoint must not become the newest before the log is durable up to
+ * its index: else a crash leaves it next to older entries that it contradicts. (Where the terms show that, the entries behind
+ * it are dropped: the first update says RAFT_UP_TRUNCATE.) */
 struct raft_recovered {
     struct raft_hard hard;
     uint64_t snapshot_index, snapshot_term;

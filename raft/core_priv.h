@@ -80,6 +80,7 @@ struct raft {
     uint32_t npeers, self;              /* peers[self] is this node: match = persisted */
     uint64_t now;
     bool started;
+    uint64_t void_from;                 /* recovered entries from here on are void; 0: none */
 
     enum raft_role role;
     uint64_t leader;

@@ -39,6 +39,7 @@ struct raft *raft_new(const struct raft_config *config, const struct raft_recove
     r->hard = r->durable = r->told = from->hard;
     r->persisted = r->terms.last;
     r->commit = r->applied = from->snapshot_index;
+    r->void_from = from->last > r->terms.last ? r->terms.last + 1 : 0;
     return r;
 }
 
@@ -61,6 +62,10 @@ static void start(struct raft *r)
     r->heard = r->heard_lease = r->hard.term > 0;
     r->heard_at = r->now;
     r->round = r->now;
+    if (r->void_from) {
+        r->up->flags |= RAFT_UP_TRUNCATE;
+        r->up->truncate_from = r->void_from;
+    }
     raft__arm_election(r);
     if (raft__alone(r)) r->election_at = r->now;
     raft__standing_start(r);

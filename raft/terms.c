@@ -37,6 +37,13 @@ static void drop_runs(struct raft_terms *t)
     if (gone && t->n) memmove(t->runs, t->runs + gone, t->n * sizeof *t->runs);
 }
 
+/* The log is of another history than the snapshot. */
+static bool contradicts(const struct raft_terms *t, const struct raft_recovered *from)
+{
+    if (from->first <= from->snapshot_index) return t->runs[run_of(t, from->snapshot_index)].term != from->snapshot_term;
+    return t->n && t->runs[0].term < from->snapshot_term;
+}
+
 void raft__terms_init(struct raft_terms *t, const struct raft_recovered *from)
 {
     *t = (struct raft_terms){.base = from->snapshot_index, .base_term = from->snapshot_term, .last = from->snapshot_index};
@@ -48,6 +55,10 @@ void raft__terms_init(struct raft_terms *t, const struct raft_recovered *from)
         if (from->runs[i].first <= from->last) push(t, from->runs[i].first, from->runs[i].term);
     }
     t->last = from->last;
+    if (contradicts(t, from)) {
+        raft__terms_reset(t, from->snapshot_index, from->snapshot_term);
+        return;
+    }
     if (from->first == from->snapshot_index + 1) return;
     /* Entries before the snapshot are kept, too: those whose predecessor's term is known can be sent. */
     if (from->first == 1) {

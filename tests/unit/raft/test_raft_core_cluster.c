@@ -14,6 +14,7 @@
 
 #define NODES 5
 #define LOG_MAX 6000
+#define FAULTS 13
 #define US UINT64_C(1000)
 #define MS UINT64_C(1000000)
 
@@ -89,7 +90,8 @@ struct world {
     struct event *live;
     bool cut[NODES][NODES], down[NODES][NODES];
     uint32_t loss, dup;                 /* percent */
-    uint64_t delay, nemesis_ms;
+    uint64_t delay, nemesis_ms, weight[FAULTS];
+    uint32_t aim, lose;                 /* percent: at the leader; of crashes that lose the disk */
     bool lease_reads;
     struct entry committed[LOG_MAX];
     uint64_t commit_term[LOG_MAX];      /* of the leader that committed it */
@@ -670,7 +672,7 @@ static void write_done(uint32_t at)
 static void checkpoint(uint32_t at)
 {
     struct node *n = &w->node[at];
-    if (n->applied <= n->snapshot) return;
+    if (n->applied <= n->snapshot || !on_disk(n, n->applied, w->committed[n->applied].term)) return;
     for (struct write *wr = n->writes; wr; wr = wr->next)
         if (wr->kind == WRITE_INSTALL) return;
     n->snapshot = n->applied;
@@ -724,15 +726,38 @@ static void maybe_lose_disk(uint32_t at)
     lose_disk(at);
 }
 
+static uint32_t some_leader(void)
+{
+    struct raft_status s;
+    for (uint32_t i = 0; i < w->n; i++) {
+        if (!w->node[i].up) continue;
+        raft_status(w->node[i].raft, &s);
+        if (s.role == RAFT_LEADER) return i;
+    }
+    return (uint32_t)rnd(0, w->n - 1);
+}
+
+/* Each seed has its own mix of faults: some it never meets, some it meets all the time. */
+static uint32_t choose_fault(void)
+{
+    uint64_t sum = 0, at;
+    for (uint32_t i = 0; i < FAULTS; i++) sum += w->weight[i];
+    at = rnd(0, sum - 1);
+    for (uint32_t i = 0;; i++) {
+        if (at < w->weight[i]) return i;
+        at -= w->weight[i];
+    }
+}
+
 static void nemesis(void)
 {
-    uint32_t a = (uint32_t)rnd(0, w->n - 1), b = (uint32_t)rnd(0, w->n - 1);
+    uint32_t a = chance(w->aim) ? some_leader() : (uint32_t)rnd(0, w->n - 1), b = (uint32_t)rnd(0, w->n - 1);
     struct node *n = &w->node[a];
     schedule(WORK_NEMESIS, 0, w->now + rnd(1, w->nemesis_ms) * MS);
-    switch (rnd(0, 12)) {
+    switch (choose_fault()) {
     case 0:
         if (n->up) crash(a);
-        if (chance(25)) maybe_lose_disk(a);
+        if (chance(w->lose)) maybe_lose_disk(a);
         schedule(WORK_RESTART, a, w->now + rnd(1, chance(20) ? 2000 : 300) * MS);
         break;
     case 1: w->cut[a][b] = true; break;
@@ -755,14 +780,16 @@ static void nemesis(void)
     case 5: n->paused_until = w->now + rnd(1, 800) * MS; break;
     case 6: n->slow_until = w->now + rnd(100, 1500) * MS; break;
     case 7: w->loss = (uint32_t)rnd(0, 30); break;
-    case 8: w->delay = rnd(0, chance(20) ? 400 : 20) * MS; break;
+    case 8: w->delay = rnd(0, chance(20) ? 1500 : 20) * MS; break;
     case 9: w->dup = (uint32_t)rnd(0, 30); break;
     case 10:
         if (n->up) step(a, (struct raft_event){.kind = RAFT_EV_TRANSFER, .peer = chance(50) ? 0 : id_of(b)}, NULL);
         break;
+    case 11:
+        if (n->up) checkpoint(a);
+        break;
     default:
         w->loss = 0;
-        if (n->up) checkpoint(a);
         break;
     }
 }
@@ -828,6 +855,10 @@ static void start_world(uint64_t seed, bool verbose)
     w->n = chance(55) ? 3 : chance(70) ? 5 : (uint32_t)rnd(1, 4);
     w->delay = 2 * MS;
     w->nemesis_ms = rnd(20, 250);
+    w->aim = chance(50) ? 0 : (uint32_t)rnd(0, 100);
+    w->lose = chance(50) ? 20 : (uint32_t)rnd(0, 100);
+    for (uint32_t i = 0; i < FAULTS; i++) w->weight[i] = chance(25) ? 0 : chance(20) ? 10 : 2;
+    w->weight[3]++;                     /* links heal now and then */
     w->lease_reads = chance(70);
     w->now = NS_PER_S;
     for (uint32_t i = 0; i < w->n; i++) {

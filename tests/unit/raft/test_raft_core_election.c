@@ -135,6 +135,27 @@ static void test_late_votes_count(void **state)
     rig_free(g);
 }
 
+static void test_votes_of_other_terms_count_for_nothing(void **state)
+{
+    struct rig *g = follower(3);
+    (void)state;
+    while (RIG_ROLE(g) == RAFT_FOLLOWER) rig_run(g, 10 * RIG_MS);
+    ask(g, RAFT_MSG_PREVOTE_RESP, 2, 2, 0, 0);
+    ask(g, RAFT_MSG_PREVOTE_RESP, 2, 4, 0, 0);
+    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);
+    ask(g, RAFT_MSG_PREVOTE_RESP, 2, 3, 0, 0);
+    ask(g, RAFT_MSG_VOTE_RESP, 2, 2, 0, 0);
+    ask(g, RAFT_MSG_VOTE_RESP, 2, 4, 0, 0);
+    assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
+    while (RIG_ROLE(g) == RAFT_CANDIDATE) rig_run(g, 10 * RIG_MS);
+    ask(g, RAFT_MSG_PREVOTE_RESP, 2, 4, 0, 0);
+    assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
+    assert_int_equal(RIG_TERM(g), 4);
+    ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0);                 /* late */
+    assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
+    rig_free(g);
+}
+
 static void test_broken_connection_forgets_votes(void **state)
 {
     struct rig *g = follower(5);
@@ -506,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_election),
         cmocka_unit_test(test_requests_are_repeated),
         cmocka_unit_test(test_late_votes_count),
+        cmocka_unit_test(test_votes_of_other_terms_count_for_nothing),
         cmocka_unit_test(test_broken_connection_forgets_votes),
         cmocka_unit_test(test_of_two_pre_candidates_one_yields),
         cmocka_unit_test(test_single_member),

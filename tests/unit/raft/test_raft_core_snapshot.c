@@ -212,6 +212,15 @@ static void test_install_keeps_a_suffix_that_fits(void **state)
     assert_true(s.first == 5 && s.last == 5 && s.commit == 4 && s.persisted == 5);
     rig_free(g);
     g = follower();
+    g->hold_log = true;
+    rig_append(g, 2, 2, 5, 2, 2, 2, 0); /* 6 and 7 are not durable yet */
+    received(g, 6, 2);
+    assert_true(g->up.keep_suffix);
+    installed(g, 6, 2);
+    s = rig_status(g);
+    assert_true(s.first == 7 && s.last == 7 && s.commit == 6 && s.persisted == 6);
+    rig_free(g);
+    g = follower();
     chunk(g, 3, 4, 3);
     received(g, 4, 3);                  /* another term there: all of the log is void */
     assert_true((g->flags & RAFT_UP_INSTALL) && !g->up.keep_suffix);
@@ -278,6 +287,27 @@ static void test_recovery_with_a_trail(void **state)
     rig_free(g);
 }
 
+/* A checkpoint next to entries of a history that it contradicts: they are dropped, and the log is told. */
+static void test_recovery_of_a_void_log(void **state)
+{
+    static const struct raft_run runs[] = {{1, 1}, {6, 2}}, behind[] = {{8, 2}};
+    struct raft_recovered from = {.hard = {3, 0, RAFT_VOTER}, .snapshot_index = 7, .snapshot_term = 3, .first = 1, .last = 9,
+                                  .runs = runs, .nruns = 2};
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct rig *g = rig_new_from(3, &from);
+        rig_start(g);
+        assert_true(g->flags & RAFT_UP_TRUNCATE);
+        assert_int_equal(g->last, 7);
+        struct raft_status s = rig_status(g);
+        assert_true(s.first == 8 && s.last == 7 && s.commit == 7 && s.persisted == 7);
+        rig_free(g);
+        from.first = 8;
+        from.runs = behind;
+        from.nruns = 1;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_snapshot_that_is_behind_is_ignored),
         cmocka_unit_test(test_install_given_up),
         cmocka_unit_test(test_recovery_with_a_trail),
+        cmocka_unit_test(test_recovery_of_a_void_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
