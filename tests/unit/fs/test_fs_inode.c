@@ -1,5 +1,5 @@
-/* test_fs_inode.c - the rows of inodes and counters: what goes in comes out, equal inodes have equal bytes, and what makes
- * no sense is refused. */
+/* test_fs_inode.c - the rows of inodes and counters: what goes in comes out, equal inodes have equal bytes, and what
+ * makes no sense is refused. */
 #include "fs/inode.h"
 #include "world.h"
 
