@@ -133,12 +133,18 @@ static uint32_t tag_of(struct collect *c, struct slice value)
     return (uint32_t)s->sum;
 }
 
-static void add_sum(struct collect *c, struct slice key, int64_t n)
+/* Sums that do not fit show when the table settles. */
+static int settle(struct collect *c)
 {
-    struct table_slot *s = mr__table_get(c->table, key, 1);
-    if (!__builtin_add_overflow(s->sum, n, &s->sum)) return;
-    mr__fmt(&c->what, "the sum for the key '%.*s' does not fit into 64 bits", (int)min_u64(key.n, 100), key.p);
-    c->err = -EOVERFLOW;
+    uint8_t space[16];
+    if (!c->table) return c->err;
+    mr__table_settle(c->table);
+    if (c->table->overflowed.tag && c->err == 0) {
+        struct slice key = mr__table_key(&c->table->overflowed, space);
+        mr__fmt(&c->what, "the sum for the key '%.*s' does not fit into 64 bits", (int)min_u64(key.n, 100), key.p);
+        c->err = -EOVERFLOW;
+    }
+    return c->err;
 }
 
 void mr__collect_number(struct collect *c, struct slice key, int64_t n)
@@ -151,7 +157,7 @@ void mr__collect_number(struct collect *c, struct slice key, int64_t n)
     }
     if (too_large(c, key, sizeof text)) return;
     c->pairs++;
-    add_sum(c, key, n);
+    mr__table_add(c->table, key, 1, n);
     spill_if_full(c);
 }
 
@@ -170,7 +176,7 @@ void mr__collect_pair(struct collect *c, struct slice key, struct slice value)
         return;
     }
     c->pairs++;
-    if (c->o.fold == MR_FOLD_DISTINCT) mr__table_get(c->table, key, tag_of(c, value));
+    if (c->o.fold == MR_FOLD_DISTINCT) mr__table_add(c->table, key, tag_of(c, value), 0);
     else add_entry(c, key, value);
     spill_if_full(c);
 }
@@ -257,6 +263,7 @@ static int write_entries(struct collect *c, const char *path, uint64_t *bytes, u
     struct slice key, value;
     int rc;
 
+    if ((rc = settle(c)) < 0) return rc;
     table_to_entries(c);
     mr__sort(c->entries, c->entries_n);
     if (c->o.combine && c->entries_n) return write_combined(c, path, bytes, pairs);
@@ -276,6 +283,7 @@ static void spill(struct collect *c)
     c->spills = xrealloc(c->spills, (c->spills_n + 1) * sizeof *c->spills);
     c->spills[c->spills_n++] = path;
     if (rc < 0 && c->err == 0) c->err = rc;
+    settle(c);                             /* an earlier error may have kept it from that */
     forget_all(c);
     if (c->o.touch) c->o.touch(c->o.arg);
 }

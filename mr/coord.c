@@ -506,7 +506,7 @@ static void coord_free(struct coord *c)
 
 int mr__coordinate(struct run *r)
 {
-    struct coord c = {.run = r, .code = MR_EXIT_FAILED, .wanted = workers_wanted(r->o)};
+    struct coord c = {.run = r, .code = MR_EXIT_FAILED, .wanted = workers_wanted(r->o), .next_id = 1};
 
     c.loop = io_loop_new();
     list_init(&c.peers);

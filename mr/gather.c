@@ -58,6 +58,17 @@ static char *get_text(struct reader *r)
     return mr__str(r->bad ? (struct slice){0} : s);
 }
 
+/* ":port" is at the machine that we know the coordinator by. */
+static char *get_addr(struct reader *r, const char *coordinator)
+{
+    char *addr = get_text(r);
+    const char *colon = strrchr(coordinator, ':');
+    if (addr[0] != ':' || !colon) return addr;
+    char *full = mr__strf("%.*s%s", (int)(colon - coordinator), coordinator, addr);
+    free(addr);
+    return full;
+}
+
 static void get_holders(struct reader *r, struct gather *g)
 {
     uint32_t n = get_u32(r);
@@ -70,7 +81,7 @@ static void get_holders(struct reader *r, struct gather *g)
         h->gather = g;
         h->host = get_text(r);
         h->dir = get_text(r);
-        h->addr = get_text(r);
+        h->addr = get_addr(r, g->o.coordinator);
     }
 }
 

@@ -100,8 +100,11 @@ static bool in_path(const char *name)
 /* Words that the shell itself knows how to run. */
 static bool shell_knows(const char *word)
 {
-    static const char *const words[] = {"exec", "cd",   "export", "set", "if",   "while", "for",  "case",  "until", "eval", "read",
-                                        "trap", "test", "true",   ":",   "echo", "false", "type", "ulimit", "umask", "."};
+    static const char *const words[] = {".",      ":",    "[",     "alias", "case", "cd",     "command", "echo", "eval",
+                                        "exec",   "exit", "export", "false", "for",  "getopts", "hash",    "if",   "kill",
+                                        "local",  "printf", "pwd",  "read",  "return", "set",  "shift",   "test", "times",
+                                        "trap",   "true", "type",  "ulimit", "umask", "unalias", "unset",  "until", "wait",
+                                        "while"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(word, words[i]) == 0) return true;
     return false;

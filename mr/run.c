@@ -34,6 +34,7 @@ static void run_free(struct run *r)
 /* Job, plan and working directory. */
 static int prepare(struct run *r, const struct mr_options *o)
 {
+    signal(SIGPIPE, SIG_IGN);              /* programs may stop reading, and so may whoever reads our stdout */
     *r = (struct run){.o = o, .lock = -1};
     int rc = mr__job_make(o, &r->job, &r->whole, &r->why);
     if (rc == 0 && o->inputs_n == 0) {

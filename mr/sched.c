@@ -165,11 +165,10 @@ static void count_loss(struct sched *s, struct task *t, uint32_t worker, uint32_
     give_up_if(s, t, t->losses >= s->config.losses, worker, attempt);
 }
 
-/* A map task's output is gone; it matters only while a reduce task has to read it. */
+/* A map task's output is gone, and a reduce task still has to read it: after the last one the job is over. */
 static void revoke(struct sched *s, struct task *t)
 {
     check(t->state == DONE && phase_of(s, t) == SCHED_MAP);
-    if (s->done[SCHED_REDUCE] == s->config.reduces) return;
     s->done[SCHED_MAP]--;
     to_idle(s, t);
     emit(s, SCHED_REVOKE, t->done_by, t, t->done_attempt);
@@ -310,7 +309,7 @@ static struct task *straggler(struct sched *s, enum sched_phase p)
     if (!s->config.backup_ns || !s->spent_n[p]) return NULL;
     for (size_t i = 0; i < s->workers_n; i++) {
         struct task *t = s->workers[i].task;
-        if (!t || phase_of(s, t) != p) continue;
+        if (!t || phase_of(s, t) != p || t->failures) continue;     /* what fails is not slow, but wrong */
         if (t->run[0].worker != NOBODY && t->run[1].worker != NOBODY) continue;
         struct attempt *a = attempt_of(t, s->workers[i].id);
         if (a->began < began) worst = t, began = a->began;

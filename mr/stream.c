@@ -29,6 +29,19 @@ struct stream {
     uint8_t *space;
 };
 
+/* A command of nothing but plain words needs no shell: one process less, and its signals are its own. What cannot be run so
+ * (a shell's own word, a script without "#!") is left to the shell. */
+static void try_plain(const char *command)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./,:@% \t";
+    if (strspn(command, plain) != strlen(command)) return;
+    char *words = strdup(command), **argv = calloc(strlen(command) + 1, sizeof *argv), *rest;
+    size_t n = 0;
+    if (!words || !argv) return;
+    for (char *w = strtok_r(words, " \t", &rest); w; w = strtok_r(NULL, " \t", &rest)) argv[n++] = w;
+    if (n) execvp(argv[0], argv);
+}
+
 static __attribute__((noreturn)) void run(const struct stream_options *o, int in, int out, pid_t parent)
 {
     sigset_t none;
@@ -43,6 +56,7 @@ static __attribute__((noreturn)) void run(const struct stream_options *o, int in
         _exit(125);
     }
     for (char *const *e = o->env; e && *e; e++) putenv(*e);
+    try_plain(o->command);
     execl("/bin/sh", "sh", "-c", o->command, (char *)NULL);
     mr__say("cannot run /bin/sh: %s", err_text(-errno));
     _exit(125);

@@ -84,6 +84,7 @@ void mr__table_free(struct table *t)
 
 void mr__table_clear(struct table *t)
 {
+    check(t->waiting_n == 0);
     free(t->v);
     t->cap = FIRST_CAP;
     t->used = 0;
@@ -129,17 +130,61 @@ static struct table_slot *get_long(struct table *t, struct slice key, uint32_t t
     return insert(t, &t->v[at], &s);
 }
 
+static struct table_slot *get_short(struct table *t, const struct table_slot *s, uint64_t hash)
+{
+    size_t at = hash & (t->cap - 1);
+    for (; t->v[at].tag; at = (at + 1) & (t->cap - 1)) {
+        struct table_slot *x = &t->v[at];
+        if (x->a == s->a && x->b == s->b && x->n == s->n && x->tag == s->tag) return x;
+    }
+    struct table_slot *x = insert(t, &t->v[at], s);
+    x->sum = 0;
+    return x;
+}
+
 struct table_slot *mr__table_get(struct table *t, struct slice key, uint32_t tag)
 {
     struct table_slot s;
 
     if (t->used > t->cap / 2) grow(t);
     if (key.n > 16) return get_long(t, key, tag);
-    size_t at = load_short(&s, key.p, key.n, tag) & (t->cap - 1);
-    for (; t->v[at].tag; at = (at + 1) & (t->cap - 1)) {
-        struct table_slot *x = &t->v[at];
-        if (x->a == s.a && x->b == s.b && x->n == s.n && x->tag == tag) return x;
+    uint64_t hash = load_short(&s, key.p, key.n, tag);
+    return get_short(t, &s, hash);
+}
+
+static void add_to(struct table *t, struct table_slot *x, int64_t n)
+{
+    if (__builtin_add_overflow(x->sum, n, &x->sum) && !t->overflowed.tag) t->overflowed = *x;
+}
+
+static void settle_one(struct table *t, uint32_t i)
+{
+    if (t->used > t->cap / 2) grow(t);
+    const struct table_slot *s = &t->waiting[i].slot;
+    add_to(t, get_short(t, s, t->waiting[i].hash), s->sum);
+}
+
+void mr__table_add(struct table *t, struct slice key, uint32_t tag, int64_t n)
+{
+    if (key.n > 16) {
+        add_to(t, mr__table_get(t, key, tag), n);
+        return;
     }
-    s.sum = 0;
-    return insert(t, &t->v[at], &s);
+    uint32_t i = t->waiting_n < TABLE_WAITING ? t->waiting_n++ : t->waiting_at;
+    if (t->waiting_n == TABLE_WAITING) {
+        t->waiting_at = (i + 1) % TABLE_WAITING;
+        if (t->waiting[i].slot.tag) settle_one(t, i);
+    }
+    t->waiting[i].hash = load_short(&t->waiting[i].slot, key.p, key.n, tag);
+    t->waiting[i].slot.sum = n;
+    __builtin_prefetch(&t->v[t->waiting[i].hash & (t->cap - 1)], 1);
+}
+
+void mr__table_settle(struct table *t)
+{
+    for (uint32_t i = 0; i < t->waiting_n; i++) {
+        settle_one(t, i);
+        t->waiting[i].slot.tag = 0;
+    }
+    t->waiting_n = t->waiting_at = 0;
 }

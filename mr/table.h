@@ -13,10 +13,20 @@ struct table_slot {
     int64_t sum;
 };
 
+/* Additions wait here until the slots that they go to have come into the cache: most of the time that a large table takes is
+ * waiting for memory, and so a dozen waits become one. */
+#define TABLE_WAITING 16u
+
 struct table {
     struct table_slot *v;
     size_t cap, used;
     struct arena *keys;
+    struct {
+        struct table_slot slot;        /* its sum is what is to be added */
+        uint64_t hash;
+    } waiting[TABLE_WAITING];
+    uint32_t waiting_n, waiting_at;    /* at: the oldest, once it is full */
+    struct table_slot overflowed;      /* the first key whose sum did not fit; tag 0: none */
 };
 
 struct table *mr__table_new(struct arena *keys);           /* long keys are kept in `keys` */
@@ -24,6 +34,9 @@ void mr__table_free(struct table *t);
 void mr__table_clear(struct table *t);
 /* The row of (key, tag), made with sum 0 if there was none; lives until the next call. */
 struct table_slot *mr__table_get(struct table *t, struct slice key, uint32_t tag);
+/* Adds n to the sum of (key, tag), soon: mr__table_settle() before the rows are looked at. */
+void mr__table_add(struct table *t, struct slice key, uint32_t tag, int64_t n);
+void mr__table_settle(struct table *t);
 /* The key of a slot; short keys are put into `space`. */
 struct slice mr__table_key(const struct table_slot *s, uint8_t space[16]);
 static inline size_t mr__table_bytes(const struct table *t) { return t->cap * sizeof *t->v; }

@@ -116,7 +116,7 @@ static int take_map(struct worker *w, struct slice payload)
 
 static int take_reduce(struct worker *w, struct slice payload)
 {
-    struct gather_options o = {.loop = w->loop, .dir = w->dir, .host = w->host, .job = w->job.id, .parts = w->job.reducers,
+    struct gather_options o = {.loop = w->loop, .dir = w->dir, .host = w->host, .coordinator = w->o->coordinator, .job = w->job.id, .parts = w->job.reducers,
         .timeout_ns = 8 * w->job.beat_ns, .done = on_gathered, .arg = w};
     if (busy(w)) return -EBADMSG;
     w->gather = mr__gather_start(&o, payload, &w->no, &w->attempt);

@@ -31,6 +31,7 @@ struct gather;
 struct gather_options {
     struct io_loop *loop;
     const char *dir, *host;            /* own */
+    const char *coordinator;           /* its address: that of workers on its machine, where they gave only a port */
     const char *job;
     uint32_t parts;
     uint64_t timeout_ns;
