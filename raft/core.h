@@ -1,14 +1,14 @@
 /* core.h - the consensus core: one pure step function (Ongaro, "Consensus: Bridging Theory and Practice", 2014, cited
  * below as "thesis"; Ongaro and Ousterhout 2014, "paper").
  *
- * Events go in, effects come out in a struct raft_update. raft_step() cannot fail, calls nothing but the log view of the
- * config, and owns no timer: each event carries `now`, each update the next deadline, and any event at or past it is
- * also a tick. Entries are (term, kind, length) here; their bytes belong to the log (raft/log.h).
+ * Events go in, effects come out in a struct raft_update. raft_step() cannot fail, calls nothing but the log view of
+ * the config, and owns no timer: each event carries `now`, each update the next deadline, and any event at or past it
+ * is also a tick. Entries are (term, kind, length) here; their bytes belong to the log (raft/log.h).
  *
- * One ordering contract. The driver (raft/node.c) carries out an update at once and in this order: truncate, append, hard
- * state, messages, commit; and reports RAFT_EV_HARD_PERSISTED and RAFT_EV_PERSISTED when they are durable. Every message
- * whose promise needs durability (a granted vote, an append acknowledgement) is held back in the core until that
- * report, so the driver has no order to get wrong. A leader counts itself only up to what it has persisted, so it
+ * One ordering contract. The driver (raft/node.c) carries out an update at once and in this order: truncate, append,
+ * hard state, messages, commit; and reports RAFT_EV_HARD_PERSISTED and RAFT_EV_PERSISTED when they are durable. Every
+ * message whose promise needs durability (a granted vote, an append acknowledgement) is held back in the core until
+ * that report, so the driver has no order to get wrong. A leader counts itself only up to what it has persisted, so it
  * sends to its followers while its own disk writes.
  *
  * What a peer sends that makes no sense is counted and dropped; a caller's mistake trips check(). */
@@ -24,11 +24,11 @@ enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER 
 enum raft_kind { RAFT_NOOP = 1, RAFT_COMMAND = 2, RAFT_CONFIG = 3 };
 
 /* May this node vote? An empty data directory is UNFORMED: the node neither votes nor campaigns. It becomes a VOTER if
- * every other member says that it is empty, too (a new cluster; needs all of them up once), and FENCED if one is not (its
- * disk was lost or replaced). A node that finds its log damaged starts FENCED, too. A fenced node stores and acknowledges
- * entries but neither votes nor campaigns until its durable log has reached the last index that a leader told it. That
- * leader must be no older than what the others know: the node first asks them (PROBE), as many as share a member with every
- * majority it may once have been part of, and takes over the highest term it hears. */
+ * every other member says that it is empty, too (a new cluster; needs all of them up once), and FENCED if one is not
+ * (its disk was lost or replaced). A node that finds its log damaged starts FENCED, too. A fenced node stores and
+ * acknowledges entries but neither votes nor campaigns until its durable log has reached the last index that a leader
+ * told it. That leader must be no older than what the others know: the node first asks them (PROBE), as many as share a
+ * member with every majority it may once have been part of, and takes over the highest term it hears. */
 enum raft_standing { RAFT_UNFORMED = 0, RAFT_FENCED = 1, RAFT_VOTER = 2 };
 
 struct raft_hard {
@@ -53,9 +53,9 @@ enum raft_msg_type {
     RAFT_MSG_PREVOTE_RESP,          /* granted: term of the request; rejected: the sender's own term */
     RAFT_MSG_VOTE,                  /* as PREVOTE; transfer: stickiness does not apply (thesis 4.2.3) */
     RAFT_MSG_VOTE_RESP,
-    RAFT_MSG_APPEND,                /* index, log_term: the entry before; n entries; commit; last; round. Also heartbeat */
-    RAFT_MSG_APPEND_RESP,           /* index: durable match, last: match in memory; or reject of the entry `last` with hint
-                                     * (index, log_term); round echoed */
+    RAFT_MSG_APPEND,                /* index, log_term: the entry before; n entries; commit; last; round; heartbeat */
+    RAFT_MSG_APPEND_RESP,           /* index: durable match, last: match in memory; or reject of the entry `last` with
+                                     * hint (index, log_term); round echoed */
     RAFT_MSG_SNAPSHOT,              /* header of a snapshot chunk: index, log_term of the snapshot; round */
     RAFT_MSG_TIMEOUT_NOW,           /* leadership transfer (thesis 3.10) */
     RAFT_MSG_PROBE,                 /* of an unformed node: are you empty? round: nonce */
@@ -81,17 +81,17 @@ enum raft_event_kind {
     RAFT_EV_TICK,
     RAFT_EV_MSG,                    /* msg */
     RAFT_EV_PROPOSE,                /* metas, n: all accepted (RAFT_UP_PROPOSED) or none; only the leader accepts */
-    RAFT_EV_PERSISTED,              /* entries up to index are durable; term: that entry's. Stale reports are harmless, but
-                                     * what was truncated after its write began must not be reported */
+    RAFT_EV_PERSISTED,              /* entries up to index are durable; term: that entry's. Stale reports are harmless,
+                                     * but what was truncated after its write began must not be reported */
     RAFT_EV_HARD_PERSISTED,         /* hard: the one that is durable now */
     RAFT_EV_APPLIED,                /* index */
     RAFT_EV_LOG_TRIMMED,            /* index: first entry that can still be sent to followers */
     RAFT_EV_SNAPSHOT_SENT,          /* peer, index: it installed it; ok false: the transfer failed, try later */
-    RAFT_EV_SNAPSHOT_RECEIVED,      /* index, term: complete on disk. Answer: RAFT_UP_INSTALL or RAFT_UP_IGNORE_SNAPSHOT */
-    RAFT_EV_SNAPSHOT_INSTALLED,     /* index, term: state and log start there, durably. Index 0: given up, all as before */
+    RAFT_EV_SNAPSHOT_RECEIVED,      /* index, term: complete on disk. Answer: RAFT_UP_INSTALL or _IGNORE_SNAPSHOT */
+    RAFT_EV_SNAPSHOT_INSTALLED,     /* index, term: state and log start there, durably. Index 0: given up */
     RAFT_EV_READ,                   /* read_id, rising: from when may I read my state? see RAFT_UP_READS */
     RAFT_EV_TRANSFER,               /* peer; 0: to the most caught-up voter */
-    RAFT_EV_PEER_DOWN,              /* peer: its connection broke */
+    RAFT_EV_PEER_DOWN,              /* peer: its connection broke, or a new one took its place */
     RAFT_EV_PEER_UP,
 };
 
@@ -108,17 +108,17 @@ struct raft_event {
 
 enum {
     RAFT_UP_TRUNCATE = 1 << 0,      /* drop entries from truncate_from on */
-    RAFT_UP_APPEND = 1 << 1,        /* take append_n entries of the message, skipping its first append_skip, at append_first */
+    RAFT_UP_APPEND = 1 << 1,        /* append at append_first append_n entries of the message, behind its append_skip */
     RAFT_UP_PROPOSED = 1 << 2,      /* the proposed entries got indexes proposed_first ...; term */
     RAFT_UP_HARD = 1 << 3,          /* persist `hard` */
     RAFT_UP_COMMIT = 1 << 4,        /* entries up to `commit` may be applied */
     RAFT_UP_ROLE = 1 << 5,          /* role, term or leader changed */
     RAFT_UP_READS = 1 << 6,         /* reads with id <= reads_upto may run once applied >= reads_index */
     RAFT_UP_READS_FAILED = 1 << 7,  /* all reads not ready yet (after UP_READS) have failed: not leader */
-    RAFT_UP_NOOP = 1 << 8,          /* leader: append one empty NOOP entry at noop_index of `term`, before the proposals */
+    RAFT_UP_NOOP = 1 << 8,          /* leader: append one empty NOOP entry of `term` at noop_index */
     RAFT_UP_INSTALL = 1 << 9,       /* install the received snapshot; keep_suffix: entries behind it stay valid */
     RAFT_UP_IGNORE_SNAPSHOT = 1 << 10,
-    RAFT_UP_SNAPSHOT_CHUNK = 1 << 11, /* the chunk whose header was the message comes from the rightful leader: take it */
+    RAFT_UP_SNAPSHOT_CHUNK = 1 << 11, /* the chunk whose header the message was is the rightful leader's: take it */
 };
 
 /* Pointers in it are borrowed until the next step. */
@@ -152,17 +152,17 @@ struct raft_config {
     uint32_t append_bytes_max;      /* payload of one APPEND (one entry is always sent, however large) */
     uint64_t window_bytes;          /* unacknowledged payload towards one follower */
     uint64_t seed;
-    /* How many entries from `first` to at most `last` have together at most bytes_max bytes (at least 1); *bytes is their
-     * sum. Asked only for entries of the log. */
+    /* How many entries from `first` to at most `last` have together at most bytes_max bytes (at least 1); *bytes is
+     * their sum. Asked only for entries of the log. */
     uint32_t (*span)(void *arg, uint64_t first, uint64_t last, uint64_t bytes_max, uint64_t *bytes);
     void *span_arg;
     const struct trace *trace;
 };
 
 /* What was recovered from disk: entries first..last with their term runs (runs[0].first <= first, ascending), the
- * snapshot before them (0, 0: none), the hard state. A checkpoint must not become the newest before the log is durable up to
- * its index: else a crash leaves it next to older entries that it contradicts. (Where the terms show that, the entries behind
- * it are dropped: the first update says RAFT_UP_TRUNCATE.) */
+ * snapshot before them (0, 0: none), the hard state. A checkpoint must not become the newest before the log is durable
+ * up to its index: else a crash leaves it next to older entries that it contradicts. (Where the terms show that, the
+ * entries behind it are dropped: the first update says RAFT_UP_TRUNCATE.) */
 struct raft_recovered {
     struct raft_hard hard;
     uint64_t snapshot_index, snapshot_term;

@@ -1,6 +1,7 @@
 /* core_priv.h - what the files of the consensus core share. Private to raft/: step.c (dispatch, one update), election.c
- * (roles and votes), standing.c (may this node vote at all), replicate.c (leader), follow.c (follower), progress.c (what a
- * leader knows of each peer; quorums), read.c (ReadIndex, lease), snapshot.c, transfer.c, terms.c ((index, term) runs). */
+ * (roles and votes), standing.c (may this node vote at all), replicate.c (leader), follow.c (follower), progress.c
+ * (what a leader knows of each peer; quorums), read.c (ReadIndex, lease), snapshot.c, transfer.c, terms.c ((index,
+ * term) runs). */
 #ifndef QFS_RAFT_CORE_PRIV_H
 #define QFS_RAFT_CORE_PRIV_H
 
@@ -9,18 +10,18 @@
 #include <inttypes.h>
 
 #define RAFT__INFLIGHT_MAX 128          /* unacknowledged APPENDs with entries towards one follower */
-#define RAFT__READS_MAX 32              /* ReadIndex rounds under way */
-#define RAFT__ENTRIES_MAX 8192u         /* entries in one APPEND that we send */
-#define RAFT__NUMBER_MAX (1ull << 62)   /* terms and indexes beyond are nonsense; keeps sums from overflowing */
+#define RAFT__READS_MAX    32           /* ReadIndex rounds under way */
+#define RAFT__ENTRIES_MAX  8192u        /* entries in one APPEND that we send */
+#define RAFT__NUMBER_MAX   (1ull << 62) /* terms and indexes beyond are nonsense; keeps sums from overflowing */
 /* Messages of one update kept for answers, heartbeats and elections; the pump of entries stays below. */
 #define RAFT__PUMP_MAX (RAFT_MSGS_MAX - 3 * RAFT_PEERS_MAX)
 
-/* ---- terms.c: the terms of entries base .. last, as runs ------------------------------------------------------------ */
+/* ---- terms.c: the terms of entries base .. last, as runs ------------------------------------------------- */
 
 struct raft_terms {
-    uint64_t base, base_term;           /* the entry before the first that can be sent; (0, 0) at the log's beginning */
+    uint64_t base, base_term; /* the entry before the first that can be sent; (0, 0) at the log's beginning */
     uint64_t last;
-    struct raft_run *runs;              /* of entries base+1 .. last; runs[0].first may lie before */
+    struct raft_run *runs; /* of entries base+1 .. last; runs[0].first may lie before */
     uint32_t n, cap;
 };
 
@@ -33,13 +34,13 @@ static inline uint64_t raft__last_term(const struct raft_terms *t)
     return t->n ? t->runs[t->n - 1].term : t->base_term;
 }
 void raft__terms_append(struct raft_terms *t, uint64_t term);
-void raft__terms_truncate(struct raft_terms *t, uint64_t from);     /* from > base */
-void raft__terms_trim(struct raft_terms *t, uint64_t base);         /* base <= last; a no-op if it lies before base */
+void raft__terms_truncate(struct raft_terms *t, uint64_t from); /* from > base */
+void raft__terms_trim(struct raft_terms *t, uint64_t base);     /* base <= last; a no-op if it lies before base */
 void raft__terms_reset(struct raft_terms *t, uint64_t base, uint64_t term);
 /* The highest entry <= index whose term is <= term; a number below base if there is none. */
 uint64_t raft__terms_find(const struct raft_terms *t, uint64_t index, uint64_t term);
 
-/* ---- the core ----------------------------------------------------------------------------------------------------- */
+/* ---- the core -------------------------------------------------------------------------------------------- */
 
 enum raft__state { RAFT__PROBE, RAFT__REPLICATE, RAFT__SNAPSHOT };
 
@@ -49,20 +50,20 @@ struct raft__inflight {
 
 struct raft_peer {
     uint64_t id;
-    bool down;                          /* its connection is broken */
-    bool fenced;                        /* as its last message said */
-    bool pre_granted, granted;          /* towards the pre-vote under way; in `term` */
-    bool probed, probed_empty;          /* it answered our PROBE; as empty */
+    bool down;                 /* its connection is broken */
+    bool fenced;               /* as its last message said */
+    bool pre_granted, granted; /* towards the pre-vote under way; in `term` */
+    bool probed, probed_empty; /* it answered our PROBE: as a VOTER; as empty */
     /* leader: */
     enum raft__state state;
     uint64_t match, next;
     uint64_t acked_round;
-    uint64_t heard_at;                  /* of an answer in this term */
-    uint64_t sent_at;                   /* last APPEND */
+    uint64_t heard_at; /* of an answer in this term */
+    uint64_t sent_at;  /* last APPEND */
     uint64_t commit_sent;
     uint64_t snapshot_retry_at;
-    bool probe_sent;                    /* PROBE: wait for the answer or the next heartbeat */
-    bool beat;                          /* owes it an APPEND in this step */
+    bool probe_sent; /* PROBE: wait for the answer or the next heartbeat */
+    bool beat;       /* owes it an APPEND in this step */
     struct raft__inflight inflight[RAFT__INFLIGHT_MAX];
     uint32_t inflight_at, ninflight;
     uint64_t inflight_bytes;
@@ -74,47 +75,47 @@ struct raft__read {
 
 struct raft {
     struct raft_config config;
-    uint64_t hold_ns;                   /* see read.c: how long a leader's word binds a follower that lost sight of it */
+    uint64_t hold_ns; /* see read.c: how long a leader's word binds a follower that lost sight of it */
     struct prng prng;
     struct raft_peer peers[RAFT_PEERS_MAX];
-    uint32_t npeers, self;              /* peers[self] is this node: match = persisted */
+    uint32_t npeers, self; /* peers[self] is this node: match = persisted */
     uint64_t now;
     bool started;
-    uint64_t void_from;                 /* recovered entries from here on are void; 0: none */
+    uint64_t void_from; /* recovered entries from here on are void; 0: none */
 
     enum raft_role role;
     uint64_t leader;
-    struct raft_hard hard, durable;     /* wanted; reported durable */
-    struct raft_hard told;              /* what the driver was told to persist last */
+    struct raft_hard hard, durable; /* wanted; reported durable */
+    struct raft_hard told;          /* what the driver was told to persist last */
     struct raft_terms terms;
     uint64_t persisted, commit, applied;
     uint64_t dropped;
 
     /* elections */
-    uint64_t election_at;               /* follower, candidate: campaign; else look again */
+    uint64_t election_at; /* follower, candidate: campaign; else look again */
     uint64_t resend_at;
-    bool heard, heard_lease;            /* a leader was heard, at heard_at, from heard_from (0: before a restart) */
+    bool heard, heard_lease; /* a leader was heard, at heard_at, from heard_from (0: before a restart) */
     uint64_t heard_at, heard_from;
-    uint64_t vote_reply;                /* candidate that waits for its granted vote to be durable */
-    bool asked, asked_transfer;         /* candidate: vote requests are out; they carry the transfer mark */
+    uint64_t vote_reply;        /* candidate that waits for its granted vote to be durable */
+    bool asked, asked_transfer; /* candidate: vote requests are out; they carry the transfer mark */
 
     /* standing */
     uint64_t nonce, probe_at;
-    uint64_t fence_goal;                /* 0: no leader has told one yet */
+    uint64_t fence_goal; /* 0: no leader has told one yet */
 
     /* follower */
-    uint64_t matched;                   /* entries up to it are the leader's of this term */
+    uint64_t matched; /* entries up to it are the leader's of this term */
     uint64_t acked, ack_round;
     bool ack_now;
-    uint64_t ack_at;                    /* 0: nothing is held back */
+    uint64_t ack_at; /* 0: nothing is held back */
     bool installing;
     uint64_t install_index, install_term;
 
     /* leader */
-    uint64_t term_start;                /* index of the no-op of this term */
+    uint64_t term_start; /* index of the no-op of this term */
     uint64_t round;
-    bool stamped;                       /* `round` belongs to this step */
-    uint64_t commit_due;                /* 0: none; when followers are told the commit index without new entries */
+    bool stamped;        /* `round` belongs to this step */
+    uint64_t commit_due; /* 0: none; when followers are told the commit index without new entries */
     bool pump_more;
     uint64_t transferee, transfer_at;
     bool timeout_sent, lease_off;
@@ -123,7 +124,7 @@ struct raft {
     uint64_t read_waiting, read_last;
 
     /* the step under way */
-    uint64_t stored_last;               /* what lies behind it is not in the log yet, but in metas (or the no-op) */
+    uint64_t stored_last; /* what lies behind it is not in the log yet, but in metas (or the no-op) */
     const struct raft_entry_meta *metas;
     struct raft_update *up;
     struct raft_msg out[RAFT_MSGS_MAX];
@@ -132,14 +133,14 @@ struct raft {
 /* step.c */
 struct raft_msg *raft__emit(struct raft *r, enum raft_msg_type type, uint64_t to);
 void raft__drop(struct raft *r, const struct raft_msg *m, const char *why);
-struct raft_peer *raft__peer(struct raft *r, uint64_t id);              /* NULL: no member */
+struct raft_peer *raft__peer(struct raft *r, uint64_t id); /* NULL: no member */
 static inline bool raft__alone(const struct raft *r) { return r->npeers == 1; }
 static inline bool raft__is_self(const struct raft *r, const struct raft_peer *p) { return p == &r->peers[r->self]; }
 
 /* progress.c */
 uint64_t raft__quorum(const struct raft *r, uint64_t (*value)(const struct raft *r, const struct raft_peer *p));
 uint32_t raft__majority(const struct raft *r);
-void raft__progress_reset(struct raft *r, struct raft_peer *p, uint64_t next);      /* to PROBE */
+void raft__progress_reset(struct raft *r, struct raft_peer *p, uint64_t next); /* to PROBE */
 void raft__progress_sent(struct raft_peer *p, uint64_t last, uint64_t bytes);
 bool raft__progress_full(const struct raft *r, const struct raft_peer *p);
 void raft__progress_accept(struct raft *r, struct raft_peer *p, const struct raft_msg *m);
@@ -149,29 +150,29 @@ const char *raft__state_name(enum raft__state state);
 /* election.c */
 void raft__arm_election(struct raft *r);
 void raft__become_follower(struct raft *r, uint64_t term, uint64_t leader);
-void raft__campaign(struct raft *r, bool transfer);                     /* a real vote, without a pre-vote */
+void raft__campaign(struct raft *r, bool transfer); /* a real vote, without a pre-vote */
 void raft__heard(struct raft *r, const struct raft_msg *m);
 void raft__on_prevote(struct raft *r, const struct raft_msg *m);
 void raft__on_prevote_resp(struct raft *r, const struct raft_msg *m);
 void raft__on_vote(struct raft *r, const struct raft_msg *m);
 void raft__on_vote_resp(struct raft *r, const struct raft_msg *m);
-void raft__election_advance(struct raft *r);                            /* does what waited for the hard state */
+void raft__election_advance(struct raft *r); /* does what waited for the hard state */
 void raft__election_tick(struct raft *r);
 uint64_t raft__election_deadline(const struct raft *r);
-void raft__election_peer(struct raft *r, struct raft_peer *p);          /* p->down has changed */
+void raft__election_peer(struct raft *r, struct raft_peer *p); /* p->down has changed */
 
 /* standing.c */
 bool raft__may_vote(const struct raft *r);
 void raft__standing_start(struct raft *r);
 void raft__standing_tick(struct raft *r);
-void raft__standing_peer(struct raft *r, const struct raft_peer *p);     /* p->down has changed */
-void raft__standing_leader(struct raft *r, const struct raft_msg *m);   /* an APPEND or SNAPSHOT of the leader */
+void raft__standing_peer(struct raft *r, const struct raft_peer *p);  /* p->down has changed */
+void raft__standing_leader(struct raft *r, const struct raft_msg *m); /* an APPEND or SNAPSHOT of the leader */
 void raft__standing_advance(struct raft *r);
 void raft__on_probe(struct raft *r, const struct raft_msg *m);
 void raft__on_probe_resp(struct raft *r, const struct raft_msg *m);
 
 /* follow.c */
-bool raft__follow(struct raft *r, const struct raft_msg *m);            /* m is of the rightful leader: follow it */
+bool raft__follow(struct raft *r, const struct raft_msg *m); /* m is of the rightful leader: follow it */
 void raft__on_append(struct raft *r, const struct raft_msg *m);
 void raft__flush_ack(struct raft *r);
 
@@ -182,8 +183,8 @@ void raft__on_propose(struct raft *r, const struct raft_event *ev);
 void raft__commit_advance(struct raft *r);
 void raft__check_quorum(struct raft *r);
 void raft__pump(struct raft *r);
-uint64_t raft__stamp(struct raft *r);                                   /* this step's round */
-void raft__leader_peer(struct raft *r, struct raft_peer *p);            /* p->down has changed */
+uint64_t raft__stamp(struct raft *r);                        /* this step's round */
+void raft__leader_peer(struct raft *r, struct raft_peer *p); /* p->down has changed */
 uint64_t raft__leader_deadline(const struct raft *r);
 
 /* read.c */

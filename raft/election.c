@@ -1,19 +1,19 @@
 /* election.c - roles, votes, and who may be disturbed.
  *
- * A follower that hears no leader for its election timeout asks for a pre-vote (thesis 9.6), changing nothing anywhere; a
- * majority of grants lets it campaign: the new term and its own vote become durable, then it asks for votes. Each grant is
- * held back until it is durable, too. Pre-vote and vote apply the same test of the logs.
+ * A follower that hears no leader for its election timeout asks for a pre-vote (thesis 9.6), changing nothing anywhere;
+ * a majority of grants lets it campaign: the new term and its own vote become durable, then it asks for votes. Each
+ * grant is held back until it is durable, too. Pre-vote and vote apply the same test of the logs.
  *
- * A node that heard a leader lately refuses both (thesis 4.2.3), so that nobody who is merely cut off can depose a leader
- * that works, and so that leases hold (read.c). Lately means within the election timeout; if the connection to that
- * leader has broken, or this process has only just started, within the shorter time for which a leader may trust its lease
- * (none if it serves no reads that way): then the election starts a random few milliseconds later. A vote asked for in a
- * leadership transfer is exempt.
+ * A node that heard a leader lately refuses both (thesis 4.2.3), so that nobody who is merely cut off can depose a
+ * leader that works, and so that leases hold (read.c). Lately means within the election timeout; if the connection to
+ * that leader has broken, or this process has only just started, within the shorter time for which a leader may trust
+ * its lease (none if it serves no reads that way): then the election starts a random few milliseconds later. A vote
+ * asked for in a leadership transfer is exempt.
  *
- * No request goes unanswered: grants of a pre-vote carry its term, rejects the rejecting node's term, so that whoever is
- * behind learns it. Requests are repeated each heartbeat interval. Votes that arrive late still count while this node has
- * not moved on from their term. A vote is forgotten when the connection to its sender breaks: the sender may come back
- * without its disk. */
+ * No request goes unanswered: grants of a pre-vote carry its term, rejects the rejecting node's term, so that whoever
+ * is behind learns it. Requests are repeated each heartbeat interval. Votes that arrive late still count while this
+ * node has not moved on from their term. A vote is forgotten when the connection to its sender breaks: the sender may
+ * come back without its disk. */
 #include "raft/core_priv.h"
 
 void raft__arm_election(struct raft *r)
@@ -64,17 +64,11 @@ void raft__become_follower(struct raft *r, uint64_t term, uint64_t leader)
     r->asked = false;
 }
 
-/* ---- asking ------------------------------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------------------- */
 
-static uint64_t pre_granted(const struct raft *r, const struct raft_peer *p)
-{
-    return p->pre_granted;
-}
+static uint64_t pre_granted(const struct raft *r, const struct raft_peer *p) { return p->pre_granted; }
 
-static uint64_t granted(const struct raft *r, const struct raft_peer *p)
-{
-    return p->granted;
-}
+static uint64_t granted(const struct raft *r, const struct raft_peer *p) { return p->granted; }
 
 /* Asks p for what it has not granted yet. */
 static void ask(struct raft *r, const struct raft_peer *p)
@@ -174,7 +168,7 @@ void raft__on_vote_resp(struct raft *r, const struct raft_msg *m)
     if (raft__quorum(r, granted)) raft__lead(r);
 }
 
-/* ---- answering ---------------------------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------------------- */
 
 static bool request_nonsense(struct raft *r, const struct raft_msg *m)
 {
@@ -192,10 +186,7 @@ static int compare_logs(const struct raft *r, const struct raft_msg *m)
     return 0;
 }
 
-static void refuse(struct raft *r, enum raft_msg_type type, uint64_t to)
-{
-    raft__emit(r, type, to)->reject = true;
-}
+static void refuse(struct raft *r, enum raft_msg_type type, uint64_t to) { raft__emit(r, type, to)->reject = true; }
 
 void raft__on_prevote(struct raft *r, const struct raft_msg *m)
 {
@@ -226,7 +217,7 @@ void raft__on_vote(struct raft *r, const struct raft_msg *m)
     raft__arm_election(r);
 }
 
-/* ---- time and connections ----------------------------------------------------------------------------------------- */
+/* ---- time and connections -------------------------------------------------------------------------------- */
 
 void raft__election_tick(struct raft *r)
 {
@@ -237,7 +228,7 @@ void raft__election_tick(struct raft *r)
         r->leader = 0;
         raft__arm_election(r);
     } else if (r->role == RAFT_CANDIDATE && !r->asked) {
-        raft__arm_election(r);          /* a slow disk: what it would ask for next would not come sooner */
+        raft__arm_election(r); /* a slow disk: what it would ask for next would not come sooner */
     } else {
         prevote(r);
     }

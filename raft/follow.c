@@ -1,13 +1,13 @@
 /* follow.c - the follower's side of replication.
  *
- * An APPEND whose previous entry is in our log is taken: entries that we have already are skipped, a conflicting suffix is
- * dropped (only on a real conflict, so that a late or repeated message never cuts a longer log), the rest is appended.
- * Otherwise the leader gets a hint where the logs may meet. Entries up to our commit index are in every rightful leader's
- * log; a message that says otherwise is nonsense.
+ * An APPEND whose previous entry is in our log is taken: entries that we have already are skipped, a conflicting suffix
+ * is dropped (only on a real conflict, so that a late or repeated message never cuts a longer log), the rest is
+ * appended. Otherwise the leader gets a hint where the logs may meet. Entries up to our commit index are in every
+ * rightful leader's log; a message that says otherwise is nonsense.
  *
  * An acknowledgement reports durable entries only, of a term that is durable, too. One goes out when more of what was
- * received is durable; at once for a heartbeat and for a new leader's first APPEND; and every half heartbeat interval while
- * the disk is slow, so that the leader still hears from us. */
+ * received is durable; at once for a heartbeat and for a new leader's first APPEND; and every half heartbeat interval
+ * while the disk is slow, so that the leader still hears from us. */
 #include "raft/core_priv.h"
 
 static void reject(struct raft *r, const struct raft_msg *m, uint64_t hint)
@@ -24,7 +24,7 @@ static void reject(struct raft *r, const struct raft_msg *m, uint64_t hint)
 bool raft__follow(struct raft *r, const struct raft_msg *m)
 {
     if (m->term < r->hard.term) {
-        reject(r, m, 0);                /* with our term: a peer behind must not be stuck for ever */
+        reject(r, m, 0); /* with our term: a peer behind must not be stuck for ever */
         return false;
     }
     if (m->term == r->hard.term && (r->role == RAFT_LEADER || (r->leader && r->leader != m->from))) {

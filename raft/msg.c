@@ -6,8 +6,8 @@
  *  66  u32  n
  *  70       APPEND: n times (u64 term, u8 kind, u32 length, bytes); SNAPSHOT: the chunk. Both are the driver's.
  *
- * Decoding refuses what no encoder writes: unknown types and bits, entries where none belong, more entries than the rest
- * could hold. */
+ * Decoding refuses what no encoder writes: unknown types and bits, entries where none belong, more entries than the
+ * rest could hold. */
 #include "raft/core_priv.h"
 
 enum { BIT_REJECT = 1, BIT_TRANSFER = 2, BIT_FENCED = 4, BIT_LEASE = 8, BITS = 15 };
@@ -17,8 +17,8 @@ void raft_msg_encode(const struct raft_msg *m, struct buf *out)
 {
     check(m->type >= 1 && m->type <= RAFT_MSG_TYPE_MAX && (m->n == 0 || m->type == RAFT_MSG_APPEND));
     put_u8(out, m->type);
-    put_u8(out, (uint8_t)((m->reject ? BIT_REJECT : 0) | (m->transfer ? BIT_TRANSFER : 0) | (m->fenced ? BIT_FENCED : 0) |
-                          (m->lease ? BIT_LEASE : 0)));
+    put_u8(out, (uint8_t)((m->reject ? BIT_REJECT : 0) | (m->transfer ? BIT_TRANSFER : 0) |
+                          (m->fenced ? BIT_FENCED : 0) | (m->lease ? BIT_LEASE : 0)));
     put_u64(out, m->from);
     put_u64(out, m->to);
     put_u64(out, m->term);

@@ -1,13 +1,14 @@
 /* progress.c - what a leader knows of each peer, and the one rule of majorities.
  *
- * A peer is in PROBE until the leader knows where their logs meet: one APPEND at a time, moved back by rejects. It is in
- * REPLICATE while APPENDs flow ahead of their answers, within a window of bytes and messages. It is in SNAPSHOT while it
- * needs entries that the log does not keep any more. `match` counts what the peer has made durable; it falls only if the
- * peer says that it lost its disk. A lost APPEND shows as a reject of the one behind it (a heartbeat at the latest). */
+ * A peer is in PROBE until the leader knows where their logs meet: one APPEND at a time, moved back by rejects. It is
+ * in REPLICATE while APPENDs flow ahead of their answers, within a window of bytes and messages. It is in SNAPSHOT
+ * while it needs entries that the log does not keep any more. `match` counts what the peer has made durable; it falls
+ * only if the peer says that it lost its disk. A lost APPEND shows as a reject of the one behind it (a heartbeat at the
+ * latest). */
 #include "raft/core_priv.h"
 
-/* The largest value that a majority of the voters reaches. All counting goes through here: with joint consensus it becomes
- * the minimum over two sets. */
+/* The largest value that a majority of the voters reaches. All counting goes through here: with joint consensus it
+ * becomes the minimum over two sets. */
 uint64_t raft__quorum(const struct raft *r, uint64_t (*value)(const struct raft *r, const struct raft_peer *p))
 {
     uint64_t v[RAFT_PEERS_MAX];
@@ -20,10 +21,7 @@ uint64_t raft__quorum(const struct raft *r, uint64_t (*value)(const struct raft 
     return v[raft__majority(r) - 1];
 }
 
-uint32_t raft__majority(const struct raft *r)
-{
-    return r->npeers / 2 + 1;
-}
+uint32_t raft__majority(const struct raft *r) { return r->npeers / 2 + 1; }
 
 static void clear_inflight(struct raft_peer *p)
 {
@@ -86,8 +84,8 @@ void raft__progress_accept(struct raft *r, struct raft_peer *p, const struct raf
     }
 }
 
-/* p does not have the entry m->last of our log; it has at most what comes before the hint. The hint is the last entry in
- * p's log that could be in ours, so that whole terms are skipped at once. */
+/* p does not have the entry m->last of our log; it has at most what comes before the hint. The hint is the last entry
+ * in p's log that could be in ours, so that whole terms are skipped at once. */
 void raft__progress_reject(struct raft *r, struct raft_peer *p, const struct raft_msg *m)
 {
     if (m->last == 0 || m->index > m->last || (m->index == 0) != (m->log_term == 0)) {
@@ -98,9 +96,9 @@ void raft__progress_reject(struct raft *r, struct raft_peer *p, const struct raf
         p->match = 0;
         if (p->state == RAFT__REPLICATE) p->state = RAFT__PROBE;
     } else if (m->last <= p->match || m->last >= p->next) {
-        return;                         /* stale */
+        return; /* stale */
     } else if (p->state == RAFT__PROBE && m->last != p->next - 1) {
-        return;                         /* the answer to an earlier probe */
+        return; /* the answer to an earlier probe */
     }
     if (p->state == RAFT__SNAPSHOT) return;
     uint64_t meet = raft__terms_find(&r->terms, m->index, m->log_term);

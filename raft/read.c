@@ -1,15 +1,15 @@
 /* read.c - linearizable reads without the log: ReadIndex rounds (thesis 6.4) and the leader's lease (6.4.1).
  *
  * A read notes max(commit index, this term's no-op) and starts a round: an APPEND to everyone with this step's stamp,
- * which no earlier message carries. When a majority has answered that stamp or a later one, nobody else led when the read
- * came; when the noted index is committed, the state at it holds all that was committed before. All reads of a step share
- * its round. Answers to earlier rounds count for nothing.
+ * which no earlier message carries. When a majority has answered that stamp or a later one, nobody else led when the
+ * read came; when the noted index is committed, the state at it holds all that was committed before. All reads of a
+ * step share its round. Answers to earlier rounds count for nothing.
  *
  * Lease: stamps are send times. A follower that acknowledges stamp s received it after s and will for hold_ns from
- * then refuse to vote (election.c), whatever becomes of its connection or its process. So nobody else can lead before the stamp
- * that a majority has acknowledged is older than hold_ns, less the drift of clock rates and a margin for the granularity
- * of `now`. The lease is void from the start of a leadership transfer, and for the rest of the term once TIMEOUT_NOW is
- * out: the target may act on it at any time. */
+ * then refuse to vote (election.c), whatever becomes of its connection or its process. So nobody else can lead before
+ * the stamp that a majority has acknowledged is older than hold_ns, less the drift of clock rates and a margin for the
+ * granularity of `now`. The lease is void from the start of a leadership transfer, and for the rest of the term once
+ * TIMEOUT_NOW is out: the target may act on it at any time. */
 #include "raft/core_priv.h"
 
 static uint64_t acked_round(const struct raft *r, const struct raft_peer *p)
@@ -61,11 +61,11 @@ void raft__on_read(struct raft *r, uint64_t id)
     if (r->role != RAFT_LEADER) {
         r->up->flags |= RAFT_UP_READS_FAILED;
     } else if (raft_lease_valid(r, r->now)) {
-        ready(r, id, r->commit);        /* and all that wait for a round */
+        ready(r, id, r->commit); /* and all that wait for a round */
         r->nreads = 0;
         r->read_waiting = 0;
     } else if (r->nreads == RAFT__READS_MAX) {
-        r->read_waiting = id;           /* shares the next round that can start */
+        r->read_waiting = id; /* shares the next round that can start */
     } else {
         start_round(r, id);
     }

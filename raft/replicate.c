@@ -1,13 +1,14 @@
 /* replicate.c - the leader: its no-op, proposals, APPENDs, acknowledgements, commit, CheckQuorum.
  *
- * Entries leave for the followers in the step in which they are proposed, while the leader's own disk writes; the leader
- * counts itself, as everyone else, only up to what is durable. Only entries of the own term are committed by counting
- * (paper 5.4.2). Every APPEND carries this step's stamp, and every answer brings one back: the same messages serve
- * replication, heartbeat, ReadIndex, lease and CheckQuorum. Followers learn a new commit index with the next entries or, if
- * none follow, by one APPEND after an eighth of a heartbeat interval.
+ * Entries leave for the followers in the step in which they are proposed, while the leader's own disk writes; the
+ * leader counts itself, as everyone else, only up to what is durable. Only entries of the own term are committed by
+ * counting (paper 5.4.2). Every APPEND carries this step's stamp, and every answer brings one back: the same messages
+ * serve replication, heartbeat, ReadIndex, lease and CheckQuorum. Followers learn a new commit index with the next
+ * entries or, if none follow, by one APPEND after an eighth of a heartbeat interval.
  *
- * What is lost is found by rejects and heartbeats. If an update has no room for all messages, the rest goes with the next
- * step, which is then due at once. A leader that no majority answers for an election timeout steps down (thesis 6.2). */
+ * What is lost is found by rejects and heartbeats. If an update has no room for all messages, the rest goes with the
+ * next step, which is then due at once. A leader that no majority answers for an election timeout steps down
+ * (thesis 6.2). */
 #include "raft/core_priv.h"
 
 uint64_t raft__stamp(struct raft *r)

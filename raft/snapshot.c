@@ -1,12 +1,12 @@
 /* snapshot.c - peers that need entries which the log does not keep any more, and this node when it is such a peer.
  *
  * Leader: the peer is named in the update once (snapshot_to); the driver streams its newest checkpoint and reports
- * SNAPSHOT_SENT. Meanwhile the peer gets heartbeats only. A failed transfer is tried again an election timeout later, or as
- * soon as the peer is connected anew.
+ * SNAPSHOT_SENT. Meanwhile the peer gets heartbeats only. A failed transfer is tried again an election timeout later,
+ * or as soon as the peer is connected anew.
  *
- * Follower: chunks of the rightful leader are let through; a complete snapshot is installed unless our own log has reached
- * its index by then. During installation no entries are taken: the log is about to be replaced. The entries behind the
- * snapshot stay if our log has its last entry with the same term (paper, figure 13). */
+ * Follower: chunks of the rightful leader are let through; a complete snapshot is installed unless our own log has
+ * reached its index by then. During installation no entries are taken: the log is about to be replaced. The entries
+ * behind the snapshot stay if our log has its last entry with the same term (paper, figure 13). */
 #include "raft/core_priv.h"
 
 void raft__snapshot_need(struct raft *r, struct raft_peer *p)
@@ -41,7 +41,7 @@ void raft__on_snapshot(struct raft *r, const struct raft_msg *m)
         return;
     }
     r->matched = max_u64(r->matched, r->commit);
-    r->ack_now = true;                  /* the leader sees that we need it no more */
+    r->ack_now = true; /* the leader sees that we need it no more */
 }
 
 void raft__on_snapshot_received(struct raft *r, const struct raft_event *ev)
@@ -79,7 +79,7 @@ void raft__on_snapshot_installed(struct raft *r, const struct raft_event *ev)
 void raft__on_trimmed(struct raft *r, uint64_t first)
 {
     check(first > 0);
-    if (r->installing && first - 1 > r->commit) return;     /* the snapshot's doing: see above */
+    if (r->installing && first - 1 > r->commit) return; /* the snapshot's doing: see above */
     check(first - 1 <= r->commit);
     raft__terms_trim(&r->terms, first - 1);
 }

@@ -1,14 +1,15 @@
-/* standing.c - may this node vote? A node whose disk was lost or replaced must not: it would forget votes and entries that
- * it once promised to keep.
+/* standing.c - may this node vote? A node whose disk was lost or replaced must not: it would forget votes and entries
+ * that it once promised to keep.
  *
- * UNFORMED (empty directory): asks all others whether they are empty. All are: a new cluster, it becomes a VOTER. "Empty"
- * still holds for a VOTER that has seen no term and no entry, so that members may form one after the other; whoever has
- * reached a term has done so with a majority of VOTERs. One is not, or a leader appears: FENCED.
+ * UNFORMED (empty directory): asks all others whether they are empty. All are: a new cluster, it becomes a VOTER.
+ * "Empty" still holds for a VOTER that has seen no term and no entry, so that members may form one after the other;
+ * whoever has reached a term has done so with a majority of VOTERs. One is not, or a leader appears: FENCED.
  *
- * FENCED: asks the others, too, and takes over the highest term they know. With `enough` answers it has met a member of
- * every majority it may have been part of before, so that term is at least that of any leader it helped to elect and any
- * entry it helped to commit. A leader of that term or later has all of those; when all that this leader had by then is
- * durable here, the node is a VOTER again. For the term it is in, its vote counts as given to that leader.
+ * FENCED: asks the others, too, and takes over the highest term they know. With `enough` answers of VOTERs it has met a
+ * member that remembers of every majority it may have been part of, so that term is at least that of any leader it
+ * helped to elect and of any entry it helped to commit. A leader of that term or later has all of those; when all that
+ * this leader had by then is durable here, the node is a VOTER again. For the term it is in, its vote counts as given
+ * to that leader.
  *
  * A single damaged member has nobody to catch up from: it stays FENCED. */
 #include "raft/core_priv.h"
@@ -25,10 +26,7 @@ static uint32_t answers(const struct raft *r, bool empty)
     return n;
 }
 
-static bool enough(const struct raft *r)
-{
-    return answers(r, false) >= r->npeers - raft__majority(r) + 1;
-}
+static bool enough(const struct raft *r) { return answers(r, false) >= r->npeers - raft__majority(r) + 1; }
 
 void raft__standing_start(struct raft *r)
 {
@@ -66,7 +64,8 @@ void raft__standing_advance(struct raft *r)
 {
     if (r->hard.standing != RAFT_FENCED || !r->fence_goal || !r->leader) return;
     if (min_u64(r->matched, r->persisted) < r->fence_goal) return;
-    trace_info(r->config.trace, "raft %" PRIu64 ": caught up to %" PRIu64 ", voting again", r->config.id, r->fence_goal);
+    trace_info(r->config.trace, "raft %" PRIu64 ": caught up to %" PRIu64 ", voting again", r->config.id,
+               r->fence_goal);
     r->hard.standing = RAFT_VOTER;
     if (!r->hard.vote) r->hard.vote = r->leader;
     raft__arm_election(r);
@@ -84,7 +83,7 @@ void raft__on_probe_resp(struct raft *r, const struct raft_msg *m)
 {
     struct raft_peer *p = raft__peer(r, m->from);
     if (m->round != r->nonce || r->hard.standing == RAFT_VOTER) return;
-    p->probed = true;
+    p->probed = !m->fenced;
     p->probed_empty = !m->reject;
     if (m->term > r->hard.term) raft__become_follower(r, m->term, 0);
     if (r->hard.standing != RAFT_UNFORMED) return;

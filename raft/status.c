@@ -35,8 +35,12 @@ void raft_status(const struct raft *r, struct raft_status *out)
         uint64_t heard = leads ? p->heard_at : r->heard && r->heard_from == p->id ? r->heard_at : 0;
         out->peers[i] = (struct raft_peer_status){
             .id = p->id,
-            .match = self ? r->persisted : leads ? p->match : 0,
-            .next = self ? r->terms.last + 1 : leads ? p->next : 0,
+            .match = self    ? r->persisted
+                     : leads ? p->match
+                             : 0,
+            .next = self    ? r->terms.last + 1
+                    : leads ? p->next
+                            : 0,
             .state = raft__state_name(self ? RAFT__REPLICATE : p->state),
             .recent = self || (heard && r->now - heard < r->config.election_ns),
         };
@@ -52,7 +56,8 @@ static const char *terms_invariant(const struct raft *r)
     if (t->n > 1 && t->runs[1].first <= t->base + 1) return "a run that should have been trimmed";
     if (t->n && t->runs[0].term < t->base_term) return "terms fall behind the base";
     for (uint32_t i = 1; i < t->n; i++)
-        if (t->runs[i].first <= t->runs[i - 1].first || t->runs[i].term <= t->runs[i - 1].term) return "runs out of order";
+        if (t->runs[i].first <= t->runs[i - 1].first || t->runs[i].term <= t->runs[i - 1].term)
+            return "runs out of order";
     if (raft__last_term(t) > r->hard.term) return "an entry of a later term";
     return NULL;
 }
@@ -76,8 +81,10 @@ static const char *peer_invariant(const struct raft *r, const struct raft_peer *
 
 static const char *leader_invariant(const struct raft *r)
 {
-    if (!raft__may_vote(r) || r->hard.vote != r->config.id || r->leader != r->config.id) return "leader without its vote";
-    if (r->durable.term != r->hard.term || r->durable.vote != r->hard.vote) return "leader of a term that is not durable";
+    if (!raft__may_vote(r) || r->hard.vote != r->config.id || r->leader != r->config.id)
+        return "leader without its vote";
+    if (r->durable.term != r->hard.term || r->durable.vote != r->hard.vote)
+        return "leader of a term that is not durable";
     if (raft__term_at(&r->terms, r->term_start) != r->hard.term && r->term_start > r->terms.base) return "no no-op";
     if (raft__term_at(&r->terms, r->terms.last) != r->hard.term) return "a leader's last entry is of its term";
     if (r->installing) return "a leader installs a snapshot";

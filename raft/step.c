@@ -1,13 +1,13 @@
 /* step.c - the step: an event comes in, goes to the file whose concept it is, then everything that may have become
  * possible is looked at once, in a fixed order, and the effects leave in one update.
  *
- * Messages are validated here as far as all types share the rules; what makes no sense is counted and dropped. Mistakes of
- * the driver trip check(). */
+ * Messages are validated here as far as all types share the rules; what makes no sense is counted and dropped. Mistakes
+ * of the driver trip check(). */
 #include "raft/core_priv.h"
 
 #include <stdlib.h>
 
-/* ---- life --------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------ */
 
 static void check_config(const struct raft_config *c)
 {
@@ -71,7 +71,7 @@ static void start(struct raft *r)
     raft__standing_start(r);
 }
 
-/* ---- messages ----------------------------------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------------------------------- */
 
 struct raft_peer *raft__peer(struct raft *r, uint64_t id)
 {
@@ -108,7 +108,8 @@ static const char *message_nonsense(struct raft *r, const struct raft_msg *m)
     if (!p || raft__is_self(r, p)) return "its sender is no member";
     if (m->to != r->config.id) return "it is for someone else";
     if (m->type < 1 || m->type > RAFT_MSG_TYPE_MAX) return "unknown type";
-    if (m->term > max || m->index > max || m->log_term > max || m->commit > max || m->last > max) return "absurd numbers";
+    if (m->term > max || m->index > max || m->log_term > max || m->commit > max || m->last > max)
+        return "absurd numbers";
     if (m->n && m->type != RAFT_MSG_APPEND) return "entries where none belong";
     return NULL;
 }
@@ -116,11 +117,11 @@ static const char *message_nonsense(struct raft *r, const struct raft_msg *m)
 static void on_message(struct raft *r, const struct raft_msg *m)
 {
     static void (*const handlers[])(struct raft *, const struct raft_msg *) = {
-        [RAFT_MSG_PREVOTE] = raft__on_prevote,         [RAFT_MSG_PREVOTE_RESP] = raft__on_prevote_resp,
-        [RAFT_MSG_VOTE] = raft__on_vote,               [RAFT_MSG_VOTE_RESP] = raft__on_vote_resp,
-        [RAFT_MSG_APPEND] = raft__on_append,           [RAFT_MSG_APPEND_RESP] = raft__on_append_resp,
-        [RAFT_MSG_SNAPSHOT] = raft__on_snapshot,       [RAFT_MSG_TIMEOUT_NOW] = raft__on_timeout_now,
-        [RAFT_MSG_PROBE] = raft__on_probe,             [RAFT_MSG_PROBE_RESP] = raft__on_probe_resp,
+        [RAFT_MSG_PREVOTE] = raft__on_prevote,   [RAFT_MSG_PREVOTE_RESP] = raft__on_prevote_resp,
+        [RAFT_MSG_VOTE] = raft__on_vote,         [RAFT_MSG_VOTE_RESP] = raft__on_vote_resp,
+        [RAFT_MSG_APPEND] = raft__on_append,     [RAFT_MSG_APPEND_RESP] = raft__on_append_resp,
+        [RAFT_MSG_SNAPSHOT] = raft__on_snapshot, [RAFT_MSG_TIMEOUT_NOW] = raft__on_timeout_now,
+        [RAFT_MSG_PROBE] = raft__on_probe,       [RAFT_MSG_PROBE_RESP] = raft__on_probe_resp,
     };
     const char *why = message_nonsense(r, m);
     if (why) {
@@ -133,7 +134,7 @@ static void on_message(struct raft *r, const struct raft_msg *m)
     handlers[m->type](r, m);
 }
 
-/* ---- other events ------------------------------------------------------------------------------------------------- */
+/* ---- other events ---------------------------------------------------------------------------------------- */
 
 static void on_persisted(struct raft *r, uint64_t index, uint64_t term)
 {
@@ -184,7 +185,7 @@ static void dispatch(struct raft *r, const struct raft_event *ev)
     }
 }
 
-/* ---- the step ----------------------------------------------------------------------------------------------------- */
+/* ---- the step -------------------------------------------------------------------------------------------- */
 
 static void advance(struct raft *r)
 {

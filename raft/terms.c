@@ -1,7 +1,7 @@
 /* terms.c - the terms of the log's entries as runs of equal terms: all that the consensus core keeps of its log.
  *
- * A leader's term is one run, so the array stays tiny however long the log is. Terms never fall along the log. The entry
- * at `base` is the one before the first that can be sent: its term is known, its bytes need not be. */
+ * A leader's term is one run, so the array stays tiny however long the log is. Terms never fall along the log. The
+ * entry at `base` is the one before the first that can be sent: its term is known, its bytes need not be. */
 #include "raft/core_priv.h"
 
 #include <stdlib.h>
@@ -40,13 +40,15 @@ static void drop_runs(struct raft_terms *t)
 /* The log is of another history than the snapshot. */
 static bool contradicts(const struct raft_terms *t, const struct raft_recovered *from)
 {
-    if (from->first <= from->snapshot_index) return t->runs[run_of(t, from->snapshot_index)].term != from->snapshot_term;
+    if (from->first <= from->snapshot_index)
+        return t->runs[run_of(t, from->snapshot_index)].term != from->snapshot_term;
     return t->n && t->runs[0].term < from->snapshot_term;
 }
 
 void raft__terms_init(struct raft_terms *t, const struct raft_recovered *from)
 {
-    *t = (struct raft_terms){.base = from->snapshot_index, .base_term = from->snapshot_term, .last = from->snapshot_index};
+    *t = (struct raft_terms){
+        .base = from->snapshot_index, .base_term = from->snapshot_term, .last = from->snapshot_index};
     check((from->snapshot_index == 0) == (from->snapshot_term == 0));
     if (from->nruns == 0 || from->last < from->snapshot_index || from->last < from->first) return;
     check(from->first >= 1 && from->first <= from->snapshot_index + 1 && from->runs[0].first <= from->first);

@@ -1,8 +1,8 @@
 /* transfer.c - handing leadership over without an election timeout (thesis 3.10).
  *
- * The leader refuses proposals, brings the target's log up to its own, then tells it to campaign at once; the votes asked
- * for are exempt from stickiness. If the target does not take over within an election timeout, or its connection breaks
- * before it was told, the leader goes on as before (its lease: read.c). */
+ * The leader refuses proposals, brings the target's log up to its own, then tells it to campaign at once; the votes
+ * asked for are exempt from stickiness. If the target does not take over within an election timeout, or its connection
+ * breaks before it was told, the leader goes on as before (its lease: read.c). */
 #include "raft/core_priv.h"
 
 static bool fit(const struct raft *r, const struct raft_peer *p)

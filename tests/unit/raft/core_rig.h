@@ -17,19 +17,19 @@
 
 #define RIG_LOG 4096
 #define RIG_BOX 1024
-#define RIG_MS NS_PER_MS
+#define RIG_MS  NS_PER_MS
 
 struct rig {
     struct raft *r;
     struct raft_config config;
-    struct raft_update up;              /* of the last step */
-    unsigned flags;                     /* of all steps since rig_clear */
+    struct raft_update up; /* of the last step */
+    unsigned flags;        /* of all steps since rig_clear */
     uint64_t now;
     struct raft_entry_meta log[RIG_LOG];
     uint64_t last, persisted;
-    struct raft_hard hard;              /* told last */
+    struct raft_hard hard; /* told last */
     bool hard_pending;
-    bool hold_hard, hold_log;           /* the test reports durability itself */
+    bool hold_hard, hold_log; /* the test reports durability itself */
     struct raft_msg box[RIG_BOX];
     uint32_t nbox;
     uint64_t reads_upto, reads_index;
@@ -150,10 +150,7 @@ static inline struct rig *rig_new_id(uint64_t id, uint32_t n, const struct raft_
     return g;
 }
 
-static inline struct rig *rig_new_from(uint32_t n, const struct raft_recovered *from)
-{
-    return rig_new_id(1, n, from);
-}
+static inline struct rig *rig_new_from(uint32_t n, const struct raft_recovered *from) { return rig_new_id(1, n, from); }
 
 static inline struct rig *rig_new(uint32_t n, uint64_t term, const struct raft_run *runs, uint32_t nruns, uint64_t last)
 {
@@ -211,7 +208,10 @@ static inline bool rig_propose(struct rig *g, uint32_t n, uint32_t len)
     g->flags |= before;
     return ok;
 }
-static inline void rig_read(struct rig *g, uint64_t id) { rig_step(g, (struct raft_event){.kind = RAFT_EV_READ, .read_id = id}); }
+static inline void rig_read(struct rig *g, uint64_t id)
+{
+    rig_step(g, (struct raft_event){.kind = RAFT_EV_READ, .read_id = id});
+}
 
 /* The first message of a type to a peer (0: any) in the outbox, taken out of it; NULL: none. */
 static inline const struct raft_msg *rig_take(struct rig *g, uint8_t type, uint64_t to)
@@ -237,9 +237,9 @@ static inline struct raft_status rig_status(const struct rig *g)
     raft_status(g->r, &s);
     return s;
 }
-#define RIG_ROLE(g) (rig_status(g).role)
-#define RIG_TERM(g) (rig_status(g).term)
-#define RIG_COMMIT(g) (rig_status(g).commit)
+#define RIG_ROLE(g)    (rig_status(g).role)
+#define RIG_TERM(g)    (rig_status(g).term)
+#define RIG_COMMIT(g)  (rig_status(g).commit)
 #define RIG_DROPPED(g) (rig_status(g).dropped)
 
 /* Peers answer a campaign until this node leads: those with ids 2 .. 1 + voters. */
@@ -274,8 +274,8 @@ static inline uint64_t rig_round(const struct rig *g, uint64_t to)
     return round;
 }
 /* An APPEND of leader `from`: entries of `eterm` behind (prev, prev_term). */
-static inline void rig_append(struct rig *g, uint64_t from, uint64_t term, uint64_t prev, uint64_t prev_term, uint32_t n,
-                       uint64_t eterm, uint64_t commit)
+static inline void rig_append(struct rig *g, uint64_t from, uint64_t term, uint64_t prev, uint64_t prev_term,
+                              uint32_t n, uint64_t eterm, uint64_t commit)
 {
     struct raft_entry_meta e[64];
     assert_in_range(n, 0, 64);

@@ -2,24 +2,25 @@
  *
  * Each node has a disk model (a queue of writes that complete in order, lost but for a random prefix at a crash), a
  * clock with its own rate, and connections. Faults: loss, duplication, delay, reordering, one-way cuts, broken
- * connections, crashes, pauses, slow disks, lost disks, checkpoints and trims, snapshot transfers, leadership transfers.
+ * connections, crashes, pauses, slow disks, lost disks, checkpoints and trims, snapshot transfers, leadership
+ * transfers.
  *
  * Checked at every step: raft_invariant; one leader a term; equal (index, term) means equal entry and equal predecessor
  * (log matching); whatever is committed anywhere is never anything else and is in every later leader's log; nothing is
- * promised (votes, acknowledgements) or committed that the disks do not hold; term and commit never fall; reads and leases
- * see everything committed before. At the end everything heals, and the cluster must make progress and agree.
+ * promised (votes, acknowledgements) or committed that the disks do not hold; term and commit never fall; reads and
+ * leases see everything committed before. At the end everything heals, and the cluster must make progress and agree.
  *
  * QFS_SEED=n runs that seed alone, and says what happens. */
 #include "core_rig.h"
 
-#define NODES 5
+#define NODES   5
 #define LOG_MAX 6000
-#define FAULTS 13
-#define US UINT64_C(1000)
-#define MS UINT64_C(1000000)
+#define FAULTS  13
+#define US      UINT64_C(1000)
+#define MS      UINT64_C(1000000)
 
 struct entry {
-    uint64_t term, id, before;          /* id: unique payload; before: the predecessor's term */
+    uint64_t term, id, before; /* id: unique payload; before: the predecessor's term */
     uint8_t kind;
     uint32_t len;
 };
@@ -39,11 +40,11 @@ struct write {
 struct event {
     struct heap_node node;
     enum work work;
-    uint32_t to, from, life_to, life_from;      /* lives: incarnations of the nodes when it was sent */
+    uint32_t to, from, life_to, life_from; /* lives: incarnations of the nodes when it was sent */
     bool up;
     struct raft_msg m;
     struct entry *entries;
-    uint64_t transfer;                  /* of a snapshot chunk: which; the last one of it */
+    uint64_t transfer; /* of a snapshot chunk: which; the last one of it */
     bool last_chunk;
     struct event *prev_live, *next_live;
 };
@@ -57,7 +58,7 @@ struct node {
     uint32_t life;
     struct raft *raft;
     uint64_t off;
-    int64_t drift;                      /* ppm */
+    int64_t drift; /* ppm */
     uint64_t paused_until, slow_until;
     struct event *timer;
     /* memory */
@@ -66,7 +67,7 @@ struct node {
     struct read reads[64];
     uint32_t nreads;
     uint64_t read_id;
-    uint64_t sending[NODES], sending_index[NODES], sending_deadline[NODES];     /* snapshot transfers to peers */
+    uint64_t sending[NODES], sending_index[NODES], sending_deadline[NODES]; /* snapshot transfers to peers */
     uint64_t receiving, received;
     struct raft_hard told;
     /* disk */
@@ -75,8 +76,8 @@ struct node {
     struct raft_hard hard;
     struct write *writes, **writes_end;
     struct event *writing;
-    uint64_t ghost;                     /* what a lost disk once held */
-    bool amnesiac;                      /* lost its disk and does not vote yet */
+    uint64_t ghost; /* what a lost disk once held */
+    bool amnesiac;  /* lost its disk and does not vote yet */
     uint64_t voted_term, voted_for;
 };
 
@@ -89,12 +90,12 @@ struct world {
     struct heap heap;
     struct event *live;
     bool cut[NODES][NODES], down[NODES][NODES];
-    uint32_t loss, dup;                 /* percent */
+    uint32_t loss, dup; /* percent */
     uint64_t delay, nemesis_ms, weight[FAULTS];
-    uint32_t aim, lose;                 /* percent: at the leader; of crashes that lose the disk */
+    uint32_t aim, lose; /* percent: at the leader; of crashes that lose the disk */
     bool lease_reads;
     struct entry committed[LOG_MAX];
-    uint64_t commit_term[LOG_MAX];      /* of the leader that committed it */
+    uint64_t commit_term[LOG_MAX]; /* of the leader that committed it */
     uint64_t ncommitted;
     uint64_t leader_of[100000];
     struct {
@@ -107,13 +108,13 @@ static struct world *w;
 
 #define DIE(...)                                                                                                       \
     do {                                                                                                               \
-        print_error("seed %" PRIu64 " at %" PRIu64 " us: ", w->seed, w->now / US);                                       \
+        print_error("seed %" PRIu64 " at %" PRIu64 " us: ", w->seed, w->now / US);                                     \
         print_error(__VA_ARGS__);                                                                                      \
-        fail_msg("replay with QFS_SEED=%" PRIu64, w->seed);                                                              \
+        fail_msg("replay with QFS_SEED=%" PRIu64, w->seed);                                                            \
     } while (0)
 #define SAY(...)                                                                                                       \
     do {                                                                                                               \
-        if (w->verbose) printf("%9" PRIu64 " ", w->now / US), printf(__VA_ARGS__), printf("\n");                         \
+        if (w->verbose) printf("%9" PRIu64 " ", w->now / US), printf(__VA_ARGS__), printf("\n");                       \
     } while (0)
 
 static uint64_t rnd(uint64_t lo, uint64_t hi) { return prng_between(&w->prng, lo, hi); }
@@ -130,7 +131,7 @@ static uint64_t when_clock(const struct node *n, uint64_t at)
 static uint32_t place(uint64_t id) { return (uint32_t)(id - 1); }
 static uint64_t id_of(uint32_t i) { return i + 1; }
 
-/* ---- events ------------------------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------------------- */
 
 static struct event *schedule(enum work work, uint32_t to, uint64_t at)
 {
@@ -157,7 +158,7 @@ static void drop_event(struct event *e)
     free(e);
 }
 
-/* ---- checks ------------------------------------------------------------------------------------------------------- */
+/* ---- checks ---------------------------------------------------------------------------------------------- */
 
 static void see_entry(uint64_t index, const struct entry *e)
 {
@@ -202,8 +203,7 @@ static void check_commit(struct node *n, uint64_t from, uint64_t to, bool leads)
     }
     if (!leads) return;
     uint32_t holders = 0;
-    for (uint32_t k = 0; k < w->n; k++)
-        holders += on_disk(&w->node[k], to, n->log[to].term) || w->node[k].ghost >= to;
+    for (uint32_t k = 0; k < w->n; k++) holders += on_disk(&w->node[k], to, n->log[to].term) || w->node[k].ghost >= to;
     if (holders <= w->n / 2) DIE("index %" PRIu64 " committed, but durable on %u disks\n", to, holders);
 }
 
@@ -230,7 +230,8 @@ static void check_promise(struct node *n, const struct raft_msg *m)
         n->voted_term = m->term;
         n->voted_for = m->to;
     }
-    if (m->type == RAFT_MSG_PREVOTE_RESP && !m->reject && n->hard.standing != RAFT_VOTER) DIE("a pre-vote of no voter\n");
+    if (m->type == RAFT_MSG_PREVOTE_RESP && !m->reject && n->hard.standing != RAFT_VOTER)
+        DIE("a pre-vote of no voter\n");
     if (m->type == RAFT_MSG_VOTE && (n->hard.term != m->term || n->hard.vote != id_of(at)))
         DIE("node %" PRIu64 " asks for votes before its own is durable\n", id_of(at));
     if (m->type == RAFT_MSG_APPEND_RESP && !m->reject) {
@@ -254,7 +255,7 @@ static void check_lease(void)
     }
 }
 
-/* ---- a node's driver ---------------------------------------------------------------------------------------------- */
+/* ---- a node's driver ------------------------------------------------------------------------------------- */
 
 static void step(uint32_t at, struct raft_event ev, const struct event *src);
 
@@ -364,8 +365,12 @@ static void send_snapshot(uint32_t from, uint32_t to)
     n->sending_index[to] = n->snapshot;
     n->sending_deadline[to] = w->now + 500 * MS;
     for (uint32_t i = 0; i < 3; i++) {
-        struct raft_msg m = {.type = RAFT_MSG_SNAPSHOT, .from = id_of(from), .to = id_of(to), .term = s.term,
-                             .index = n->snapshot, .log_term = n->snapshot_term};
+        struct raft_msg m = {.type = RAFT_MSG_SNAPSHOT,
+                             .from = id_of(from),
+                             .to = id_of(to),
+                             .term = s.term,
+                             .index = n->snapshot,
+                             .log_term = n->snapshot_term};
         if (w->cut[from][to] || w->down[from][to] || !w->node[to].up || chance(w->loss)) continue;
         struct event *e = schedule(WORK_MSG, to, w->now + (i + 1) * 2 * MS + rnd(0, MS));
         e->from = from;
@@ -396,7 +401,8 @@ static void absorb(uint32_t at, const struct raft_event *ev, const struct event 
     struct node *n = &w->node[at];
     uint64_t first_new = n->last + 1, old_commit = n->commit;
     if (up->flags & RAFT_UP_TRUNCATE) {
-        if (up->truncate_from <= n->commit || up->truncate_from > n->last) DIE("truncates %" PRIu64 "\n", up->truncate_from);
+        if (up->truncate_from <= n->commit || up->truncate_from > n->last)
+            DIE("truncates %" PRIu64 "\n", up->truncate_from);
         n->last = up->truncate_from - 1;
         first_new = n->last + 1;
         for (struct write *wr = n->writes; wr; wr = wr->next) wr->clip = min_u64(wr->clip, n->last);
@@ -409,8 +415,8 @@ static void absorb(uint32_t at, const struct raft_event *ev, const struct event 
     if (up->flags & RAFT_UP_PROPOSED) {
         if (up->proposed_first != n->last + 1) DIE("proposed at %" PRIu64 "\n", up->proposed_first);
         for (uint32_t i = 0; i < ev->n; i++)
-            put_entry(n, (struct entry){.term = up->term, .id = ++w->next_id, .kind = ev->metas[i].kind,
-                                        .len = ev->metas[i].len});
+            put_entry(n, (struct entry){
+                             .term = up->term, .id = ++w->next_id, .kind = ev->metas[i].kind, .len = ev->metas[i].len});
     }
     write_entries(at, first_new);
     if (up->flags & RAFT_UP_HARD) {
@@ -473,7 +479,7 @@ static void step(uint32_t at, struct raft_event ev, const struct event *src)
     if (n->up && n->amnesiac && n->hard.standing == RAFT_VOTER) n->amnesiac = false;
 }
 
-/* ---- life and death of nodes -------------------------------------------------------------------------------------- */
+/* ---- life and death of nodes ----------------------------------------------------------------------------- */
 
 static void boot(uint32_t at)
 {
@@ -493,19 +499,33 @@ static void boot(uint32_t at)
     n->last = n->dlast;
     memcpy(n->log, n->disk, sizeof n->log);
     for (uint64_t i = n->dbase + 1; i <= n->dlast; i++)
-        if (nruns == 0 || runs[nruns - 1].term != n->disk[i].term) runs[nruns++] = (struct raft_run){i, n->disk[i].term};
+        if (nruns == 0 || runs[nruns - 1].term != n->disk[i].term)
+            runs[nruns++] = (struct raft_run){i, n->disk[i].term};
     /* A run may have begun before the first entry that is kept. */
     if (nruns && n->dbase && w->committed[n->dbase].term == runs[0].term && chance(50)) runs[0].first--;
-    struct raft_recovered from = {.hard = n->hard, .snapshot_index = n->snapshot, .snapshot_term = n->snapshot_term,
-                                  .first = n->dbase + 1, .last = n->dlast, .runs = runs, .nruns = nruns};
-    struct raft_config config = {.id = id_of(at), .nvoters = w->n, .election_ns = 300 * MS, .heartbeat_ns = 100 * MS,
-                                 .drift_ppm = 2000, .lease_reads = w->lease_reads, .append_bytes_max = 2000,
-                                 .window_bytes = 8000, .seed = prng_u64(&w->prng), .span = node_span, .span_arg = n};
+    struct raft_recovered from = {.hard = n->hard,
+                                  .snapshot_index = n->snapshot,
+                                  .snapshot_term = n->snapshot_term,
+                                  .first = n->dbase + 1,
+                                  .last = n->dlast,
+                                  .runs = runs,
+                                  .nruns = nruns};
+    struct raft_config config = {.id = id_of(at),
+                                 .nvoters = w->n,
+                                 .election_ns = 300 * MS,
+                                 .heartbeat_ns = 100 * MS,
+                                 .drift_ppm = 2000,
+                                 .lease_reads = w->lease_reads,
+                                 .append_bytes_max = 2000,
+                                 .window_bytes = 8000,
+                                 .seed = prng_u64(&w->prng),
+                                 .span = node_span,
+                                 .span_arg = n};
     for (uint32_t i = 0; i < w->n; i++) config.voters[i] = id_of(i);
     n->raft = raft_new(&config, &from);
     struct raft_status s;
     raft_status(n->raft, &s);
-    n->base = s.first - 1;              /* the first one's predecessor must be known for it to be sent */
+    n->base = s.first - 1; /* the first one's predecessor must be known for it to be sent */
     step(at, (struct raft_event){.kind = RAFT_EV_START}, NULL);
 }
 
@@ -532,7 +552,7 @@ static void crash(uint32_t at)
     struct node *n = &w->node[at];
     SAY("node %" PRIu64 " crashes", id_of(at));
     for (struct write *wr = n->writes; wr && chance(50); wr = wr->next) {
-        if (wr->kind == WRITE_ENTRIES && chance(30)) {          /* a torn batch: a prefix of it */
+        if (wr->kind == WRITE_ENTRIES && chance(30)) { /* a torn batch: a prefix of it */
             struct write part = *wr;
             part.last = rnd(wr->first, wr->last);
             apply_write(n, &part);
@@ -588,17 +608,18 @@ static void lose_disk(uint32_t at)
     n->voted_term = n->voted_for = 0;
 }
 
-/* ---- what happens ------------------------------------------------------------------------------------------------- */
+/* ---- what happens ---------------------------------------------------------------------------------------- */
 
 static void deliver(struct event *e)
 {
     struct node *n = &w->node[e->to], *from = &w->node[e->from];
     struct raft_entry_meta metas[LOG_MAX];
-    if (!n->up || w->down[e->to][e->from] || (e->life_to != n->life && (e->life_to + 2 != n->life || chance(50)))) return;
+    if (!n->up || w->down[e->to][e->from] || (e->life_to != n->life && (e->life_to + 2 != n->life || chance(50))))
+        return;
     struct buf b = {0};
     struct slice rest;
     struct raft_msg m = e->m;
-    m.n = 0;                            /* the entries' bytes are not part of this test */
+    m.n = 0; /* the entries' bytes are not part of this test */
     raft_msg_encode(&m, &b);
     assert_int_equal(raft_msg_decode(buf_slice(&b), &m, &rest), 0);
     buf_free(&b);
@@ -608,8 +629,8 @@ static void deliver(struct event *e)
     m.entries = m.n ? metas : NULL;
     if (getenv("QFS_MESSAGES"))
         SAY("%" PRIu64 "->%" PRIu64 " type %u%s term %" PRIu64 " index %" PRIu64 "/%" PRIu64 " n %u commit %" PRIu64
-            " last %" PRIu64, m.from, m.to, m.type, m.reject ? " reject" : "", m.term, m.index, m.log_term, m.n, m.commit,
-            m.last);
+            " last %" PRIu64,
+            m.from, m.to, m.type, m.reject ? " reject" : "", m.term, m.index, m.log_term, m.n, m.commit, m.last);
     struct raft_event ev = {.kind = RAFT_EV_MSG, .msg = &m};
     if (m.type != RAFT_MSG_SNAPSHOT) {
         step(e->to, ev, e);
@@ -623,8 +644,9 @@ static void deliver(struct event *e)
     if (!(up.flags & RAFT_UP_SNAPSHOT_CHUNK)) {
         if (e->life_from == from->life && from->sending[e->to] == e->transfer && n->commit >= m.index) {
             from->sending[e->to] = 0;
-            step(e->from, (struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = id_of(e->to), .index = m.index,
-                                              .ok = true}, NULL);
+            step(e->from,
+                 (struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = id_of(e->to), .index = m.index, .ok = true},
+                 NULL);
         }
         return;
     }
@@ -648,8 +670,10 @@ static void write_done(uint32_t at)
     } else if (wr->kind == WRITE_ENTRIES) {
         uint64_t upto = min_u64(wr->last, wr->clip);
         if (upto >= wr->first)
-            step(at, (struct raft_event){.kind = RAFT_EV_PERSISTED, .index = upto,
-                                         .term = wr->entries[upto - wr->first].term}, NULL);
+            step(at,
+                 (struct raft_event){
+                     .kind = RAFT_EV_PERSISTED, .index = upto, .term = wr->entries[upto - wr->first].term},
+                 NULL);
     } else {
         w->installs++;
         SAY("node %" PRIu64 " installed %" PRIu64, id_of(at), wr->index);
@@ -661,7 +685,8 @@ static void write_done(uint32_t at)
         uint32_t src = wr->source ? (uint32_t)wr->source - 1 : at;
         if (wr->source && w->node[src].up && w->node[src].sending[at] && !w->down[src][at]) {
             w->node[src].sending[at] = 0;
-            step(src, (struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = id_of(at), .index = wr->index, .ok = true},
+            step(src,
+                 (struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = id_of(at), .index = wr->index, .ok = true},
                  NULL);
         }
     }
@@ -720,7 +745,7 @@ static void maybe_lose_disk(uint32_t at)
     for (uint32_t i = 0; i < w->n; i++) {
         struct node *n = &w->node[i];
         amnesiacs += n->amnesiac;
-        if (!n->amnesiac && n->hard.standing != RAFT_VOTER) return;     /* the cluster is still forming */
+        if (!n->amnesiac && n->hard.standing != RAFT_VOTER) return; /* the cluster is still forming */
     }
     if (w->node[at].amnesiac || amnesiacs + 1 > (w->n - 1) / 2) return;
     lose_disk(at);
@@ -788,9 +813,7 @@ static void nemesis(void)
     case 11:
         if (n->up) checkpoint(a);
         break;
-    default:
-        w->loss = 0;
-        break;
+    default: w->loss = 0; break;
     }
 }
 
@@ -844,7 +867,7 @@ static void run_until(uint64_t end)
     w->now = end;
 }
 
-/* ---- one seed ----------------------------------------------------------------------------------------------------- */
+/* ---- one seed -------------------------------------------------------------------------------------------- */
 
 static void start_world(uint64_t seed, bool verbose)
 {
@@ -858,7 +881,7 @@ static void start_world(uint64_t seed, bool verbose)
     w->aim = chance(50) ? 0 : (uint32_t)rnd(0, 100);
     w->lose = chance(50) ? 20 : (uint32_t)rnd(0, 100);
     for (uint32_t i = 0; i < FAULTS; i++) w->weight[i] = chance(25) ? 0 : chance(20) ? 10 : 2;
-    w->weight[3]++;                     /* links heal now and then */
+    w->weight[3]++; /* links heal now and then */
     w->lease_reads = chance(70);
     w->now = NS_PER_S;
     for (uint32_t i = 0; i < w->n; i++) {
@@ -908,11 +931,11 @@ static void finish_world(void)
         for (uint32_t i = 0; i < w->n; i++) {
             struct raft_status s;
             raft_status(w->node[i].raft, &s);
-            print_error("node %u: %s term %" PRIu64 " standing %d commit %" PRIu64 " last %" PRIu64 " of %" PRIu64 "\n", i + 1,
-                        raft_role_name(s.role), s.term, (int)s.standing, s.commit, s.last, w->ncommitted);
+            print_error("node %u: %s term %" PRIu64 " standing %d commit %" PRIu64 " last %" PRIu64 " of %" PRIu64 "\n",
+                        i + 1, raft_role_name(s.role), s.term, (int)s.standing, s.commit, s.last, w->ncommitted);
             for (uint32_t k = 0; s.role == RAFT_LEADER && k < s.npeers; k++)
-                print_error("    %" PRIu64 ": %s match %" PRIu64 " next %" PRIu64 "%s%s\n", s.peers[k].id, s.peers[k].state,
-                            s.peers[k].match, s.peers[k].next, s.peers[k].recent ? "" : " not heard",
+                print_error("    %" PRIu64 ": %s match %" PRIu64 " next %" PRIu64 "%s%s\n", s.peers[k].id,
+                            s.peers[k].state, s.peers[k].match, s.peers[k].next, s.peers[k].recent ? "" : " not heard",
                             w->node[i].sending[k] ? " sending" : "");
         }
         DIE("the nodes do not agree after all has healed\n");
@@ -934,7 +957,7 @@ static void stop_world(void)
 static void test_random_clusters(void **state)
 {
     const char *env = getenv("QFS_SEED"), *count = getenv("QFS_SEEDS");
-    uint64_t first = env ? strtoull(env, NULL, 0) : 1, n = env ? 1 : count ? strtoull(count, NULL, 0) : 300;
+    uint64_t first = env ? strtoull(env, NULL, 0) : 1, n = env ? 1 : count ? strtoull(count, NULL, 0) : 500;
     uint64_t committed = 0, elections = 0, disks = 0, installs = 0, reads = 0, leases = 0, steps = 0;
     (void)state;
     for (uint64_t seed = first; seed < first + n; seed++) {
@@ -955,7 +978,8 @@ static void test_random_clusters(void **state)
                   n, steps, committed, elections, disks, installs, reads, leases);
     /* A test that never meets its faults proves nothing. */
     if (n >= 100)
-        assert_true(committed > 50 * n && elections > 2 * n && disks > n / 10 && installs > n / 4 && reads > 20 * n && leases > 100 * n);
+        assert_true(committed > 50 * n && elections > 2 * n && disks > n / 10 && installs > n / 4 && reads > 20 * n &&
+                    leases > 100 * n);
 }
 
 int main(void)

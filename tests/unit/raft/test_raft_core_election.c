@@ -1,8 +1,8 @@
-/* Elections, one rule a test: pre-vote, votes, stickiness, CheckQuorum, durability of votes, broken connections. Numbers
- * in brackets name the known bug that the rule excludes (museum of such bugs, docs/TESTING.md). */
+/* Elections, one rule a test: pre-vote, votes, stickiness, CheckQuorum, durability of votes, broken connections.
+ * Numbers in brackets name the known bug that the rule excludes (museum of such bugs, docs/TESTING.md). */
 #include "core_rig.h"
 
-static const struct raft_run runs_2[] = {{1, 1}, {4, 2}};      /* terms 1 1 1 2 2 */
+static const struct raft_run runs_2[] = {{1, 1}, {4, 2}}; /* terms 1 1 1 2 2 */
 
 static struct rig *follower(uint32_t n)
 {
@@ -32,7 +32,7 @@ static void past_stickiness(struct rig *g)
     rig_clear(g);
 }
 
-/* ---- asking ------------------------------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------------------- */
 
 static void test_prevote_changes_nothing(void **state)
 {
@@ -68,7 +68,7 @@ static void test_election(void **state)
     rig_clear(g);
     ask(g, RAFT_MSG_PREVOTE_RESP, 2, 3, 0, 0);
     ask(g, RAFT_MSG_PREVOTE_RESP, 2, 3, 0, 0);
-    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);      /* the same one twice is one */
+    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE); /* the same one twice is one */
     ask(g, RAFT_MSG_PREVOTE_RESP, 3, 3, 0, 0);
     assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
     assert_true(g->flags & RAFT_UP_HARD);
@@ -76,7 +76,7 @@ static void test_election(void **state)
     assert_int_equal(g->hard.vote, 1);
     /* [19] nobody is asked before the own vote is durable */
     assert_int_equal(g->nbox, 0);
-    rig_run(g, 5 * NS_PER_S);           /* however slow the disk */
+    rig_run(g, 5 * NS_PER_S); /* however slow the disk */
     assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
     assert_int_equal(g->nbox, 0);
     rig_hard_durable(g);
@@ -127,7 +127,7 @@ static void test_late_votes_count(void **state)
     while (RIG_ROLE(g) == RAFT_FOLLOWER) rig_run(g, 10 * RIG_MS);
     ask(g, RAFT_MSG_PREVOTE_RESP, 2, 3, 0, 0);
     for (int i = 0; RIG_ROLE(g) == RAFT_CANDIDATE && i < 100; i++) rig_run(g, 10 * RIG_MS);
-    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);      /* it asks again, but is in term 3 still */
+    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE); /* it asks again, but is in term 3 still */
     assert_int_equal(RIG_TERM(g), 3);
     ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0);
     assert_int_equal(RIG_ROLE(g), RAFT_LEADER);
@@ -151,7 +151,7 @@ static void test_votes_of_other_terms_count_for_nothing(void **state)
     ask(g, RAFT_MSG_PREVOTE_RESP, 2, 4, 0, 0);
     assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
     assert_int_equal(RIG_TERM(g), 4);
-    ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0);                 /* late */
+    ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0); /* late */
     assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
     rig_free(g);
 }
@@ -168,7 +168,7 @@ static void test_broken_connection_forgets_votes(void **state)
     ask(g, RAFT_MSG_PREVOTE_RESP, 4, 3, 0, 0);
     assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
     ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0);
-    rig_peer(g, 2, false);              /* it may come back without its disk */
+    rig_peer(g, 2, false); /* it may come back without its disk */
     rig_clear(g);
     rig_peer(g, 2, true);
     assert_int_equal(rig_count(g, RAFT_MSG_VOTE, 2), 1);
@@ -185,13 +185,13 @@ static void test_of_two_pre_candidates_one_yields(void **state)
     (void)state;
     while (RIG_ROLE(g) == RAFT_FOLLOWER) rig_run(g, 10 * RIG_MS);
     rig_clear(g);
-    ask(g, RAFT_MSG_PREVOTE, 2, 3, 5, 2);                   /* the same log, a higher id */
+    ask(g, RAFT_MSG_PREVOTE, 2, 3, 5, 2); /* the same log, a higher id */
     assert_int_equal(answer(g, RAFT_MSG_PREVOTE_RESP, 2, NULL), 1);
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     ask(g, RAFT_MSG_PREVOTE_RESP, 2, 3, 0, 0);
-    assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);           /* it has yielded */
+    assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER); /* it has yielded */
     rig_run(g, 700 * RIG_MS);
-    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);      /* but not for ever */
+    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE); /* but not for ever */
     rig_free(g);
 }
 
@@ -218,7 +218,7 @@ static void test_single_member(void **state)
     rig_free(g);
 }
 
-/* ---- answering ---------------------------------------------------------------------------------------------------- */
+/* ---- answering ------------------------------------------------------------------------------------------- */
 
 static void test_prevote_answers(void **state)
 {
@@ -227,8 +227,8 @@ static void test_prevote_answers(void **state)
         int granted;
     } t[] = {
         {3, 5, 2, 1}, {3, 6, 2, 1}, {9, 5, 2, 1}, {4, 1, 3, 1},
-        {3, 4, 2, 0}, {3, 9, 1, 0}, {3, 0, 0, 0},           /* [7] an older log */
-        {2, 5, 1, 0},                                       /* not above our term */
+        {3, 4, 2, 0}, {3, 9, 1, 0}, {3, 0, 0, 0}, /* [7] an older log */
+        {2, 5, 1, 0},                             /* not above our term */
     };
     (void)state;
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
@@ -237,7 +237,7 @@ static void test_prevote_answers(void **state)
         past_stickiness(g);
         ask(g, RAFT_MSG_PREVOTE, 2, t[i].term, t[i].index, t[i].log_term);
         assert_int_equal(answer(g, RAFT_MSG_PREVOTE_RESP, 2, &term), t[i].granted);
-        assert_int_equal(term, t[i].granted ? t[i].term : 2);   /* [5] */
+        assert_int_equal(term, t[i].granted ? t[i].term : 2); /* [5] */
         assert_int_equal(RIG_TERM(g), 2);
         assert_false(g->flags & RAFT_UP_HARD);
         rig_free(g);
@@ -273,7 +273,7 @@ static void test_whoever_is_behind_learns_the_term(void **state)
     ask(g, RAFT_MSG_PREVOTE, 3, 1, 0, 0);
     assert_int_equal(answer(g, RAFT_MSG_PREVOTE_RESP, 3, &term), 0);
     assert_int_equal(term, 2);
-    rig_append(g, 2, 1, 0, 0, 0, 0, 0);                     /* [6] a leader of a lower term */
+    rig_append(g, 2, 1, 0, 0, 0, 0, 0); /* [6] a leader of a lower term */
     const struct raft_msg *m = rig_take(g, RAFT_MSG_APPEND_RESP, 2);
     assert_non_null(m);
     assert_true(m->reject && m->term == 2);
@@ -299,7 +299,7 @@ static void test_one_durable_vote_a_term(void **state)
     past_stickiness(g);
     g->hold_hard = true;
     ask(g, RAFT_MSG_VOTE, 2, 3, 5, 2);
-    assert_int_equal(answer(g, RAFT_MSG_VOTE_RESP, 2, NULL), -1);   /* [19] held back */
+    assert_int_equal(answer(g, RAFT_MSG_VOTE_RESP, 2, NULL), -1); /* [19] held back */
     assert_int_equal(g->hard.vote, 2);
     ask(g, RAFT_MSG_VOTE, 3, 3, 5, 2);
     assert_int_equal(answer(g, RAFT_MSG_VOTE_RESP, 3, NULL), 0);
@@ -307,7 +307,7 @@ static void test_one_durable_vote_a_term(void **state)
     assert_int_equal(answer(g, RAFT_MSG_VOTE_RESP, 2, NULL), -1);
     rig_hard_durable(g);
     assert_int_equal(answer(g, RAFT_MSG_VOTE_RESP, 2, NULL), 1);
-    ask(g, RAFT_MSG_VOTE, 2, 3, 5, 2);                      /* asked again: answered again, at once */
+    ask(g, RAFT_MSG_VOTE, 2, 3, 5, 2); /* asked again: answered again, at once */
     assert_int_equal(answer(g, RAFT_MSG_VOTE_RESP, 2, NULL), 1);
     assert_int_equal(rig_count(g, RAFT_MSG_VOTE_RESP, 0), 0);
     /* A vote overtaken by a newer term is never sent. */
@@ -338,7 +338,7 @@ static void test_vote_survives_restart(void **state)
 
 static void test_term_of_the_log_counts_as_seen(void **state)
 {
-    struct rig *g = rig_new(3, 1, runs_2, 2, 5);            /* entries of term 2 were durable before the term was */
+    struct rig *g = rig_new(3, 1, runs_2, 2, 5); /* entries of term 2 were durable before the term was */
     (void)state;
     rig_start(g);
     assert_int_equal(RIG_TERM(g), 2);
@@ -346,7 +346,7 @@ static void test_term_of_the_log_counts_as_seen(void **state)
     rig_free(g);
 }
 
-/* ---- stickiness --------------------------------------------------------------------------------------------------- */
+/* ---- stickiness ------------------------------------------------------------------------------------------ */
 
 static void expect_sticky(struct rig *g, bool sticky)
 {
@@ -381,7 +381,8 @@ static void test_transfer_is_exempt(void **state)
     struct rig *g = follower(3);
     (void)state;
     rig_append(g, 2, 3, 5, 2, 0, 0, 0);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_VOTE, .from = 3, .term = 4, .index = 5, .log_term = 2, .transfer = true});
+    rig_msg(
+        g, (struct raft_msg){.type = RAFT_MSG_VOTE, .from = 3, .term = 4, .index = 5, .log_term = 2, .transfer = true});
     assert_int_equal(answer(g, RAFT_MSG_VOTE_RESP, 3, NULL), 1);
     rig_free(g);
 }
@@ -408,7 +409,7 @@ static void test_restart_protects(void **state)
     rig_tick(g, 2 * RIG_MS);
     expect_sticky(g, false);
     rig_start(fresh);
-    ask(fresh, RAFT_MSG_PREVOTE, 3, 1, 0, 0);               /* there never was a leader */
+    ask(fresh, RAFT_MSG_PREVOTE, 3, 1, 0, 0); /* there never was a leader */
     assert_int_equal(answer(fresh, RAFT_MSG_PREVOTE_RESP, 3, NULL), 1);
     rig_free(g);
     rig_free(fresh);
@@ -417,7 +418,7 @@ static void test_restart_protects(void **state)
 static struct rig *following(bool lease)
 {
     struct rig *g = follower(3);
-    g->config.lease_reads = lease;      /* of the leader whose messages the rig makes */
+    g->config.lease_reads = lease; /* of the leader whose messages the rig makes */
     past_stickiness(g);
     rig_append(g, 2, 3, 5, 2, 0, 0, 0);
     rig_clear(g);
@@ -429,7 +430,7 @@ static void test_broken_connection_to_leader(void **state)
     (void)state;
     struct rig *g = following(false);
     uint64_t down = g->now;
-    rig_peer(g, 3, false);              /* not the leader's */
+    rig_peer(g, 3, false); /* not the leader's */
     assert_true(g->up.deadline >= down + 300 * RIG_MS);
     rig_peer(g, 3, true);
     rig_peer(g, 2, false);
@@ -438,11 +439,11 @@ static void test_broken_connection_to_leader(void **state)
     rig_free(g);
 
     g = following(false);
-    rig_peer(g, 2, false);              /* others see it, too, and let go */
+    rig_peer(g, 2, false); /* others see it, too, and let go */
     expect_sticky(g, false);
     rig_free(g);
 
-    g = following(true);                /* with a lease out, only when it must be over */
+    g = following(true); /* with a lease out, only when it must be over */
     down = g->now;
     rig_peer(g, 2, false);
     expect_sticky(g, true);
@@ -455,21 +456,21 @@ static void test_broken_connection_to_leader(void **state)
 
     g = following(false);
     rig_peer(g, 2, false);
-    rig_peer(g, 2, true);               /* it was the connection only */
+    rig_peer(g, 2, true); /* it was the connection only */
     expect_sticky(g, true);
     rig_tick(g, 250 * RIG_MS);
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     rig_free(g);
 }
 
-/* ---- losing leadership -------------------------------------------------------------------------------------------- */
+/* ---- losing leadership ----------------------------------------------------------------------------------- */
 
 static void test_check_quorum(void **state)
 {
     struct rig *g = follower(5);
     (void)state;
     rig_elect(g, 2);
-    for (int i = 0; i < 20; i++) {      /* [4] two of four answer: enough */
+    for (int i = 0; i < 20; i++) { /* [4] two of four answer: enough */
         rig_run(g, 100 * RIG_MS);
         rig_ack(g, 2, 6, 0);
         rig_ack(g, 5, 6, 0);
@@ -478,7 +479,7 @@ static void test_check_quorum(void **state)
     rig_clear(g);
     rig_read(g, 1);
     for (int i = 0; i < 3; i++) {
-        rig_ack(g, 3, 6, 0);            /* one is not */
+        rig_ack(g, 3, 6, 0); /* one is not */
         rig_run(g, 99 * RIG_MS);
     }
     assert_int_equal(RIG_ROLE(g), RAFT_LEADER);
@@ -502,7 +503,7 @@ static void test_deposed_by_higher_term(void **state)
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     assert_int_equal(RIG_TERM(g), 9);
     assert_int_equal(rig_status(g).leader, 2);
-    assert_int_equal(g->last, 6);       /* [21] its own entry stays until there is a conflict */
+    assert_int_equal(g->last, 6); /* [21] its own entry stays until there is a conflict */
     rig_append(g, 2, 9, 5, 2, 1, 9, 0);
     assert_int_equal(g->last, 6);
     assert_int_equal(g->log[6].term, 9);

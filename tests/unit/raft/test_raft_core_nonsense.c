@@ -1,8 +1,9 @@
-/* What peers send that makes no sense: a table of it, and random messages by the hundred thousand against cores in every
- * role. Nothing trips check(), the invariants hold, and what is refused changes nothing. QFS_SEED=n replays one run. */
+/* What peers send that makes no sense: a table of it, and random messages by the hundred thousand against cores in
+ * every role. Nothing trips check(), the invariants hold, and what is refused changes nothing. QFS_SEED=n replays one
+ * run. */
 #include "core_rig.h"
 
-static const struct raft_run runs_2[] = {{1, 1}, {4, 2}};      /* terms 1 1 1 2 2 */
+static const struct raft_run runs_2[] = {{1, 1}, {4, 2}}; /* terms 1 1 1 2 2 */
 
 static void test_table(void **state)
 {
@@ -13,16 +14,38 @@ static void test_table(void **state)
     static const struct raft_entry_meta old[] = {{1, RAFT_COMMAND, 1}};
     static const struct raft_entry_meta odd[] = {{3, 77, 1}};
     const uint64_t max = UINT64_MAX;
-#define APPEND(...) {.type = RAFT_MSG_APPEND, .from = 2, .to = 1, .term = 3, .index = 5, .log_term = 2, .last = 9, __VA_ARGS__}
+#define APPEND(...)                                                                                                    \
+    {                                                                                                                  \
+        .type = RAFT_MSG_APPEND, .from = 2, .to = 1, .term = 3, .index = 5, .log_term = 2, .last = 9, __VA_ARGS__      \
+    }
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
     const struct raft_msg t[] = {
-        APPEND(.from = 0), APPEND(.from = 1), APPEND(.from = 9), APPEND(.to = 2), APPEND(.type = 0),
-        APPEND(.type = RAFT_MSG_TYPE_MAX + 1), APPEND(.type = 255), APPEND(.term = max), APPEND(.index = max),
-        APPEND(.log_term = max), APPEND(.commit = max), APPEND(.last = max), APPEND(.index = 0), APPEND(.log_term = 0),
-        APPEND(.log_term = 4), APPEND(.commit = 10), APPEND(.last = 4), APPEND(.n = 2, .entries = ok, .last = 6),
-        APPEND(.n = 2), APPEND(.n = UINT32_MAX), APPEND(.n = 2, .entries = falling), APPEND(.n = 1, .entries = future),
-        APPEND(.n = 1, .entries = zero), APPEND(.n = 1, .entries = old), APPEND(.n = 1, .entries = odd),
+        APPEND(.from = 0),
+        APPEND(.from = 1),
+        APPEND(.from = 9),
+        APPEND(.to = 2),
+        APPEND(.type = 0),
+        APPEND(.type = RAFT_MSG_TYPE_MAX + 1),
+        APPEND(.type = 255),
+        APPEND(.term = max),
+        APPEND(.index = max),
+        APPEND(.log_term = max),
+        APPEND(.commit = max),
+        APPEND(.last = max),
+        APPEND(.index = 0),
+        APPEND(.log_term = 0),
+        APPEND(.log_term = 4),
+        APPEND(.commit = 10),
+        APPEND(.last = 4),
+        APPEND(.n = 2, .entries = ok, .last = 6),
+        APPEND(.n = 2),
+        APPEND(.n = UINT32_MAX),
+        APPEND(.n = 2, .entries = falling),
+        APPEND(.n = 1, .entries = future),
+        APPEND(.n = 1, .entries = zero),
+        APPEND(.n = 1, .entries = old),
+        APPEND(.n = 1, .entries = odd),
         APPEND(.type = RAFT_MSG_VOTE, .n = 1, .entries = ok),
         {.type = RAFT_MSG_VOTE, .from = 2, .to = 1, .term = 0},
         {.type = RAFT_MSG_VOTE, .from = 2, .to = 1, .term = 3, .index = 9, .log_term = 3},
@@ -46,7 +69,8 @@ static void test_table(void **state)
         rig_step(g, (struct raft_event){.kind = RAFT_EV_MSG, .msg = &t[i]});
         b = rig_status(g);
         if (b.dropped != 1) fail_msg("case %zu was not dropped", i);
-        assert_true(a.term == b.term && a.last == b.last && a.commit == b.commit && a.role == b.role && a.leader == b.leader);
+        assert_true(a.term == b.term && a.last == b.last && a.commit == b.commit && a.role == b.role &&
+                    a.leader == b.leader);
         assert_int_equal(g->nbox, 0);
         assert_int_equal(g->flags, 0);
         rig_free(g);
@@ -109,10 +133,14 @@ static void random_event(struct rig *g, struct prng *p)
     case 5:
         if (g->last < RIG_LOG - 50) rig_propose(g, 3, 100);
         break;
-    case 6: rig_step(g, (struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = peer, .index = prng_below(p, 50),
-                                            .ok = prng_chance(p, 50)});
+    case 6:
+        rig_step(
+            g, (struct raft_event){
+                   .kind = RAFT_EV_SNAPSHOT_SENT, .peer = peer, .index = prng_below(p, 50), .ok = prng_chance(p, 50)});
         break;
-    case 7: rig_step(g, (struct raft_event){.kind = RAFT_EV_LOG_TRIMMED, .index = prng_between(p, 1, RIG_COMMIT(g) + 1)}); break;
+    case 7:
+        rig_step(g, (struct raft_event){.kind = RAFT_EV_LOG_TRIMMED, .index = prng_between(p, 1, RIG_COMMIT(g) + 1)});
+        break;
     case 8: rig_step(g, (struct raft_event){.kind = RAFT_EV_APPLIED, .index = prng_below(p, RIG_COMMIT(g) + 1)}); break;
     default:
         random_message(g, p, &m, e);
@@ -149,8 +177,8 @@ static void test_random_messages(void **state)
         dropped += RIG_DROPPED(g);
         rig_free(g);
     }
-    print_message("%" PRIu64 " steps as leader, %" PRIu64 " committed, %" PRIu64 " truncations, %" PRIu64 " dropped\n", leads,
-                  commits, truncations, dropped);
+    print_message("%" PRIu64 " steps as leader, %" PRIu64 " committed, %" PRIu64 " truncations, %" PRIu64 " dropped\n",
+                  leads, commits, truncations, dropped);
     if (!env) assert_true(leads > 1000 && commits > 100 && truncations > 20 && dropped > 1000);
 }
 

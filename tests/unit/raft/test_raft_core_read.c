@@ -30,7 +30,7 @@ static struct rig *settled(uint32_t n, bool lease)
     return g;
 }
 
-/* ---- ReadIndex ---------------------------------------------------------------------------------------------------- */
+/* ---- ReadIndex ------------------------------------------------------------------------------------------- */
 
 static void test_read_needs_a_round(void **state)
 {
@@ -63,10 +63,10 @@ static void test_late_answers_confirm_nothing(void **state)
     rig_read(g, 1);
     uint64_t round = rig_round(g, 2);
     assert_true(round > heartbeat);
-    rig_ack(g, 2, 1, heartbeat);        /* [9] */
+    rig_ack(g, 2, 1, heartbeat); /* [9] */
     rig_ack(g, 3, 1, round - 1);
     assert_false(g->flags & RAFT_UP_READS);
-    rig_read(g, 2);                     /* at the same instant, in a later step: a round of its own */
+    rig_read(g, 2); /* at the same instant, in a later step: a round of its own */
     uint64_t second = rig_round(g, 2);
     assert_true(second > round);
     rig_ack(g, 3, 1, round);
@@ -82,7 +82,7 @@ static void test_any_later_message_confirms(void **state)
 {
     struct rig *g = settled(3, false);
     (void)state;
-    rig_read(g, 1);                     /* both of its messages are lost */
+    rig_read(g, 1); /* both of its messages are lost */
     rig_clear(g);
     rig_run(g, 100 * RIG_MS);
     assert_false(g->flags & RAFT_UP_READS);
@@ -100,7 +100,7 @@ static void test_no_read_before_a_commit_of_the_own_term(void **state)
         rig_read(g, 1);
         rig_ack(g, 2, 0, rig_round(g, 2));
         rig_ack(g, 3, 0, rig_round(g, 3));
-        assert_false(g->flags & RAFT_UP_READS);             /* [8] the round is confirmed, but not the index */
+        assert_false(g->flags & RAFT_UP_READS); /* [8] the round is confirmed, but not the index */
         assert_false(raft_lease_valid(g->r, g->now));
         rig_ack(g, 2, 1, 0);
         assert_true(g->flags & RAFT_UP_READS);
@@ -121,7 +121,7 @@ static void test_read_index_is_the_commit_index(void **state)
     assert_true(rig_propose(g, 4, 10)); /* what comes after the read does not delay it */
     rig_ack(g, 3, 9, round);
     assert_int_equal(g->reads_upto, 1);
-    assert_int_equal(g->reads_index, 5);/* [12] to be applied before the read */
+    assert_int_equal(g->reads_index, 5); /* [12] to be applied before the read */
     rig_free(g);
 }
 
@@ -130,7 +130,7 @@ static void test_many_reads(void **state)
     struct rig *g = settled(3, false);
     (void)state;
     for (uint64_t id = 1; id <= 500; id++) rig_read(g, id);
-    assert_in_range(rig_count(g, RAFT_MSG_APPEND, 2), 1, 64);       /* rounds under way are bounded */
+    assert_in_range(rig_count(g, RAFT_MSG_APPEND, 2), 1, 64); /* rounds under way are bounded */
     rig_ack(g, 2, 1, rig_round(g, 2));
     assert_in_range(g->reads_upto, 1, 499);
     rig_ack(g, 3, 1, rig_round(g, 3));
@@ -151,12 +151,13 @@ static void test_reads_fail_without_leadership(void **state)
     uint64_t round = rig_round(g, 2), term = RIG_TERM(g);
     rig_append(g, 3, term + 1, 0, 0, 0, 0, 0);
     assert_true(g->flags & RAFT_UP_READS_FAILED);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND_RESP, .from = 2, .term = term, .index = 1, .last = 1, .round = round});
+    rig_msg(g, (struct raft_msg){
+                   .type = RAFT_MSG_APPEND_RESP, .from = 2, .term = term, .index = 1, .last = 1, .round = round});
     assert_false(g->flags & RAFT_UP_READS);
     rig_free(g);
 }
 
-/* ---- lease -------------------------------------------------------------------------------------------------------- */
+/* ---- lease ----------------------------------------------------------------------------------------------- */
 
 static void test_lease_counts_from_sending(void **state)
 {
@@ -167,7 +168,7 @@ static void test_lease_counts_from_sending(void **state)
     uint64_t round = rig_round(g, 2);
     assert_int_equal(round, sent);
     rig_ack(g, 2, 1, round);
-    assert_false(raft_lease_valid(g->r, g->now));           /* two of five */
+    assert_false(raft_lease_valid(g->r, g->now)); /* two of five */
     rig_ack(g, 3, 1, round);
     assert_true(raft_lease_valid(g->r, g->now));
     /* [10] half an election timeout from when it was sent, less drift and margin; and asked with the time of asking. */
@@ -186,14 +187,14 @@ static void test_lease_read_also_answers_waiting_ones(void **state)
     (void)state;
     rig_tick(g, 200 * RIG_MS);
     rig_clear(g);
-    rig_read(g, 1);                     /* the lease is over: a round */
+    rig_read(g, 1); /* the lease is over: a round */
     assert_false(g->flags & RAFT_UP_READS);
     rig_ack(g, 2, 1, rig_round(g, 2));
     assert_int_equal(g->reads_upto, 1);
     rig_clear(g);
     rig_read(g, 2);
     assert_int_equal(g->reads_upto, 2);
-    assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 0), 0);  /* for nothing */
+    assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 0), 0); /* for nothing */
     rig_free(g);
 }
 
@@ -216,7 +217,7 @@ static void test_lease_ends_with_leadership(void **state)
     rig_free(g);
 }
 
-/* ---- transfer ----------------------------------------------------------------------------------------------------- */
+/* ---- transfer -------------------------------------------------------------------------------------------- */
 
 static void transfer(struct rig *g, uint64_t to)
 {
@@ -231,14 +232,18 @@ static void test_transfer_waits_for_the_log(void **state)
     transfer(g, 3);
     assert_null(rig_take(g, RAFT_MSG_TIMEOUT_NOW, 3));
     assert_false(rig_propose(g, 1, 10));
-    assert_false(raft_lease_valid(g->r, g->now));           /* [11] */
+    assert_false(raft_lease_valid(g->r, g->now)); /* [11] */
     rig_ack(g, 3, 4, rig_round(g, 3));
     const struct raft_msg *m = rig_take(g, RAFT_MSG_TIMEOUT_NOW, 3);
     assert_non_null(m);
     assert_int_equal(m->term, RIG_TERM(g));
     /* The target takes over: exempt from stickiness. */
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_VOTE, .from = 3, .term = RIG_TERM(g) + 1, .index = 4,
-                                 .log_term = RIG_TERM(g), .transfer = true});
+    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_VOTE,
+                                 .from = 3,
+                                 .term = RIG_TERM(g) + 1,
+                                 .index = 4,
+                                 .log_term = RIG_TERM(g),
+                                 .transfer = true});
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     m = rig_take(g, RAFT_MSG_VOTE_RESP, 3);
     assert_true(m && !m->reject);
@@ -250,7 +255,7 @@ static void test_transfer_aborts(void **state)
     struct rig *g = settled(3, true);
     (void)state;
     transfer(g, 2);
-    assert_non_null(rig_take(g, RAFT_MSG_TIMEOUT_NOW, 2));  /* it has everything */
+    assert_non_null(rig_take(g, RAFT_MSG_TIMEOUT_NOW, 2)); /* it has everything */
     for (int i = 0; i < 5; i++) {
         assert_false(rig_propose(g, 1, 10));
         rig_run(g, 60 * RIG_MS);
@@ -268,7 +273,7 @@ static void test_transfer_aborts(void **state)
     assert_true(g->flags & RAFT_UP_READS);
     rig_free(g);
 
-    g = settled(3, true);               /* the target goes before it was told: at once */
+    g = settled(3, true); /* the target goes before it was told: at once */
     assert_true(rig_propose(g, 1, 10));
     transfer(g, 2);
     assert_false(rig_propose(g, 1, 10));
@@ -288,13 +293,13 @@ static void test_transfer_chooses(void **state)
     rig_ack(g, 4, 4, 0);
     rig_peer(g, 3, false);
     transfer(g, 0);
-    assert_non_null(rig_take(g, RAFT_MSG_TIMEOUT_NOW, 4));  /* the most caught-up one that is there */
+    assert_non_null(rig_take(g, RAFT_MSG_TIMEOUT_NOW, 4)); /* the most caught-up one that is there */
     rig_free(g);
 
     static const uint64_t bad[] = {1, 7, 3};
     g = settled(3, true);
     rig_msg(g, (struct raft_msg){.type = RAFT_MSG_PROBE, .from = 3, .fenced = true});
-    for (size_t i = 0; i < 3; i++) {    /* itself, nobody, one that may not lead */
+    for (size_t i = 0; i < 3; i++) { /* itself, nobody, one that may not lead */
         transfer(g, bad[i]);
         assert_true(rig_propose(g, 1, 10));
     }
@@ -311,8 +316,8 @@ static void test_timeout_now(void **state)
     (void)state;
     rig_append(g, 2, 3, 0, 0, 1, 3, 0);
     rig_clear(g);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_TIMEOUT_NOW, .from = 3, .term = 3});      /* not the leader */
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_TIMEOUT_NOW, .from = 2, .term = 2});      /* not of this term */
+    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_TIMEOUT_NOW, .from = 3, .term = 3}); /* not the leader */
+    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_TIMEOUT_NOW, .from = 2, .term = 2}); /* not of this term */
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     rig_msg(g, (struct raft_msg){.type = RAFT_MSG_TIMEOUT_NOW, .from = 2, .term = 3});
     assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);

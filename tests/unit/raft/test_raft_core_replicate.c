@@ -2,7 +2,7 @@
  * loss, how many messages. Numbers in brackets name the known bug that the rule excludes. */
 #include "core_rig.h"
 
-static const struct raft_run runs_2[] = {{1, 1}, {4, 2}};      /* terms 1 1 1 2 2 */
+static const struct raft_run runs_2[] = {{1, 1}, {4, 2}}; /* terms 1 1 1 2 2 */
 
 static struct rig *follower(uint32_t n)
 {
@@ -34,7 +34,7 @@ static struct rig *settled(uint32_t n)
     return g;
 }
 
-/* ---- the leader --------------------------------------------------------------------------------------------------- */
+/* ---- the leader ------------------------------------------------------------------------------------------ */
 
 static void test_leader_counts_itself_when_durable(void **state)
 {
@@ -42,7 +42,7 @@ static void test_leader_counts_itself_when_durable(void **state)
     (void)state;
     g->hold_log = true;
     assert_true(rig_propose(g, 3, 10));
-    assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 2), 1);  /* sent while its own disk writes */
+    assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 2), 1); /* sent while its own disk writes */
     assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 3), 1);
     rig_ack(g, 2, 9, 0);
     assert_int_equal(RIG_COMMIT(g), 6); /* [13] */
@@ -61,7 +61,7 @@ static void test_old_terms_are_not_counted(void **state)
 {
     struct rig *g = leader(3);
     (void)state;
-    rig_ack(g, 2, 5, 0);                /* [20] a majority has 5, but it is of term 2 */
+    rig_ack(g, 2, 5, 0); /* [20] a majority has 5, but it is of term 2 */
     assert_int_equal(RIG_COMMIT(g), 0);
     rig_ack(g, 2, 6, 0);
     assert_int_equal(RIG_COMMIT(g), 6); /* an idle cluster commits its old entries by the no-op */
@@ -74,20 +74,20 @@ static void test_bad_acknowledgements(void **state)
     (void)state;
     assert_true(rig_propose(g, 1, 10));
     struct raft_msg ack = {.type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 2, .index = 7, .last = 7};
-    rig_msg(g, ack);                    /* [21] of a former term */
+    rig_msg(g, ack); /* [21] of a former term */
     assert_int_equal(RIG_COMMIT(g), 6);
     assert_int_equal(RIG_DROPPED(g), 0);
     ack.term = 3;
-    ack.index = ack.last = 8;           /* beyond the log */
+    ack.index = ack.last = 8; /* beyond the log */
     rig_msg(g, ack);
     ack.index = 7;
-    ack.last = 6;                       /* durable, but not in memory */
+    ack.last = 6; /* durable, but not in memory */
     rig_msg(g, ack);
     ack.last = 7;
-    ack.round = UINT64_MAX;             /* a round never started */
+    ack.round = UINT64_MAX; /* a round never started */
     rig_msg(g, ack);
     ack.round = 0;
-    ack.term = 4;                       /* nobody acknowledges a term that we do not lead */
+    ack.term = 4; /* nobody acknowledges a term that we do not lead */
     rig_msg(g, ack);
     assert_int_equal(RIG_COMMIT(g), 6);
     assert_int_equal(RIG_DROPPED(g), 4);
@@ -102,7 +102,7 @@ static void test_window_and_batches(void **state)
     struct rig *g = settled(3);
     uint64_t next = 7, bytes = 0, sent = 0;
     (void)state;
-    assert_true(rig_propose(g, 100, 100));                  /* 10,000 bytes; 1,000 a message, 4,000 unacknowledged */
+    assert_true(rig_propose(g, 100, 100)); /* 10,000 bytes; 1,000 a message, 4,000 unacknowledged */
     for (const struct raft_msg *m; (m = rig_take(g, RAFT_MSG_APPEND, 2)); sent++) {
         assert_int_equal(m->index, next - 1);
         assert_int_equal(m->n, 10);
@@ -112,12 +112,12 @@ static void test_window_and_batches(void **state)
     assert_int_equal(sent, 4);
     assert_int_equal(bytes, 4000);
     rig_clear(g);
-    rig_ack(g, 2, 26, 0);               /* two of them */
+    rig_ack(g, 2, 26, 0); /* two of them */
     assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 2), 2);
     assert_int_equal(rig_take(g, RAFT_MSG_APPEND, 2)->index, 46);
     assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 3), 0);
     rig_clear(g);
-    rig_ack(g, 2, 26, 0);               /* again: nothing new */
+    rig_ack(g, 2, 26, 0); /* again: nothing new */
     assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 2), 0);
     rig_free(g);
 }
@@ -130,7 +130,7 @@ static void test_large_entry_goes_alone(void **state)
     rig_step(g, (struct raft_event){.kind = RAFT_EV_PROPOSE, .metas = metas, .n = 3});
     assert_int_equal(rig_take(g, RAFT_MSG_APPEND, 2)->n, 1);
     assert_int_equal(rig_take(g, RAFT_MSG_APPEND, 2)->n, 1);
-    assert_null(rig_take(g, RAFT_MSG_APPEND, 2));           /* the window is full */
+    assert_null(rig_take(g, RAFT_MSG_APPEND, 2)); /* the window is full */
     rig_ack(g, 2, 8, 0);
     assert_int_equal(rig_take(g, RAFT_MSG_APPEND, 2)->index, 8);
     rig_free(g);
@@ -143,7 +143,7 @@ static void test_update_is_bounded(void **state)
     uint32_t steps = 0;
     (void)state;
     raft_free(g->r);
-    g->config.append_bytes_max = 10;    /* one entry a message */
+    g->config.append_bytes_max = 10; /* one entry a message */
     g->config.window_bytes = 1u << 20;
     g->r = raft_new(&g->config, &from);
     rig_start(g);
@@ -153,7 +153,7 @@ static void test_update_is_bounded(void **state)
     assert_true(rig_propose(g, 100, 10));
     assert_in_range(g->nbox, 30, 2 * RAFT_MSGS_MAX);
     while (g->up.deadline == g->now && steps++ < 1000) rig_step(g, (struct raft_event){.kind = RAFT_EV_TICK});
-    assert_int_equal(g->nbox, 800);     /* all of it, in steps that are due at once */
+    assert_int_equal(g->nbox, 800); /* all of it, in steps that are due at once */
     for (uint64_t p = 2; p <= 9; p++) assert_int_equal(rig_count(g, RAFT_MSG_APPEND, p), 100);
     rig_free(g);
 }
@@ -166,7 +166,7 @@ static void test_in_flight_messages_are_bounded(void **state)
     assert_in_range(rig_count(g, RAFT_MSG_APPEND, 2), 100, 130);
     rig_clear(g);
     rig_ack(g, 2, 80, 0);
-    assert_in_range(rig_count(g, RAFT_MSG_APPEND, 2), 1, 2);    /* the rest in one */
+    assert_in_range(rig_count(g, RAFT_MSG_APPEND, 2), 1, 2); /* the rest in one */
     rig_free(g);
 }
 
@@ -180,21 +180,25 @@ static void test_lost_append_shows_at_the_heartbeat(void **state)
     const struct raft_msg *m = rig_take(g, RAFT_MSG_APPEND, 2);
     assert_int_equal(m->n, 0);
     assert_int_equal(m->index, 8);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 3, .reject = true, .last = 8, .index = 6,
-                                 .log_term = 3});
+    rig_msg(
+        g,
+        (struct raft_msg){
+            .type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 3, .reject = true, .last = 8, .index = 6, .log_term = 3});
     m = rig_take(g, RAFT_MSG_APPEND, 2);
     assert_int_equal(m->index, 6);
     assert_int_equal(m->n, 2);
     assert_string_equal(rig_status(g).peers[1].state, "probe");
     assert_true(rig_propose(g, 1, 10));
-    assert_null(rig_take(g, RAFT_MSG_APPEND, 2));           /* one probe at a time */
+    assert_null(rig_take(g, RAFT_MSG_APPEND, 2)); /* one probe at a time */
     rig_ack(g, 2, 8, 0);
     assert_int_equal(rig_take(g, RAFT_MSG_APPEND, 2)->index, 8);
     assert_string_equal(rig_status(g).peers[1].state, "replicate");
     /* A late copy of the reject is stale by now. */
     rig_ack(g, 2, 9, 0);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 3, .reject = true, .last = 8, .index = 6,
-                                 .log_term = 3});
+    rig_msg(
+        g,
+        (struct raft_msg){
+            .type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 3, .reject = true, .last = 8, .index = 6, .log_term = 3});
     assert_string_equal(rig_status(g).peers[1].state, "replicate");
     assert_int_equal(rig_status(g).peers[1].match, 9);
     rig_free(g);
@@ -249,12 +253,9 @@ static void test_proposals_only_to_the_leader(void **state)
     rig_free(g);
 }
 
-/* ---- the follower ------------------------------------------------------------------------------------------------- */
+/* ---- the follower ---------------------------------------------------------------------------------------- */
 
-static const struct raft_msg *resp(struct rig *g)
-{
-    return rig_take(g, RAFT_MSG_APPEND_RESP, 2);
-}
+static const struct raft_msg *resp(struct rig *g) { return rig_take(g, RAFT_MSG_APPEND_RESP, 2); }
 
 static void test_only_durable_entries_are_acknowledged(void **state)
 {
@@ -263,7 +264,7 @@ static void test_only_durable_entries_are_acknowledged(void **state)
     g->hold_log = g->hold_hard = true;
     rig_append(g, 2, 3, 5, 2, 2, 3, 0);
     assert_int_equal(g->last, 7);
-    assert_null(resp(g));               /* [13] neither the entries nor the term are durable */
+    assert_null(resp(g)); /* [13] neither the entries nor the term are durable */
     rig_hard_durable(g);
     const struct raft_msg *m = resp(g); /* what is durable already: it lets the leader's pipeline begin */
     assert_true(m && m->index == 5 && m->last == 7);
@@ -274,7 +275,7 @@ static void test_only_durable_entries_are_acknowledged(void **state)
     rig_log_durable(g);
     m = resp(g);
     assert_true(m && m->index == 7 && m->last == 7);
-    assert_null(resp(g));               /* one is enough */
+    assert_null(resp(g)); /* one is enough */
     /* A heartbeat is answered at once, with what is durable. */
     rig_append(g, 2, 3, 7, 3, 1, 3, 0);
     assert_null(resp(g));
@@ -332,7 +333,7 @@ static void test_late_messages_do_not_truncate(void **state)
     assert_int_equal(g->last, 9);
     rig_append(g, 2, 3, 7, 3, 4, 3, 0); /* an overlap: only what is new is taken */
     assert_int_equal(g->last, 11);
-    assert_int_equal(g->up.append_skip + g->up.append_n, 0);    /* (the step after, of persistence) */
+    assert_int_equal(g->up.append_skip + g->up.append_n, 0); /* (the step after, of persistence) */
     rig_free(g);
 }
 
@@ -378,7 +379,7 @@ static void test_contradicting_what_is_committed_is_nonsense(void **state)
     rig_append(g, 2, 4, 5, 1, 0, 0, 0);
     assert_int_equal(RIG_DROPPED(g), 2);
     assert_int_equal(g->last, 7);
-    assert_int_equal(RIG_TERM(g), 3);   /* nor is its term believed */
+    assert_int_equal(RIG_TERM(g), 3); /* nor is its term believed */
     rig_append(g, 3, 4, 6, 3, 1, 4, 0);
     assert_int_equal(g->log[7].term, 4);
     rig_append(g, 3, 4, 6, 3, 1, 3, 0); /* against what this very leader sent before */
@@ -387,7 +388,7 @@ static void test_contradicting_what_is_committed_is_nonsense(void **state)
     rig_free(g);
 }
 
-/* ---- two sides ---------------------------------------------------------------------------------------------------- */
+/* ---- two sides ------------------------------------------------------------------------------------------- */
 
 #define CORES 3
 
@@ -441,7 +442,8 @@ static struct rig *leader_of(struct trio *t)
 {
     struct rig *found = NULL;
     for (uint64_t i = 1; i <= CORES; i++)
-        if (t->g[i] && RIG_ROLE(t->g[i]) == RAFT_LEADER && (!found || RIG_TERM(t->g[i]) > RIG_TERM(found))) found = t->g[i];
+        if (t->g[i] && RIG_ROLE(t->g[i]) == RAFT_LEADER && (!found || RIG_TERM(t->g[i]) > RIG_TERM(found)))
+            found = t->g[i];
     assert_non_null(found);
     return found;
 }
@@ -498,8 +500,8 @@ static void test_backtracking_by_terms(void **state)
     struct raft_run a[20], b[20];
     (void)state;
     for (uint32_t i = 0; i < 20; i++) {
-        a[i] = (struct raft_run){1 + 100 * i, 2 * i + 1};               /* terms 1 3 5 .. */
-        b[i] = (struct raft_run){1 + 100 * i, i ? 2 * i : 1};           /* terms 1 2 4 .. */
+        a[i] = (struct raft_run){1 + 100 * i, 2 * i + 1};     /* terms 1 3 5 .. */
+        b[i] = (struct raft_run){1 + 100 * i, i ? 2 * i : 1}; /* terms 1 2 4 .. */
     }
     struct raft_recovered from[CORES] = {
         {.hard = {39, 0, RAFT_VOTER}, .first = 1, .last = 2000, .runs = a, .nruns = 20},

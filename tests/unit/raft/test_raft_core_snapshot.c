@@ -1,7 +1,7 @@
 /* Snapshots, one rule a test: when a leader starts a transfer, what a follower takes, installs and ignores. */
 #include "core_rig.h"
 
-static const struct raft_run runs_2[] = {{1, 1}, {4, 2}};      /* terms 1 1 1 2 2 */
+static const struct raft_run runs_2[] = {{1, 1}, {4, 2}}; /* terms 1 1 1 2 2 */
 
 static struct rig *follower(void)
 {
@@ -35,10 +35,7 @@ static void sent(struct rig *g, bool ok, uint64_t index)
     rig_step(g, (struct raft_event){.kind = RAFT_EV_SNAPSHOT_SENT, .peer = 3, .index = index, .ok = ok});
 }
 
-static const char *state_of_3(const struct rig *g)
-{
-    return rig_status(g).peers[2].state;
-}
+static const char *state_of_3(const struct rig *g) { return rig_status(g).peers[2].state; }
 
 static void test_peer_behind_the_log_gets_a_snapshot(void **state)
 {
@@ -52,10 +49,10 @@ static void test_peer_behind_the_log_gets_a_snapshot(void **state)
     rig_clear(g);
     rig_run(g, 110 * RIG_MS);
     const struct raft_msg *m = rig_take(g, RAFT_MSG_APPEND, 3);
-    assert_true(m && m->n == 0 && m->index == 0);           /* heartbeats that claim nothing */
+    assert_true(m && m->n == 0 && m->index == 0); /* heartbeats that claim nothing */
     rig_ack(g, 3, 0, m->round);
     assert_string_equal(state_of_3(g), "snapshot");
-    assert_int_equal(g->nsnapshot_to, 0);                   /* once */
+    assert_int_equal(g->nsnapshot_to, 0); /* once */
     sent(g, true, 6);
     m = rig_take(g, RAFT_MSG_APPEND, 3);
     assert_true(m && m->index == 6 && m->n == 2);
@@ -71,7 +68,7 @@ static void test_snapshot_ends_when_the_peer_has_caught_up_otherwise(void **stat
     rig_ack(g, 3, 5, 0);
     assert_string_equal(state_of_3(g), "replicate");
     assert_int_equal(rig_take(g, RAFT_MSG_APPEND, 3)->index, 5);
-    sent(g, false, 0);                  /* of the transfer that nobody needs any more */
+    sent(g, false, 0); /* of the transfer that nobody needs any more */
     assert_string_equal(state_of_3(g), "replicate");
     rig_free(g);
 }
@@ -95,11 +92,11 @@ static void test_failed_transfer_is_tried_later(void **state)
     rig_clear(g);
     rig_peer(g, 3, false);
     assert_int_equal(g->nsnapshot_to, 0);
-    rig_peer(g, 3, true);               /* connected anew: at once */
+    rig_peer(g, 3, true); /* connected anew: at once */
     assert_int_equal(g->nsnapshot_to, 1);
     rig_peer(g, 3, false);
     rig_clear(g);
-    rig_peer(g, 3, true);               /* the transfer went with the connection */
+    rig_peer(g, 3, true); /* the transfer went with the connection */
     assert_int_equal(g->nsnapshot_to, 1);
     rig_free(g);
 }
@@ -109,7 +106,7 @@ static void test_pipeline_that_was_overtaken_by_the_trim(void **state)
     struct rig *g = trimmed_leader();
     (void)state;
     rig_ack(g, 3, 6, 0);
-    assert_true(rig_propose(g, 60, 100));                   /* the window towards 3 is full, all of it is lost */
+    assert_true(rig_propose(g, 60, 100)); /* the window towards 3 is full, all of it is lost */
     rig_ack(g, 2, 66, 0);
     for (uint64_t match = 46; RIG_COMMIT(g) < 66 && match <= 66; match += 10) rig_ack(g, 2, match, 0);
     assert_int_equal(RIG_COMMIT(g), 66);
@@ -120,12 +117,13 @@ static void test_pipeline_that_was_overtaken_by_the_trim(void **state)
     rig_free(g);
 }
 
-/* ---- the follower ------------------------------------------------------------------------------------------------- */
+/* ---- the follower ---------------------------------------------------------------------------------------- */
 
 static void chunk(struct rig *g, uint64_t term, uint64_t index, uint64_t log_term)
 {
     rig_clear(g);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_SNAPSHOT, .from = 2, .term = term, .index = index, .log_term = log_term});
+    rig_msg(
+        g, (struct raft_msg){.type = RAFT_MSG_SNAPSHOT, .from = 2, .term = term, .index = index, .log_term = log_term});
 }
 
 static void received(struct rig *g, uint64_t index, uint64_t term)
@@ -151,7 +149,7 @@ static void test_chunks_of_the_leader_only(void **state)
 {
     struct rig *g = follower();
     (void)state;
-    chunk(g, 1, 50, 1);                 /* of a former leader: it learns the term */
+    chunk(g, 1, 50, 1); /* of a former leader: it learns the term */
     assert_false(g->flags & RAFT_UP_SNAPSHOT_CHUNK);
     assert_true(rig_take(g, RAFT_MSG_APPEND_RESP, 2)->reject);
     chunk(g, 3, 50, 3);
@@ -161,7 +159,7 @@ static void test_chunks_of_the_leader_only(void **state)
     chunk(g, 3, 0, 0);
     assert_int_equal(RIG_DROPPED(g), 2);
     rig_append(g, 2, 3, 5, 2, 0, 0, 5);
-    chunk(g, 3, 5, 2);                  /* nothing we need: the leader is told what we have */
+    chunk(g, 3, 5, 2); /* nothing we need: the leader is told what we have */
     assert_false(g->flags & RAFT_UP_SNAPSHOT_CHUNK);
     assert_int_equal(rig_take(g, RAFT_MSG_APPEND_RESP, 2)->index, 5);
     rig_free(g);
@@ -222,7 +220,7 @@ static void test_install_keeps_a_suffix_that_fits(void **state)
     rig_free(g);
     g = follower();
     chunk(g, 3, 4, 3);
-    received(g, 4, 3);                  /* another term there: all of the log is void */
+    received(g, 4, 3); /* another term there: all of the log is void */
     assert_true((g->flags & RAFT_UP_INSTALL) && !g->up.keep_suffix);
     installed(g, 4, 3);
     s = rig_status(g);
@@ -235,14 +233,14 @@ static void test_snapshot_that_is_behind_is_ignored(void **state)
     struct rig *g = follower();
     (void)state;
     rig_append(g, 2, 3, 5, 2, 0, 0, 5);
-    received(g, 5, 2);                  /* [16] */
+    received(g, 5, 2); /* [16] */
     assert_true(g->flags & RAFT_UP_IGNORE_SNAPSHOT);
     received(g, 3, 1);
     assert_true(g->flags & RAFT_UP_IGNORE_SNAPSHOT);
     rig_free(g);
     g = follower();
     rig_elect(g, 1);
-    received(g, 50, 2);                 /* leader by now */
+    received(g, 50, 2); /* leader by now */
     assert_true(g->flags & RAFT_UP_IGNORE_SNAPSHOT);
     rig_free(g);
 }
@@ -266,8 +264,13 @@ static void test_recovery_with_a_trail(void **state)
 {
     /* Entries 3 .. 9 with the checkpoint at 7: 4 is the first whose predecessor's term is known. */
     static const struct raft_run runs[] = {{3, 1}, {6, 2}}, early[] = {{2, 1}, {6, 2}};
-    struct raft_recovered from = {.hard = {2, 0, RAFT_VOTER}, .snapshot_index = 7, .snapshot_term = 2, .first = 3, .last = 9,
-                                  .runs = runs, .nruns = 2};
+    struct raft_recovered from = {.hard = {2, 0, RAFT_VOTER},
+                                  .snapshot_index = 7,
+                                  .snapshot_term = 2,
+                                  .first = 3,
+                                  .last = 9,
+                                  .runs = runs,
+                                  .nruns = 2};
     struct rig *g = rig_new_from(3, &from);
     (void)state;
     rig_start(g);
@@ -279,7 +282,7 @@ static void test_recovery_with_a_trail(void **state)
     rig_start(g);
     assert_int_equal(rig_status(g).first, 3);
     rig_free(g);
-    from.last = 5;                      /* the log is behind its checkpoint */
+    from.last = 5; /* the log is behind its checkpoint */
     g = rig_new_from(3, &from);
     rig_start(g);
     s = rig_status(g);
@@ -291,8 +294,13 @@ static void test_recovery_with_a_trail(void **state)
 static void test_recovery_of_a_void_log(void **state)
 {
     static const struct raft_run runs[] = {{1, 1}, {6, 2}}, behind[] = {{8, 2}};
-    struct raft_recovered from = {.hard = {3, 0, RAFT_VOTER}, .snapshot_index = 7, .snapshot_term = 3, .first = 1, .last = 9,
-                                  .runs = runs, .nruns = 2};
+    struct raft_recovered from = {.hard = {3, 0, RAFT_VOTER},
+                                  .snapshot_index = 7,
+                                  .snapshot_term = 3,
+                                  .first = 1,
+                                  .last = 9,
+                                  .runs = runs,
+                                  .nruns = 2};
     (void)state;
     for (int i = 0; i < 2; i++) {
         struct rig *g = rig_new_from(3, &from);

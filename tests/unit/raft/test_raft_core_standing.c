@@ -20,7 +20,11 @@ static uint64_t nonce(struct rig *g)
 
 static void answer(struct rig *g, uint64_t from, bool empty, uint64_t term, uint64_t round)
 {
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_PROBE_RESP, .from = from, .reject = !empty, .term = term, .round = round,
+    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_PROBE_RESP,
+                                 .from = from,
+                                 .reject = !empty,
+                                 .term = term,
+                                 .round = round,
                                  .fenced = empty});
 }
 
@@ -29,8 +33,14 @@ static void append(struct rig *g, uint64_t from, uint64_t term, uint64_t prev, u
 {
     struct raft_entry_meta e[64];
     for (uint32_t i = 0; i < n; i++) e[i] = (struct raft_entry_meta){term, RAFT_COMMAND, 10};
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND, .from = from, .term = term, .index = prev,
-                                 .log_term = prev ? term : 0, .n = n, .entries = n ? e : NULL, .last = last,
+    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND,
+                                 .from = from,
+                                 .term = term,
+                                 .index = prev,
+                                 .log_term = prev ? term : 0,
+                                 .n = n,
+                                 .entries = n ? e : NULL,
+                                 .last = last,
                                  .round = g->now});
 }
 
@@ -40,10 +50,15 @@ static void expect_no_vote(struct rig *g)
     rig_tick(g, 700 * RIG_MS);
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     rig_clear(g);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_PREVOTE, .from = 2, .term = term + 1, .index = term ? 90 : 0, .log_term = term});
+    rig_msg(g, (struct raft_msg){
+                   .type = RAFT_MSG_PREVOTE, .from = 2, .term = term + 1, .index = term ? 90 : 0, .log_term = term});
     const struct raft_msg *m = rig_take(g, RAFT_MSG_PREVOTE_RESP, 2);
     assert_true(m && m->reject && m->fenced);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_VOTE, .from = 2, .term = term + 1, .index = term ? 90 : 0, .log_term = term,
+    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_VOTE,
+                                 .from = 2,
+                                 .term = term + 1,
+                                 .index = term ? 90 : 0,
+                                 .log_term = term,
                                  .transfer = true});
     m = rig_take(g, RAFT_MSG_VOTE_RESP, 2);
     assert_true(m && m->reject && m->fenced);
@@ -58,10 +73,10 @@ static void test_new_cluster_forms_when_all_are_empty(void **state)
     assert_int_equal(rig_count(g, RAFT_MSG_PROBE, 2), 1);
     assert_int_equal(rig_count(g, RAFT_MSG_PROBE, 3), 1);
     uint64_t round = nonce(g);
-    answer(g, 2, true, 0, round + 1);   /* to a probe of an earlier life */
+    answer(g, 2, true, 0, round + 1); /* to a probe of an earlier life */
     answer(g, 3, true, 0, round);
     assert_int_equal(rig_status(g).standing, RAFT_UNFORMED);
-    expect_no_vote(g);                  /* (it asks again meanwhile, the silent one only) */
+    expect_no_vote(g); /* (it asks again meanwhile, the silent one only) */
     rig_clear(g);
     rig_run(g, 110 * RIG_MS);
     assert_true(rig_count(g, RAFT_MSG_PROBE, 2) >= 1);
@@ -70,7 +85,7 @@ static void test_new_cluster_forms_when_all_are_empty(void **state)
     answer(g, 2, true, 0, round);
     assert_int_equal(g->hard.standing, RAFT_VOTER);
     rig_run(g, 2 * NS_PER_S);
-    assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);           /* not before that is durable */
+    assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER); /* not before that is durable */
     rig_hard_durable(g);
     rig_run(g, 2 * NS_PER_S);
     assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);
@@ -84,13 +99,14 @@ static void test_probe_answers(void **state)
         uint64_t last;
         bool empty;
     } t[] = {
-        {{0, 0, RAFT_UNFORMED}, 0, true}, {{0, 0, RAFT_VOTER}, 0, true},   /* formed a moment before us */
-        {{0, 0, RAFT_FENCED}, 0, false},  {{1, 0, RAFT_VOTER}, 0, false},  {{1, 0, RAFT_VOTER}, 3, false},
+        {{0, 0, RAFT_UNFORMED}, 0, true}, {{0, 0, RAFT_VOTER}, 0, true}, /* formed a moment before us */
+        {{0, 0, RAFT_FENCED}, 0, false},  {{1, 0, RAFT_VOTER}, 0, false}, {{1, 0, RAFT_VOTER}, 3, false},
     };
     static const struct raft_run run = {1, 1};
     (void)state;
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
-        struct raft_recovered from = {.hard = t[i].hard, .first = 1, .last = t[i].last, .runs = &run, .nruns = t[i].last > 0};
+        struct raft_recovered from = {
+            .hard = t[i].hard, .first = 1, .last = t[i].last, .runs = &run, .nruns = t[i].last > 0};
         struct rig *g = rig_new_from(3, &from);
         rig_start(g);
         rig_msg(g, (struct raft_msg){.type = RAFT_MSG_PROBE, .from = 2, .round = 77, .fenced = true});
@@ -110,7 +126,7 @@ static void test_lost_disk_is_fenced(void **state)
     assert_int_equal(RIG_TERM(g), 6);
     expect_no_vote(g);
     rig_free(g);
-    g = node(3, RAFT_UNFORMED);         /* a leader says it, too */
+    g = node(3, RAFT_UNFORMED); /* a leader says it, too */
     append(g, 2, 4, 0, 2, 9);
     assert_int_equal(g->hard.standing, RAFT_FENCED);
     assert_int_equal(g->last, 2);
@@ -121,17 +137,17 @@ static void test_fenced_node_catches_up_and_votes_again(void **state)
 {
     struct rig *g = node(3, RAFT_FENCED);
     (void)state;
-    append(g, 2, 4, 0, 2, 9);           /* before the others have answered: no goal yet */
+    append(g, 2, 4, 0, 2, 9); /* before the others have answered: no goal yet */
     answer(g, 2, false, 4, nonce(g));
     append(g, 2, 4, 2, 7, 9);
     assert_int_equal(g->last, 9);
-    assert_int_equal(g->hard.standing, RAFT_FENCED);        /* one answer of two is not enough for three members */
+    assert_int_equal(g->hard.standing, RAFT_FENCED); /* one answer of two is not enough for three members */
     answer(g, 3, false, 4, nonce(g));
     rig_clear(g);
     rig_run(g, 300 * RIG_MS);
-    assert_int_equal(rig_count(g, RAFT_MSG_PROBE, 0), 0);   /* enough is known */
+    assert_int_equal(rig_count(g, RAFT_MSG_PROBE, 0), 0); /* enough is known */
     g->hold_log = true;
-    append(g, 2, 4, 9, 3, 14);          /* the goal: 14 */
+    append(g, 2, 4, 9, 3, 14); /* the goal: 14 */
     append(g, 2, 4, 12, 3, 20);
     assert_int_equal(g->hard.standing, RAFT_FENCED);
     rig_step(g, (struct raft_event){.kind = RAFT_EV_PERSISTED, .index = 13, .term = 4});
@@ -142,7 +158,7 @@ static void test_fenced_node_catches_up_and_votes_again(void **state)
     assert_true(m && m->fenced && m->index == 13 && !m->reject);
     rig_step(g, (struct raft_event){.kind = RAFT_EV_PERSISTED, .index = 14, .term = 4});
     assert_int_equal(g->hard.standing, RAFT_VOTER);
-    assert_int_equal(g->hard.vote, 2);  /* its forgotten vote of this term cannot help anyone else */
+    assert_int_equal(g->hard.vote, 2); /* its forgotten vote of this term cannot help anyone else */
     rig_log_durable(g);
     rig_run(g, NS_PER_S);
     assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);
@@ -154,14 +170,20 @@ static void test_goal_is_of_the_newest_leader(void **state)
     struct rig *g = node(3, RAFT_FENCED);
     (void)state;
     answer(g, 2, false, 4, nonce(g));
-    answer(g, 3, false, 7, nonce(g));   /* 3 knows of term 7: a leader of term 4 tells nothing */
+    answer(g, 3, false, 7, nonce(g)); /* 3 knows of term 7: a leader of term 4 tells nothing */
     append(g, 2, 4, 0, 2, 2);
     assert_int_equal(g->hard.standing, RAFT_FENCED);
     assert_int_equal(g->last, 0);
     append(g, 2, 8, 0, 1, 5);
     assert_int_equal(g->hard.standing, RAFT_FENCED);
-    append(g, 3, 9, 0, 0, 3);           /* another leader, another goal */
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND, .from = 3, .term = 9, .index = 1, .log_term = 8, .n = 2, .last = 3,
+    append(g, 3, 9, 0, 0, 3); /* another leader, another goal */
+    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND,
+                                 .from = 3,
+                                 .term = 9,
+                                 .index = 1,
+                                 .log_term = 8,
+                                 .n = 2,
+                                 .last = 3,
                                  .entries = (struct raft_entry_meta[]){{9, RAFT_NOOP, 0}, {9, RAFT_COMMAND, 1}}});
     assert_int_equal(g->hard.standing, RAFT_VOTER);
     rig_free(g);
@@ -174,6 +196,9 @@ static void test_five_members_need_three_answers(void **state)
     answer(g, 2, false, 4, nonce(g));
     answer(g, 2, false, 4, nonce(g));
     answer(g, 3, false, 4, nonce(g));
+    struct raft_msg fenced = {
+        .type = RAFT_MSG_PROBE_RESP, .from = 4, .reject = true, .fenced = true, .round = nonce(g)};
+    rig_msg(g, fenced); /* one that forgot, too, knows nothing */
     append(g, 2, 4, 0, 3, 3);
     assert_int_equal(g->hard.standing, RAFT_FENCED);
     answer(g, 5, false, 4, nonce(g));
@@ -191,13 +216,13 @@ static void test_single_member_forms_at_once(void **state)
     assert_int_equal(RIG_ROLE(g), RAFT_LEADER);
     assert_int_equal(RIG_COMMIT(g), 1);
     rig_free(g);
-    g = node(1, RAFT_FENCED);           /* damaged, and nobody to learn from */
+    g = node(1, RAFT_FENCED); /* damaged, and nobody to learn from */
     rig_run(g, 5 * NS_PER_S);
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     rig_free(g);
 }
 
-/* ---- how others treat a node that lost its disk ------------------------------------------------------------------- */
+/* ---- how others treat a node that lost its disk ---------------------------------------------------------- */
 
 static void test_votes_of_a_fenced_node_count_for_nothing(void **state)
 {
@@ -231,7 +256,7 @@ static void test_lost_disk_resets_its_match(void **state)
     assert_int_equal(RIG_COMMIT(g), 10);
     rig_clear(g);
     struct raft_msg m = {.type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 1, .reject = true, .last = 10, .index = 0};
-    rig_msg(g, m);                      /* from a node that claims to be whole: it cannot be */
+    rig_msg(g, m); /* from a node that claims to be whole: it cannot be */
     assert_int_equal(rig_status(g).peers[1].match, 10);
     assert_int_equal(rig_count(g, RAFT_MSG_APPEND, 2), 0);
     m.fenced = true;
@@ -239,10 +264,11 @@ static void test_lost_disk_resets_its_match(void **state)
     assert_int_equal(rig_status(g).peers[1].match, 0);
     const struct raft_msg *a = rig_take(g, RAFT_MSG_APPEND, 2);
     assert_true(a && a->index == 0 && a->n == 10);
-    assert_int_equal(RIG_COMMIT(g), 10);/* what is committed stays so */
+    assert_int_equal(RIG_COMMIT(g), 10); /* what is committed stays so */
     /* The fenced node's acknowledgements count. */
     assert_true(rig_propose(g, 1, 10));
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 1, .index = 11, .last = 11, .fenced = true});
+    rig_msg(g, (struct raft_msg){
+                   .type = RAFT_MSG_APPEND_RESP, .from = 2, .term = 1, .index = 11, .last = 11, .fenced = true});
     assert_int_equal(RIG_COMMIT(g), 11);
     rig_free(g);
 }

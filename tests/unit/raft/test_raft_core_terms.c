@@ -6,7 +6,7 @@
 #define MAX 2000
 
 struct model {
-    uint64_t base, last, term[MAX];     /* term[i] of entry i; term[base] is known */
+    uint64_t base, last, term[MAX]; /* term[i] of entry i; term[base] is known */
 };
 
 static uint64_t model_find(const struct model *m, uint64_t index, uint64_t term)
@@ -43,8 +43,12 @@ static void recover(struct model *m, struct raft_terms *t, struct prng *p)
         if (n == 0 || runs[n - 1].term != m->term[i]) runs[n++] = (struct raft_run){i, m->term[i]};
     bool early = n && m->base > 0 && m->term[m->base] == runs[0].term && prng_chance(p, 50);
     if (early) runs[0].first = m->base;
-    struct raft_recovered from = {.snapshot_index = snapshot, .snapshot_term = snapshot ? m->term[snapshot] : 0,
-                                  .first = first, .last = m->last, .runs = runs, .nruns = n};
+    struct raft_recovered from = {.snapshot_index = snapshot,
+                                  .snapshot_term = snapshot ? m->term[snapshot] : 0,
+                                  .first = first,
+                                  .last = m->last,
+                                  .runs = runs,
+                                  .nruns = n};
     raft__terms_free(t);
     raft__terms_init(t, &from);
     /* Where the predecessor's term is not known, sending begins one entry later. */

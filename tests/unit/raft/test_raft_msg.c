@@ -1,10 +1,7 @@
 /* The wire form of messages: round trips, every truncation, garbage. */
 #include "core_rig.h"
 
-static uint64_t random_number(struct prng *p)
-{
-    return prng_u64(p) >> prng_below(p, 64);
-}
+static uint64_t random_number(struct prng *p) { return prng_u64(p) >> prng_below(p, 64); }
 
 static void random_message(struct prng *p, struct raft_msg *m)
 {
@@ -90,20 +87,20 @@ static void test_refuses_what_no_encoder_writes(void **state)
     b.p[1] = 0x10;
     assert_int_equal(raft_msg_decode(buf_slice(&b), &back, &rest), QE_FRAME);
     b.p[1] = 0;
-    put_u8(&b, 0);                      /* bytes behind an APPEND without entries */
+    put_u8(&b, 0); /* bytes behind an APPEND without entries */
     assert_int_equal(raft_msg_decode(buf_slice(&b), &back, &rest), QE_FRAME);
     b.n--;
-    store_u32(b.p + 66, 2);             /* more entries than the bytes could hold */
+    store_u32(b.p + 66, 2); /* more entries than the bytes could hold */
     memset(buf_extend(&b, 25), 0, 25);
     assert_int_equal(raft_msg_decode(buf_slice(&b), &back, &rest), QE_FRAME);
     put_u8(&b, 0);
     assert_int_equal(raft_msg_decode(buf_slice(&b), &back, &rest), 0);
     store_u32(b.p + 66, UINT32_MAX);
     assert_int_equal(raft_msg_decode(buf_slice(&b), &back, &rest), QE_FRAME);
-    b.p[0] = RAFT_MSG_VOTE;             /* entries of a vote */
+    b.p[0] = RAFT_MSG_VOTE; /* entries of a vote */
     store_u32(b.p + 66, 1);
     assert_int_equal(raft_msg_decode(buf_slice(&b), &back, &rest), QE_FRAME);
-    store_u32(b.p + 66, 0);             /* bytes behind a vote */
+    store_u32(b.p + 66, 0); /* bytes behind a vote */
     assert_int_equal(raft_msg_decode(buf_slice(&b), &back, &rest), QE_FRAME);
     buf_free(&b);
 }
