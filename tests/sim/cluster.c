@@ -1,0 +1,354 @@
+/* cluster.c - servers come and go.
+ *
+ * A death happens between two events: the process's timers and connections end first, then its disk decides what stays of the
+ * writes under way (it reads the dying process's memory for that), then the process's memory is freed; nothing that freeing
+ * does can reach disk or network any more. A start is the production's: recovery from that disk, listening, dialling.
+ *
+ * Failures: a server that cannot start, that says of itself that it cannot go on, or that finds damage where nothing but power
+ * cuts happened, fails the run - unless its disk was told to misbehave (may_fail). */
+#include "tests/sim/cluster.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/sim/box.h"
+#include "tests/sim/check_log.h"
+
+#define LINES 512u
+#define LINES_SHOWN 80u
+#define LINE_BYTES 240u
+
+/* The run that is under way, for messages when the program ends by a failed check() or a sanitizer's finding. */
+static struct {
+    struct sim_cluster *cluster;
+    const char *program, *title;
+    uint64_t seed;
+    int loud;
+    uint64_t lines;
+    char line[LINES][LINE_BYTES];
+} run;
+
+/* ---- what is said ---- */
+
+static void keep_line(const char *text)
+{
+    uint64_t now = run.cluster && run.cluster->world ? sim_now(run.cluster->world) : 0;
+    char *line = run.line[run.lines++ % LINES];
+    snprintf(line, LINE_BYTES, "%9.3f ms  %s", (double)now / (double)NS_PER_MS, text);
+    if (run.loud) fprintf(stderr, "%s\n", line);
+}
+
+static void server_line(void *arg, enum trace_level level, const char *text)
+{
+    struct sim_server *s = arg;
+    char line[LINE_BYTES];
+    snprintf(line, sizeof line, "server %u%s: %s", s->at + 1, level >= TRACE_WARN ? " !" : "", text);
+    keep_line(line);
+}
+
+static void cluster_line(void *arg, enum trace_level level, const char *text) { keep_line(text); }
+
+void sim_say(struct sim_cluster *c, const char *fmt, ...)
+{
+    char text[LINE_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    keep_line(text);
+}
+
+static void report(void)
+{
+    uint64_t from = run.lines > LINES_SHOWN ? run.lines - LINES_SHOWN : 0;
+    fprintf(stderr, "\n--- the last lines of the trace\n");
+    for (uint64_t i = from; i < run.lines; i++) fprintf(stderr, "%s\n", run.line[i % LINES]);
+    fprintf(stderr, "--- seed %llu of %s%s%s\n", (unsigned long long)run.seed, run.program, run.title ? ", " : "",
+            run.title ? run.title : "");
+    if (run.cluster) fprintf(stderr, "--- options: %s\n", run.cluster->opt.text);
+    fprintf(stderr, "--- again, with all that happens: QFS_SEED=%llu QFS_TRACE=1 %s\n", (unsigned long long)run.seed, run.program);
+    fflush(stderr);
+}
+
+void sim_fail(struct sim_cluster *c, const char *fmt, ...)
+{
+    va_list ap;
+    char text[1024];
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    report();
+    fprintf(stderr, "--- FAILED at %llu ms: %s\n", (unsigned long long)(c && c->world ? sim_ms(c) : 0), text);
+    fflush(stderr);
+    _Exit(1);
+}
+
+static void on_abort(int sig)
+{
+    signal(SIGABRT, SIG_DFL);
+    report();
+}
+
+void __asan_on_error(void);
+void __asan_on_error(void) { report(); }
+
+/* ---- options ---- */
+
+void sim_options_default(struct sim_options *opt, uint64_t seed)
+{
+    *opt = (struct sim_options){.seed = seed, .n = 3, .program = run.program, .title = run.title};
+    opt->disk = (struct sim_disk_config){.op_ns_min = 20 * NS_PER_US, .op_ns_max = 200 * NS_PER_US, .mib_ns = 500 * NS_PER_US, .wait_percent = 30};
+    opt->node.lease_reads = true;
+    opt->node.checkpoint_bytes = 256 * KIB;
+    opt->node.log.segment_bytes = 128 * KIB;
+    opt->node.log.spare_segments = 1;
+    opt->node.log.cache_bytes = 256 * KIB;
+    opt->node.log.trail_bytes = 64 * KIB;
+}
+
+/* ---- life of the cluster ---- */
+
+static void server_init(struct sim_cluster *c, unsigned i)
+{
+    struct sim_server *s = &c->servers[i];
+    struct sim_disk_config d = c->opt.disk;
+    *s = (struct sim_server){.cluster = c, .at = i};
+    snprintf(s->addr, sizeof s->addr, "server%u:1", i + 1);
+    d.seed = prng_u64(&c->rng);
+    s->disk = sim_disk_new(sim_clock(c->world, i), &d);
+    s->trace = (struct trace){.level = run.loud ? TRACE_DEBUG : TRACE_INFO, .line = server_line, .arg = s};
+}
+
+struct sim_cluster *sim_cluster_new(const struct sim_options *opt)
+{
+    struct sim_cluster *c = xcalloc(1, sizeof *c);
+    c->opt = *opt;
+    check(opt->n > 0 && opt->n <= SIM_SERVERS_MAX);
+    prng_seed(&c->rng, opt->seed);
+    run.cluster = c;
+    run.seed = opt->seed;
+    run.title = opt->title;
+    run.lines = 0;
+    c->world = sim_world_new(prng_u64(&c->rng));
+    struct sim_net_config net = opt->net;
+    c->trace = (struct trace){.level = run.loud > 1 ? TRACE_DEBUG : TRACE_INFO, .line = cluster_line, .arg = c};
+    net.seed = prng_u64(&c->rng);
+    if (run.loud > 1) net.trace = &c->trace;
+    c->net = sim_net_new(c->world, &net);
+    c->checks = sim_checks_new(c);
+    for (unsigned i = 0; i < opt->n; i++) server_init(c, i);
+    return c;
+}
+
+void sim_cluster_free(struct sim_cluster *c)
+{
+    sim_end_all(c, SIM_KILLED);
+    for (unsigned i = 0; i < c->opt.n; i++) sim_disk_free(c->servers[i].disk);
+    sim_checks_free(c->checks);
+    sim_net_free(c->net);
+    sim_world_free(c->world);
+    if (run.cluster == c) run.cluster = NULL;
+    free(c);
+}
+
+/* ---- life of a server ---- */
+
+static void on_ending(struct sim_event *e)
+{
+    struct sim_server *s = e->arg;
+    sim_server_end(s->cluster, s->at, SIM_KILLED);
+}
+
+/* From inside of it: the process exits as soon as this event is over. */
+static void on_fatal(void *arg, int err, const char *text)
+{
+    struct sim_server *s = arg;
+    sim_say(s->cluster, "server %u ends: %s (%s)", s->at + 1, text, err_text(err));
+    if (!s->may_fail) sim_fail(s->cluster, "server %u ends itself: %s (%s)", s->at + 1, text, err_text(err));
+    s->failed = true;
+    s->ending = (struct sim_event){.run = on_ending, .arg = s};
+    sim_at(s->cluster->world, &s->ending, sim_now(s->cluster->world));
+}
+
+static struct node_config config_of(struct sim_server *s)
+{
+    struct sim_cluster *c = s->cluster;
+    struct node_config nc = c->opt.node;
+    nc.id = s->at + 1;
+    nc.nmembers = c->opt.n;
+    for (unsigned i = 0; i < c->opt.n; i++) {
+        nc.members[i].id = i + 1;
+        memcpy(nc.members[i].addr, c->servers[i].addr, sizeof c->servers[i].addr);
+    }
+    nc.seed = prng_u64(&c->rng);
+    nc.trace = nc.log.trace = &s->trace;
+    return nc;
+}
+
+static int bring_up(struct sim_server *s, struct buf *why)
+{
+    struct sim_cluster *c = s->cluster;
+    struct node_config nc = config_of(s);
+    int err;
+    if (c->opt.integers) {
+        err = sim_box_new(s, &nc, &s->box, why);
+        if (!err) s->node = sim_box_node(s->box);
+        return err;
+    }
+    struct kv_server_config kc = {.listen = s->addr, .node = nc, .trace = &s->trace, .fatal = on_fatal, .fatal_arg = s};
+    err = kv_server_new(sim_disk_door(s->disk), sim_net_door(c->net, s->at), sim_clock(c->world, s->at), &kc, &s->kv, why);
+    if (!err) s->node = kv_server_node(s->kv);
+    return err;
+}
+
+void sim_server_start(struct sim_cluster *c, unsigned i)
+{
+    struct sim_server *s = &c->servers[i];
+    struct buf why = {0};
+    check(!s->node);
+    if (!sim_alive(c->world, i)) sim_start(c->world, i);
+    s->incarnation++;
+    s->failed = false;
+    s->last_received = 0;
+    c->starts++;
+    sim_say(c, "server %u starts (life %u)", i + 1, s->incarnation);
+    sim_checks_starting(c->checks, s);
+    int err = bring_up(s, &why);
+    sim_checks_starting(c->checks, NULL);
+    if (err) sim_fail(c, "server %u cannot start: %.*s (%s)", i + 1, (int)why.n, (const char *)why.p, err_text(err));
+    struct node_status st;
+    sim_status(c, i, &st);
+    if (st.damaged && !s->may_fail)
+        sim_fail(c, "server %u finds damage, but there were only crashes", i + 1);
+    buf_free(&why);
+}
+
+void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how)
+{
+    struct sim_server *s = &c->servers[i];
+    struct node_status st;
+    if (!s->node) return;
+    sim_status(c, i, &st);
+    c->snapshots += st.snapshots_installed;
+    sim_say(c, "server %u %s", i + 1, how == SIM_KILLED ? "is killed" : "loses its power");
+    sim_cancel(c->world, &s->ending);
+    if (how == SIM_KILLED) {
+        sim_kill(c->world, i);
+        sim_disk_kill(s->disk);
+    } else {
+        sim_power_off(c->world, i);
+        sim_disk_crash(s->disk);
+    }
+    if (s->kv) kv_server_free(s->kv);
+    if (s->box) sim_box_free(s->box);
+    check(sim_disk_pending(s->disk) == 0);
+    s->kv = NULL;
+    s->box = NULL;
+    s->node = NULL;
+    sim_checks_ended(c->checks, s);
+    sim_disk_slow(s->disk, 1);
+    c->crashes++;
+}
+
+void sim_server_wipe(struct sim_cluster *c, unsigned i)
+{
+    struct sim_server *s = &c->servers[i];
+    check(!s->node);
+    sim_say(c, "server %u gets an empty disk", i + 1);
+    sim_disk_wipe(s->disk);
+    s->lost = true;
+    sim_checks_wiped(c->checks, s);
+}
+
+void sim_start_all(struct sim_cluster *c)
+{
+    for (unsigned i = 0; i < c->opt.n; i++)
+        if (!sim_server_up(c, i)) sim_server_start(c, i);
+}
+
+void sim_end_all(struct sim_cluster *c, enum sim_death how)
+{
+    for (unsigned i = 0; i < c->opt.n; i++) sim_server_end(c, i, how);
+}
+
+/* ---- ways ---- */
+
+void sim_isolate(struct sim_cluster *c, unsigned i, bool on)
+{
+    sim_say(c, "server %u is %s", i + 1, on ? "cut off" : "connected");
+    for (unsigned j = 0; j < SIM_PROCS_MAX; j++) {
+        if (j == i) continue;
+        sim_cut(c->net, i, j, on);
+        sim_cut(c->net, j, i, on);
+    }
+}
+
+void sim_split(struct sim_cluster *c, const uint8_t *side)
+{
+    char text[SIM_SERVERS_MAX + 1] = {0};
+    for (unsigned i = 0; i < c->opt.n; i++) text[i] = (char)('A' + side[i]);
+    sim_say(c, "the servers are split: %s", text);
+    for (unsigned i = 0; i < c->opt.n; i++)
+        for (unsigned j = 0; j < c->opt.n; j++)
+            if (i != j) sim_cut(c->net, i, j, side[i] != side[j]);
+}
+
+void sim_join(struct sim_cluster *c)
+{
+    sim_say(c, "all ways are open");
+    sim_heal(c->net);
+}
+
+/* ---- looking ---- */
+
+void sim_status(const struct sim_cluster *c, unsigned i, struct node_status *out)
+{
+    check(c->servers[i].node);
+    node_status(c->servers[i].node, out);
+}
+
+int sim_leader(const struct sim_cluster *c)
+{
+    int best = -1;
+    uint64_t term = 0;
+    for (unsigned i = 0; i < c->opt.n; i++) {
+        struct node_status st;
+        if (!sim_server_up(c, i) || !sim_runs(c->world, i)) continue;
+        sim_status(c, i, &st);
+        if (st.raft.role != RAFT_LEADER || st.raft.term <= term) continue;
+        best = (int)i;
+        term = st.raft.term;
+    }
+    return best;
+}
+
+unsigned sim_majority(const struct sim_cluster *c) { return c->opt.n / 2 + 1; }
+
+void sim_sleep(struct sim_cluster *c, uint64_t ms) { sim_run_until(c->world, sim_now(c->world) + ms * NS_PER_MS); }
+
+bool sim_wait(struct sim_cluster *c, bool (*done)(void *arg), void *arg, uint64_t ms)
+{
+    return sim_run_while_not(c->world, done, arg, sim_now(c->world) + ms * NS_PER_MS);
+}
+
+/* ---- seeds ---- */
+
+void sim_seeds(uint64_t first, unsigned usual, void (*one)(uint64_t seed))
+{
+    const char *seed = getenv("QFS_SEED"), *seeds = getenv("QFS_SEEDS"), *slow = getenv("QFS_SLOW"), *loud = getenv("QFS_TRACE");
+    unsigned n = seeds ? (unsigned)strtoul(seeds, NULL, 10) : slow && slow[0] && slow[0] != '0' ? (usual + 9) / 10 : usual;
+    run.program = program_invocation_short_name;
+    run.loud = loud ? (int)strtol(loud, NULL, 10) : 0;
+    signal(SIGABRT, on_abort);
+    if (seed) {
+        run.seed = strtoull(seed, NULL, 10);
+        one(run.seed);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        run.seed = first + i;
+        one(run.seed);
+    }
+}

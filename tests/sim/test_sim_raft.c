@@ -1,0 +1,320 @@
+/* test_sim_raft.c - consensus from end to end: production node and log under a machine of integers, over simulated disks,
+ * clocks and a network that may be bad. Elections, agreement, restarts, each over many seeds; the checks of check_log.h watch
+ * every step. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/box.h"
+#include "tests/sim/check_log.h"
+
+#define SEEDS 120u
+
+/* ---- helpers ---- */
+
+static struct sim_cluster *make(uint64_t seed, unsigned n, const char *title)
+{
+    struct sim_options o;
+    sim_options_default(&o, seed);
+    o.integers = true;
+    o.n = n;
+    o.title = title;
+    snprintf(o.text, sizeof o.text, "%u servers", n);
+    struct sim_cluster *c = sim_cluster_new(&o);
+    sim_start_all(c);
+    return c;
+}
+
+static unsigned servers(uint64_t seed) { return seed % 2 ? 3 : 5; }
+
+static bool has_leader(void *arg) { return sim_leader(arg) >= 0; }
+
+static unsigned leader_within(struct sim_cluster *c, uint64_t ms)
+{
+    if (!sim_wait(c, has_leader, c, ms)) sim_fail(c, "no leader within %llu ms", (unsigned long long)ms);
+    return (unsigned)sim_leader(c);
+}
+
+static bool no_leader(void *arg) { return sim_leader(arg) < 0; }
+
+static void bad_weather(struct sim_cluster *c)
+{
+    struct sim_net_config *w = sim_net_config(c->net);
+    w->delay_max = 25 * NS_PER_MS;
+    w->slow_percent = 2;
+    w->lossy_first = w->lossy_last = RAFT_FRAME_MSG;
+    w->loss_percent = 10;
+    w->double_percent = 10;
+    w->reorder_percent = 10;
+    w->reset_ppm = 500;
+}
+
+static void good_weather(struct sim_cluster *c)
+{
+    struct sim_net_config *w = sim_net_config(c->net);
+    w->delay_max = 200 * NS_PER_US;
+    w->slow_percent = w->loss_percent = w->double_percent = w->reorder_percent = w->reset_ppm = 0;
+}
+
+struct goal {
+    struct sim_cluster *c;
+    uint64_t value, index;
+    unsigned k;
+};
+
+/* How many running servers have applied the goal's value at its index. */
+static unsigned have(const struct goal *g)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < g->c->opt.n; i++) {
+        const struct sim_box *b = g->c->servers[i].box;
+        if (!b || sim_box_applied(b) < g->index) continue;
+        n += sim_box_value(b, g->index) == g->value;
+    }
+    return n;
+}
+
+static bool reached(void *arg) { return have(arg) >= ((struct goal *)arg)->k; }
+
+/* Offers the value to whoever leads until k servers have applied it. Returns its index. */
+static uint64_t agree(struct sim_cluster *c, uint64_t value, unsigned k, uint64_t ms)
+{
+    uint64_t until = sim_now(c->world) + ms * NS_PER_MS, term;
+    while (sim_now(c->world) < until) {
+        struct goal g = {.c = c, .value = value, .k = k};
+        int l = sim_leader(c);
+        if (l >= 0 && sim_box_start(c->servers[l].box, value, &g.index, &term) && sim_wait(c, reached, &g, 2000)) return g.index;
+        sim_sleep(c, 20);
+    }
+    sim_fail(c, "no agreement on %llu by %u servers within %llu ms", (unsigned long long)value, k, (unsigned long long)ms);
+}
+
+static bool all_alike(void *arg)
+{
+    const struct sim_cluster *c = arg;
+    for (unsigned i = 0; i < c->opt.n; i++) {
+        struct node_status a, b;
+        sim_status(c, 0, &a);
+        sim_status(c, i, &b);
+        if (a.raft.applied != b.raft.applied || a.raft.applied != b.raft.last || a.digest != b.digest) return false;
+    }
+    return true;
+}
+
+/* ---- elections ---- */
+
+static void elect(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, servers(seed), "election");
+    struct node_status before, after;
+    unsigned l = leader_within(c, 3000);
+    sim_status(c, l, &before);
+    sim_sleep(c, 3000);
+    if (sim_leader(c) != (int)l) sim_fail(c, "an idle cluster changed its leader");
+    sim_status(c, l, &after);
+    if (after.raft.term != before.raft.term) sim_fail(c, "an idle cluster changed its term");
+    for (unsigned i = 0; i < c->opt.n; i++) {
+        sim_status(c, i, &after);
+        if (after.raft.leader != l + 1 || after.raft.standing != RAFT_VOTER) sim_fail(c, "server %u does not follow", i + 1);
+    }
+    sim_cluster_free(c);
+}
+
+/* A majority is cut off or dies: the leader steps down, nobody leads; then they come back. */
+static void elect_without_majority(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, servers(seed), "no leader without a majority");
+    leader_within(c, 3000);
+    agree(c, 1, c->opt.n, 3000);
+    unsigned first = (unsigned)prng_below(&c->rng, c->opt.n);
+    bool die = prng_chance(&c->rng, 50);
+    for (unsigned i = 0; i < sim_majority(c); i++) {
+        unsigned s = (first + i) % c->opt.n;
+        if (die) sim_server_end(c, s, prng_chance(&c->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
+        else sim_isolate(c, s, true);
+    }
+    if (!sim_wait(c, no_leader, c, 2000)) sim_fail(c, "a leader without a majority does not step down");
+    uint64_t leaders = sim_leaders_seen(c->checks);
+    sim_sleep(c, 5000);
+    if (sim_leaders_seen(c->checks) != leaders) sim_fail(c, "a leader was elected without a majority");
+    sim_join(c);
+    sim_start_all(c);
+    leader_within(c, 5000);
+    agree(c, 2, c->opt.n, 5000);
+    sim_cluster_free(c);
+}
+
+/* A leader that dies is replaced soon: at once where its kernel resets its connections, else within the election timeout. */
+static void elect_after_crash(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, servers(seed), "a new leader after a crash");
+    for (unsigned round = 0; round < 5; round++) {
+        unsigned l = leader_within(c, 5000);
+        enum sim_death how = prng_chance(&c->rng, 50) ? SIM_KILLED : SIM_POWER_CUT;
+        agree(c, round + 1, c->opt.n, 5000);
+        sim_sleep(c, prng_below(&c->rng, 400));
+        if (sim_leader(c) != (int)l) continue;
+        sim_server_end(c, l, how);
+        leader_within(c, how == SIM_KILLED ? 1000 : 2000);
+        agree(c, 100 + round, c->opt.n - 1, 1000);
+        sim_server_start(c, l);
+    }
+    sim_cluster_free(c);
+}
+
+/* A server that was cut off comes back without disturbing the leader (PreVote). */
+static void elect_undisturbed(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, servers(seed), "a rejoining server disturbs nobody");
+    struct node_status before, after;
+    unsigned l = leader_within(c, 3000), s = (l + 1) % c->opt.n;
+    agree(c, 1, c->opt.n, 3000);
+    sim_status(c, l, &before);
+    sim_isolate(c, s, true);
+    sim_sleep(c, 3000 + prng_below(&c->rng, 3000));
+    agree(c, 2, c->opt.n - 1, 1000);
+    sim_isolate(c, s, false);
+    agree(c, 3, c->opt.n, 3000);
+    sim_sleep(c, 2000);
+    sim_status(c, l, &after);
+    if (after.raft.role != RAFT_LEADER || after.raft.term != before.raft.term) sim_fail(c, "a rejoining server deposed the leader");
+    sim_cluster_free(c);
+}
+
+/* ---- agreement ---- */
+
+static void agree_in_bad_weather(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, servers(seed), "agreement in a lossy network");
+    bad_weather(c);
+    for (uint64_t v = 1; v <= 40; v++) {
+        int l = sim_leader(c);
+        uint64_t index, term;
+        if (l >= 0 && prng_chance(&c->rng, 60)) sim_box_start(c->servers[l].box, 1000 + v, &index, &term);
+        else agree(c, v, sim_majority(c), 20000);
+        sim_sleep(c, prng_below(&c->rng, 30));
+    }
+    good_weather(c);
+    agree(c, 5000, c->opt.n, 5000);
+    if (!sim_wait(c, all_alike, c, 3000)) sim_fail(c, "the servers do not come to agree");
+    sim_cluster_free(c);
+}
+
+/* The leader writes into the void; what the majority wrote meanwhile replaces it. */
+static void agree_after_conflict(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, 5, "conflicting logs");
+    uint64_t index, term;
+    for (unsigned round = 0; round < 4; round++) {
+        unsigned l = leader_within(c, 3000);
+        agree(c, round, 5, 5000);
+        for (unsigned i = 0; i < 5; i++) sim_isolate(c, i, i == l || i == (l + 1) % 5);
+        sim_cut(c->net, l, (l + 1) % 5, false);
+        sim_cut(c->net, (l + 1) % 5, l, false);
+        for (unsigned i = 0; i < 60; i++) sim_box_start(c->servers[l].box, 1000 + i, &index, &term);
+        sim_sleep(c, prng_below(&c->rng, 2500));
+        for (unsigned i = 0; i < 30; i++) agree(c, 2000 + i, 3, 5000);
+        sim_join(c);
+        agree(c, 3000 + round, 5, 5000);
+    }
+    sim_cluster_free(c);
+}
+
+/* ---- restarts ---- */
+
+/* All lose their power at a random moment while commands flow: what was applied anywhere is there again, in its place
+ * (check_log.c compares), and the servers go on. */
+static void restart_all(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, servers(seed), "restart of all, unsynced writes lost");
+    for (unsigned round = 0; round < 8; round++) {
+        uint64_t before = agree(c, round, sim_majority(c), 10000), index, term;
+        for (unsigned i = 0; i < 30; i++) {
+            int l = sim_leader(c);
+            if (l >= 0) sim_box_start(c->servers[l].box, 1000 * round + i, &index, &term);
+            if (prng_chance(&c->rng, 50)) sim_run_until(c->world, sim_now(c->world) + prng_below(&c->rng, NS_PER_MS));
+        }
+        uint64_t applied = sim_applied_last(c->checks);
+        for (unsigned i = 0; i < c->opt.n; i++) sim_server_end(c, i, prng_chance(&c->rng, 80) ? SIM_POWER_CUT : SIM_KILLED);
+        sim_start_all(c);
+        leader_within(c, 5000);
+        agree(c, 500 + round, c->opt.n, 5000);
+        if (sim_applied_last(c->checks) <= applied) sim_fail(c, "applied commands are gone");
+        for (unsigned i = 0; i < c->opt.n; i++)
+            if (sim_box_value(c->servers[i].box, before) != round) sim_fail(c, "server %u lost a value", i + 1);
+    }
+    sim_cluster_free(c);
+}
+
+/* Servers crash one after the other, never more than a minority at a time; also with an emptied disk. */
+static void restart_in_turn(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, servers(seed), "rolling crashes and lost disks");
+    for (unsigned round = 0; round < 8; round++) {
+        unsigned s = (unsigned)prng_below(&c->rng, c->opt.n);
+        bool lost = prng_chance(&c->rng, 30);
+        agree(c, round, c->opt.n, 10000);
+        sim_server_end(c, s, prng_chance(&c->rng, 50) ? SIM_POWER_CUT : SIM_KILLED);
+        if (lost) sim_server_wipe(c, s);
+        for (unsigned i = 0; i < 10; i++) agree(c, 100 * round + i, sim_majority(c), 10000);
+        sim_server_start(c, s);
+        agree(c, 5000 + round, c->opt.n, 10000);
+        sim_sleep(c, 500);
+        if (c->servers[s].lost) sim_fail(c, "server %u has caught up and does not vote again", s + 1);
+    }
+    sim_cluster_free(c);
+}
+
+/* ---- the simulator itself ---- */
+
+static uint64_t digest_of(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, 3, "the same again");
+    bad_weather(c);
+    agree(c, 1, 2, 10000);
+    sim_end_all(c, SIM_POWER_CUT);
+    sim_start_all(c);
+    agree(c, 2, 2, 10000);
+    uint64_t d = sim_digest(c->world);
+    sim_cluster_free(c);
+    return d;
+}
+
+static void same_seed_same_run(uint64_t seed)
+{
+    assert_true(digest_of(seed) == digest_of(seed));
+    assert_true(digest_of(seed) != digest_of(seed + 1));
+}
+
+#define SEEDED(name, seeds)                                                                                                      \
+    static void test_##name(void **state) { sim_seeds(1, seeds, name); }
+
+SEEDED(elect, SEEDS)
+SEEDED(elect_without_majority, SEEDS)
+SEEDED(elect_after_crash, SEEDS)
+SEEDED(elect_undisturbed, SEEDS)
+SEEDED(agree_in_bad_weather, SEEDS)
+SEEDED(agree_after_conflict, SEEDS)
+SEEDED(restart_all, SEEDS)
+SEEDED(restart_in_turn, SEEDS)
+SEEDED(same_seed_same_run, 3)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_elect),
+        cmocka_unit_test(test_elect_without_majority),
+        cmocka_unit_test(test_elect_after_crash),
+        cmocka_unit_test(test_elect_undisturbed),
+        cmocka_unit_test(test_agree_in_bad_weather),
+        cmocka_unit_test(test_agree_after_conflict),
+        cmocka_unit_test(test_restart_all),
+        cmocka_unit_test(test_restart_in_turn),
+        cmocka_unit_test(test_same_seed_same_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
