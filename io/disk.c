@@ -116,17 +116,17 @@ static int64_t op_try_read(struct disk *base, const char *name, uint64_t off, vo
 
 static int op_list(struct disk *base, void (*each)(void *arg, const char *name, uint64_t size), void *arg)
 {
-    return io__files_list(of(base)->files, each, arg);
+    return of(base)->closed ? -EBADF : io__files_list(of(base)->files, each, arg);
 }
 
 static int64_t op_load(struct disk *base, const char *name, uint64_t off, void *p, size_t n)
 {
-    return io__files_read(of(base)->files, name, off, p, n);
+    return of(base)->closed ? -EBADF : io__files_read(of(base)->files, name, off, p, n);
 }
 
 static int op_space(struct disk *base, uint64_t *total, uint64_t *avail)
 {
-    return io__files_space(of(base)->files, total, avail);
+    return of(base)->closed ? -EBADF : io__files_space(of(base)->files, total, avail);
 }
 
 static const struct disk_ops ops = {

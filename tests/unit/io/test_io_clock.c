@@ -80,20 +80,37 @@ static void test_rearm_and_disarm(void **state)
     assert_int_equal(order[1], 0);
 }
 
-/* An early deadline behind a late one that the timerfd already waits for. */
+/* An early deadline is armed while the timerfd already waits for a late one. */
 static struct probe early;
-static void arm_early(struct timer *t) { arm(&early, 7, clock_now(io_clock(loop)) + NS_PER_MS); }
+static void nothing(void *arg) {}
+static void arm_early(void *arg) { arm(&early, 7, clock_now(io_clock(loop)) + NS_PER_MS); }
 
 static void test_earlier_deadline_while_waiting(void **state)
 {
     struct probe late = {0};
-    struct timer between = {.fire = arm_early};
-    uint64_t now = clock_now(io_clock(loop));
-    arm(&late, 1, now + 3600 * NS_PER_S);
-    clock_arm(io_clock(loop), &between, now + NS_PER_MS);
+    arm(&late, 1, clock_now(io_clock(loop)) + 3600 * NS_PER_S);
+    io_work(loop, nothing, arm_early, NULL);
     run_until(loop, fired == 1);
     assert_int_equal(order[0], 7);
     clock_disarm(io_clock(loop), &late.t);
+}
+
+/* What a timer arms in the past goes behind all that was due already. */
+static struct probe behind;
+static void note_and_arm(struct timer *t)
+{
+    note(t);
+    arm(&behind, 3, 0);
+}
+
+static void test_past_goes_behind_what_is_due(void **state)
+{
+    struct probe p[3] = {0};
+    for (int i = 0; i < 3; i++) arm(&p[i], i, (uint64_t)i + 1);
+    p[0].t.fire = note_and_arm;
+    run_until(loop, fired == 4);
+    int want[] = {0, 1, 2, 3};
+    assert_memory_equal(order, want, sizeof(want));
 }
 
 static void test_random_timers(void **state)
@@ -206,6 +223,10 @@ static void test_idle_loop_sleeps(void **state)
     run_until(loop, fired == 1);
     getrusage(RUSAGE_THREAD, &b);
     assert_in_range(b.ru_nvcsw - a.ru_nvcsw, 0, 5);
+    uint64_t cpu_us =
+        (uint64_t)(b.ru_utime.tv_sec - a.ru_utime.tv_sec + b.ru_stime.tv_sec - a.ru_stime.tv_sec) * 1000000;
+    cpu_us += (uint64_t)(b.ru_utime.tv_usec - a.ru_utime.tv_usec + b.ru_stime.tv_usec - a.ru_stime.tv_usec);
+    assert_in_range(cpu_us, 0, 20000); /* nor did it spin */
 }
 
 static void test_stop_before_run(void **state)
@@ -229,6 +250,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rearm_and_disarm, setup, teardown),
         cmocka_unit_test_setup_teardown(test_earlier_deadline_while_waiting, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_past_goes_behind_what_is_due, setup, teardown),
         cmocka_unit_test_setup_teardown(test_random_timers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_now_is_constant_within_a_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(test_past_timers_do_not_starve, setup, teardown),

@@ -490,6 +490,9 @@ static void test_close_with_operations_under_way(void **state)
     io_disk_close(disk);
     for (int i = 0; i < N; i++) assert_false(ops[i].done);
     submit(&ops[0], DISK_WRITE, DISK_LANE_LOG, "f", 0, p, DISK_BLOCK, false); /* no more than ignored */
+    uint64_t total, avail;
+    assert_int_equal(disk_space(disk, &total, &avail), -EBADF);
+    assert_int_equal(disk_try_read(disk, "f", 0, p, 1), -EAGAIN);
     struct buf why = {0};
     assert_int_equal(io_disk_open(loop, data, &disk, &why), 0);
     assert_int_equal(disk_load(disk, "f", 0, p, N * DISK_BLOCK), N * DISK_BLOCK);

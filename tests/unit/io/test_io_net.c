@@ -2,6 +2,8 @@
  * many connections, and a random mix of it all. */
 #include "helper.h"
 
+#include "io/io_priv.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -69,6 +71,7 @@ struct end {
     struct conn *c;
     int opens, frames, drains, closes, err;
     uint8_t type;
+    size_t queued_at_drain;
     struct buf last;
     void (*hook)(struct end *e); /* after each frame */
     bool close_in_open, close_in_frame, pause_in_frame, echo, quiet;
@@ -100,7 +103,9 @@ static void on_frame(struct conn *c, uint8_t type, struct slice payload)
 
 static void on_drained(struct conn *c)
 {
-    ((struct end *)c->arg)->drains++;
+    struct end *e = c->arg;
+    e->drains++;
+    e->queued_at_drain = conn_queued(c);
     io_loop_stop(loop);
 }
 
@@ -435,6 +440,24 @@ static void test_close_flushes(void **state)
     }
 }
 
+/* What was sent in the turn that stops the loop leaves, too. */
+static void test_stop_flushes(void **state)
+{
+    each_transport(addr)
+    {
+        struct end b = {.echo = true};
+        uint8_t bytes[100], back[100];
+        int fd = raw_peer(&b, addr);
+        size_t n = raw_frame(bytes, 7, "echo");
+        assert_int_equal(write(fd, bytes, n), (ssize_t)n);
+        run_until(loop, b.frames == 1);
+        assert_int_equal(recv(fd, back, sizeof(back), MSG_DONTWAIT), (ssize_t)n);
+        assert_memory_equal(bytes, back, n);
+        close(fd);
+        run_until(loop, b.closes);
+    }
+}
+
 static void test_close_inside_callbacks(void **state)
 {
     each_transport(addr)
@@ -642,6 +665,29 @@ static void accept_one(void *arg, struct conn *c)
         on_accept(arg, c);
 }
 
+/* Dialling a free port can join a socket with itself; here it is forced. */
+static void test_self_connection_is_noticed(void **state)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof(sa);
+    struct end b = {0};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &n), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, n), 0);
+    assert_true(io__addr_self(fd));
+    close(fd);
+    fd = raw_peer(&b, tcp_addr());
+    assert_false(io__addr_self(fd));
+    close(fd);
+    run_until(loop, b.closes);
+    memset(&b, 0, sizeof(b));
+    fd = raw_peer(&b, unix_addr());
+    assert_false(io__addr_self(fd));
+    close(fd);
+    run_until(loop, b.closes);
+}
+
 static void test_address_in_use(void **state)
 {
     each_transport(addr)
@@ -744,6 +790,9 @@ static void test_drained_after_a_burst(void **state)
         join(&a, &b, addr);
         for (int i = 0; i < 2000; i++) assert_int_equal(send_one(&a, 1, p, 3000), 0);
         run_until(loop, a.drains);
+        assert_true(a.queued_at_drain < MIB);
+        if (tr_)
+            assert_true(a.queued_at_drain > 0); /* at the low mark, not at the end: the kernel takes little at once */
         b.quiet = false;
         run_until(loop, b.frames == 2000);
         part(&a, &b);
@@ -1019,6 +1068,7 @@ int main(void)
         T(test_last_words),
         T(test_close_is_never_immediate),
         T(test_close_flushes),
+        T(test_stop_flushes),
         T(test_close_inside_callbacks),
         T(test_close_inside_accept),
         T(test_close_while_dialling),
@@ -1027,6 +1077,7 @@ int main(void)
         T(test_bad_addresses),
         T(test_names_and_wildcards),
         T(test_ipv6),
+        T(test_self_connection_is_noticed),
         T(test_address_in_use),
         T(test_stale_unix_socket),
         T(test_long_unix_paths),

@@ -163,7 +163,7 @@ static void test_kill_and_release(void **state)
 {
     struct end e = {0}, gone = {0};
     struct io_child *c, *d;
-    struct io_child_options o = shell("sleep 1000", &e), p = shell("sleep 1000", &gone);
+    struct io_child_options o = shell("exec sleep 1000", &e), p = shell("exec sleep 1000", &gone);
     assert_int_equal(io_spawn(loop, &o, &c), 0);
     assert_int_equal(io_spawn(loop, &p, &d), 0);
     pid_t forgotten = io_child_pid(d);
