@@ -14,7 +14,8 @@ static const char help[] =
     "       quorumfs mr worker --coordinator ADDR [--workdir DIR] [--listen ADDR] [--host NAME]\n"
     "       quorumfs mr task --only map:N|reduce:N (options of run)    one task alone, its pairs to stdout\n"
     "\n"
-    "A PROGRAM is a command line (stdin to stdout; lines, key TAB value), an application LIB.so (mr.h), or a shipped one:\n"
+    "A PROGRAM is a command line (stdin to stdout; lines, key TAB value), an application LIB.so (mr.h), or a shipped "
+    "one:\n"
     "wc (word count), ii (inverted index); for --reduce also sum, identity; for --combine also sum, distinct, none.\n"
     "\n"
     "  --input FILES...       files, globs, directories\n"
@@ -37,19 +38,54 @@ static const char help[] =
     "Exit codes: 0 done, 1 the job failed (and there is no output), 2 usage.\n";
 
 enum {
-    OPT_INPUT = 256, OPT_OUTPUT, OPT_APP, OPT_MAP, OPT_COMBINE, OPT_REDUCE, OPT_REDUCERS, OPT_WORKERS, OPT_LOCAL, OPT_REPLACE,
-    OPT_ATTEMPTS, OPT_SPLIT, OPT_MEMORY, OPT_TASK_TIMEOUT, OPT_WORKER_TIMEOUT, OPT_WORKDIR, OPT_LISTEN, OPT_JSON, OPT_ONLY,
-    OPT_COORDINATOR, OPT_HOST, OPT_HELP,
+    OPT_INPUT = 256,
+    OPT_OUTPUT,
+    OPT_APP,
+    OPT_MAP,
+    OPT_COMBINE,
+    OPT_REDUCE,
+    OPT_REDUCERS,
+    OPT_WORKERS,
+    OPT_LOCAL,
+    OPT_REPLACE,
+    OPT_ATTEMPTS,
+    OPT_SPLIT,
+    OPT_MEMORY,
+    OPT_TASK_TIMEOUT,
+    OPT_WORKER_TIMEOUT,
+    OPT_WORKDIR,
+    OPT_LISTEN,
+    OPT_JSON,
+    OPT_ONLY,
+    OPT_COORDINATOR,
+    OPT_HOST,
+    OPT_HELP,
 };
 
 static const struct option options[] = {
-    {"input", 1, 0, OPT_INPUT}, {"output", 1, 0, OPT_OUTPUT}, {"app", 1, 0, OPT_APP}, {"map", 1, 0, OPT_MAP},
-    {"combine", 1, 0, OPT_COMBINE}, {"reduce", 1, 0, OPT_REDUCE}, {"reducers", 1, 0, OPT_REDUCERS},
-    {"workers", 1, 0, OPT_WORKERS}, {"local", 0, 0, OPT_LOCAL}, {"replace", 0, 0, OPT_REPLACE},
-    {"attempts", 1, 0, OPT_ATTEMPTS}, {"split-size", 1, 0, OPT_SPLIT}, {"memory", 1, 0, OPT_MEMORY},
-    {"task-timeout", 1, 0, OPT_TASK_TIMEOUT}, {"worker-timeout", 1, 0, OPT_WORKER_TIMEOUT}, {"workdir", 1, 0, OPT_WORKDIR},
-    {"listen", 1, 0, OPT_LISTEN}, {"json", 0, 0, OPT_JSON}, {"only", 1, 0, OPT_ONLY},
-    {"coordinator", 1, 0, OPT_COORDINATOR}, {"host", 1, 0, OPT_HOST}, {"help", 0, 0, OPT_HELP}, {0},
+    {"input", 1, 0, OPT_INPUT},
+    {"output", 1, 0, OPT_OUTPUT},
+    {"app", 1, 0, OPT_APP},
+    {"map", 1, 0, OPT_MAP},
+    {"combine", 1, 0, OPT_COMBINE},
+    {"reduce", 1, 0, OPT_REDUCE},
+    {"reducers", 1, 0, OPT_REDUCERS},
+    {"workers", 1, 0, OPT_WORKERS},
+    {"local", 0, 0, OPT_LOCAL},
+    {"replace", 0, 0, OPT_REPLACE},
+    {"attempts", 1, 0, OPT_ATTEMPTS},
+    {"split-size", 1, 0, OPT_SPLIT},
+    {"memory", 1, 0, OPT_MEMORY},
+    {"task-timeout", 1, 0, OPT_TASK_TIMEOUT},
+    {"worker-timeout", 1, 0, OPT_WORKER_TIMEOUT},
+    {"workdir", 1, 0, OPT_WORKDIR},
+    {"listen", 1, 0, OPT_LISTEN},
+    {"json", 0, 0, OPT_JSON},
+    {"only", 1, 0, OPT_ONLY},
+    {"coordinator", 1, 0, OPT_COORDINATOR},
+    {"host", 1, 0, OPT_HOST},
+    {"help", 0, 0, OPT_HELP},
+    {0},
 };
 
 /* Which options each subcommand takes. */
@@ -58,11 +94,16 @@ static unsigned takers(int opt)
 {
     switch (opt) {
     case OPT_COORDINATOR:
-    case OPT_HOST: return OF_WORKER;
-    case OPT_WORKDIR: return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER;
-    case OPT_LISTEN: return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER;
-    case OPT_ONLY: return OF_TASK;
-    default: return OF_RUN | OF_COORDINATOR | OF_TASK;
+    case OPT_HOST:
+        return OF_WORKER;
+    case OPT_WORKDIR:
+        return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER;
+    case OPT_LISTEN:
+        return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER;
+    case OPT_ONLY:
+        return OF_TASK;
+    default:
+        return OF_RUN | OF_COORDINATOR | OF_TASK;
     }
 }
 
@@ -86,8 +127,10 @@ static bool small_number(const char *s, uint64_t max, uint32_t *out)
 static bool parse_seconds(const char *s, uint32_t *out)
 {
     uint64_t n, ms;
-    if (parse_u64(s, &n)) ms = n > UINT32_MAX ? 0 : n * 1000;
-    else if (!parse_ms(s, &ms)) return false;
+    if (parse_u64(s, &n))
+        ms = n > UINT32_MAX ? 0 : n * 1000;
+    else if (!parse_ms(s, &ms))
+        return false;
     if (ms < 1000 || ms / 1000 > 30 * 86400) return false;
     *out = (uint32_t)(ms / 1000);
     return true;
@@ -105,17 +148,23 @@ static int take_number(struct mr_args *a, int opt)
     struct mr_options *o = &a->o;
     uint32_t n;
     switch (opt) {
-    case OPT_REDUCERS: return small_number(optarg, 65536, &o->reducers) ? 0 : bad_value(opt, "a number from 1 to 65536");
-    case OPT_ATTEMPTS: return small_number(optarg, 1000, &o->attempts) ? 0 : bad_value(opt, "a number from 1 to 1000");
+    case OPT_REDUCERS:
+        return small_number(optarg, 65536, &o->reducers) ? 0 : bad_value(opt, "a number from 1 to 65536");
+    case OPT_ATTEMPTS:
+        return small_number(optarg, 1000, &o->attempts) ? 0 : bad_value(opt, "a number from 1 to 1000");
     case OPT_WORKERS:
         if (!small_number(optarg, 1000, &n)) return bad_value(opt, "a number from 1 to 1000");
         o->workers = (int32_t)n;
         a->has_workers = true;
         return 0;
-    case OPT_SPLIT: return parse_bytes(optarg, &o->split_bytes) && o->split_bytes ? 0 : bad_value(opt, "a size (like 64M)");
-    case OPT_MEMORY: return parse_bytes(optarg, &o->memory_bytes) && o->memory_bytes ? 0 : bad_value(opt, "a size (like 512M)");
-    case OPT_TASK_TIMEOUT: return parse_seconds(optarg, &o->task_timeout_s) ? 0 : bad_value(opt, "seconds");
-    default: return parse_seconds(optarg, &o->worker_timeout_s) ? 0 : bad_value(opt, "seconds");
+    case OPT_SPLIT:
+        return parse_bytes(optarg, &o->split_bytes) && o->split_bytes ? 0 : bad_value(opt, "a size (like 64M)");
+    case OPT_MEMORY:
+        return parse_bytes(optarg, &o->memory_bytes) && o->memory_bytes ? 0 : bad_value(opt, "a size (like 512M)");
+    case OPT_TASK_TIMEOUT:
+        return parse_seconds(optarg, &o->task_timeout_s) ? 0 : bad_value(opt, "seconds");
+    default:
+        return parse_seconds(optarg, &o->worker_timeout_s) ? 0 : bad_value(opt, "seconds");
     }
 }
 
@@ -123,22 +172,53 @@ static int take_option(struct mr_args *a, int opt)
 {
     struct mr_options *o = &a->o;
     switch (opt) {
-    case OPT_INPUT: a->inputs[o->inputs_n++] = optarg; return 0;
-    case OPT_OUTPUT: o->output = optarg; return 0;
-    case OPT_APP: o->map = o->reduce = optarg; return 0;
-    case OPT_MAP: o->map = optarg; return 0;
-    case OPT_COMBINE: o->combine = optarg; return 0;
-    case OPT_REDUCE: o->reduce = optarg; return 0;
-    case OPT_LOCAL: o->local = true; return 0;
-    case OPT_REPLACE: o->replace = true; return 0;
-    case OPT_WORKDIR: o->workdir = a->w.workdir = optarg; return 0;
-    case OPT_LISTEN: o->listen = a->w.listen = optarg; return 0;
-    case OPT_JSON: o->json = true; return 0;
-    case OPT_ONLY: o->only = optarg; return 0;
-    case OPT_COORDINATOR: a->w.coordinator = optarg; return 0;
-    case OPT_HOST: a->w.host = optarg; return 0;
-    case OPT_HELP: a->help = true; return 0;
-    default: return take_number(a, opt);
+    case OPT_INPUT:
+        a->inputs[o->inputs_n++] = optarg;
+        return 0;
+    case OPT_OUTPUT:
+        o->output = optarg;
+        return 0;
+    case OPT_APP:
+        o->map = o->reduce = optarg;
+        return 0;
+    case OPT_MAP:
+        o->map = optarg;
+        return 0;
+    case OPT_COMBINE:
+        o->combine = optarg;
+        return 0;
+    case OPT_REDUCE:
+        o->reduce = optarg;
+        return 0;
+    case OPT_LOCAL:
+        o->local = true;
+        return 0;
+    case OPT_REPLACE:
+        o->replace = true;
+        return 0;
+    case OPT_WORKDIR:
+        o->workdir = a->w.workdir = optarg;
+        return 0;
+    case OPT_LISTEN:
+        o->listen = a->w.listen = optarg;
+        return 0;
+    case OPT_JSON:
+        o->json = true;
+        return 0;
+    case OPT_ONLY:
+        o->only = optarg;
+        return 0;
+    case OPT_COORDINATOR:
+        a->w.coordinator = optarg;
+        return 0;
+    case OPT_HOST:
+        a->w.host = optarg;
+        return 0;
+    case OPT_HELP:
+        a->help = true;
+        return 0;
+    default:
+        return take_number(a, opt);
     }
 }
 
@@ -154,7 +234,8 @@ static int parse(int argc, char **argv, unsigned of, const char *name, struct mr
         if (opt == 'h') opt = OPT_HELP;
         if (opt == '?') return usage_error("mr", "%s: there is no option '%s'", name, argv[optind - 1]);
         if (opt == ':') return usage_error("mr", "%s: the option '%s' wants a value", name, argv[optind - 1]);
-        if (opt != OPT_HELP && !(takers(opt) & of)) return usage_error("mr", "%s takes no --%s", name, options[index].name);
+        if (opt != OPT_HELP && !(takers(opt) & of))
+            return usage_error("mr", "%s takes no --%s", name, options[index].name);
         if ((code = take_option(a, opt)) != 0) return code;
     }
     /* --input *.txt, expanded by the shell: the rest of the names come as arguments. */
@@ -170,9 +251,11 @@ static int check_job(const struct mr_args *a, const char *name, unsigned of)
     if (!o->output && of != OF_TASK) return usage_error("mr", "%s needs --output DIR", name);
     if (!o->map) return usage_error("mr", "%s needs --map PROGRAM (or --app)", name);
     if (!o->reduce) return usage_error("mr", "%s needs --reduce PROGRAM (or --app)", name);
-    if (o->local && (o->listen || a->has_workers)) return usage_error("mr", "--local goes without --workers and --listen");
+    if (o->local && (o->listen || a->has_workers))
+        return usage_error("mr", "--local goes without --workers and --listen");
     if (of == OF_COORDINATOR && (o->local || a->has_workers || !o->listen))
-        return usage_error("mr", "coordinator wants --listen ADDR, and neither --local nor --workers: use run for those");
+        return usage_error("mr",
+                           "coordinator wants --listen ADDR, and neither --local nor --workers: use run for those");
     if (of == OF_TASK && !o->only) return usage_error("mr", "task needs --only map:N or --only reduce:N");
     return 0;
 }
@@ -189,8 +272,10 @@ static void add_word(struct buf *b, const char *word)
     }
     put_u8(b, '\'');
     for (; *word; word++) {
-        if (*word == '\'') buf_append(b, "'\\''", 4);
-        else put_u8(b, (uint8_t)*word);
+        if (*word == '\'')
+            buf_append(b, "'\\''", 4);
+        else
+            put_u8(b, (uint8_t)*word);
     }
     put_u8(b, '\'');
 }
@@ -256,10 +341,12 @@ int cmd_mr(int argc, char **argv)
         if (strcmp(argv[1], subs[i].name) == 0) of = subs[i].of;
     if (!of) return usage_error("mr", "there is no '%s': run, coordinator, worker or task?", argv[1]);
     int code = parse(argc - 1, argv + 1, of, argv[1], &a);
-    if (code == 0 && a.help) fputs(help, stdout);
+    if (code == 0 && a.help)
+        fputs(help, stdout);
     else if (code == 0 && of == OF_WORKER)
         code = a.w.coordinator ? mr_worker(&a.w) : usage_error("mr", "worker needs --coordinator ADDR");
-    else if (code == 0) code = run_job(&a, argv[1], of);
+    else if (code == 0)
+        code = run_job(&a, argv[1], of);
     free(a.inputs);
     return code;
 }

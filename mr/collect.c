@@ -1,13 +1,13 @@
 /* collect.c - a map task's pairs on their way to its run file (collect.h).
  *
- * Pairs go into an arena with an entry each, or, under a fold, into the hash table and from there into the arena when it is
- * time to sort. At the budget, and at the end, the entries are sorted by (partition, key, emission), combined if the job
- * says so, and written: straight to the task's file if nothing was spilled before, else to a spill of its own; the spills
- * are then merged partition by partition. What a combiner emits is gathered and sorted again by a second collector, so
- * a combiner may emit any keys in any order.
+ * Pairs go into an arena with an entry each, or, under a fold, into the hash table and from there into the arena when
+ * it is time to sort. At the budget, and at the end, the entries are sorted by (partition, key, emission), combined if
+ * the job says so, and written: straight to the task's file if nothing was spilled before, else to a spill of its own;
+ * the spills are then merged partition by partition. What a combiner emits is gathered and sorted again by a second
+ * collector, so a combiner may emit any keys in any order.
  *
- * Failure modes: the disk is full, a bad value under a fold, an oversize pair, the combiner fails: kept in err, and told by
- * mr__collect_error() and mr__collect_finish(). */
+ * Failure modes: the disk is full, a bad value under a fold, an oversize pair, the combiner fails: kept in err, and
+ * told by mr__collect_error() and mr__collect_finish(). */
 #include "mr/collect.h"
 
 #include <stdio.h>
@@ -28,9 +28,9 @@ struct collect {
     struct arena arena;
     struct sort_entry *entries;
     size_t entries_n, entries_cap;
-    struct table *table;                   /* under a fold */
-    struct table *tags;                    /* under MR_FOLD_DISTINCT: a number for each value, */
-    struct slice *values;                  /* and the value for each number less 1 */
+    struct table *table;  /* under a fold */
+    struct table *tags;   /* under MR_FOLD_DISTINCT: a number for each value, */
+    struct slice *values; /* and the value for each number less 1 */
     size_t values_n, values_cap, last;
     char **spills;
     size_t spills_n;
@@ -108,8 +108,8 @@ static bool too_large(struct collect *c, struct slice key, size_t value_n)
 {
     if (c->err) return true;
     if (key.n <= MR_KEY_MAX && value_n <= MR_PAIR_MAX - key.n) return false;
-    mr__fmt(&c->what, "a pair with a key of %zu and a value of %zu bytes is too large (key: %u MiB, both: %u MiB)", key.n,
-            value_n, MR_KEY_MAX / MIB, MR_PAIR_MAX / MIB);
+    mr__fmt(&c->what, "a pair with a key of %zu and a value of %zu bytes is too large (key: %u MiB, both: %u MiB)",
+            key.n, value_n, MR_KEY_MAX / MIB, MR_PAIR_MAX / MIB);
     c->err = -EMSGSIZE;
     return true;
 }
@@ -176,8 +176,10 @@ void mr__collect_pair(struct collect *c, struct slice key, struct slice value)
         return;
     }
     c->pairs++;
-    if (c->o.fold == MR_FOLD_DISTINCT) mr__table_add(c->table, key, tag_of(c, value), 0);
-    else add_entry(c, key, value);
+    if (c->o.fold == MR_FOLD_DISTINCT)
+        mr__table_add(c->table, key, tag_of(c, value), 0);
+    else
+        add_entry(c, key, value);
     spill_if_full(c);
 }
 
@@ -194,7 +196,8 @@ static void table_to_entries(struct collect *c)
         struct slice value;
         if (c->o.fold == MR_FOLD_SUM)
             value = slice_of(text, (size_t)snprintf(text, sizeof text, "%lld", (long long)s->sum));
-        else value = c->values[s->tag - 1];
+        else
+            value = c->values[s->tag - 1];
         add_entry(c, mr__table_key(s, space), value);
     }
 }
@@ -283,7 +286,7 @@ static void spill(struct collect *c)
     c->spills = xrealloc(c->spills, (c->spills_n + 1) * sizeof *c->spills);
     c->spills[c->spills_n++] = path;
     if (rc < 0 && c->err == 0) c->err = rc;
-    settle(c);                             /* an earlier error may have kept it from that */
+    settle(c); /* an earlier error may have kept it from that */
     forget_all(c);
     if (c->o.touch) c->o.touch(c->o.arg);
 }
@@ -321,7 +324,9 @@ int mr__collect_finish(struct collect *c, const char *path, uint64_t *bytes, uin
     spill(c);
     if (c->err == 0) c->err = mr__run_create(path, c->o.parts, &w);
     for (uint32_t part = 0; c->err == 0 && part < c->o.parts; part++) c->err = merge_partition(c, part, w);
-    if (c->err) mr__run_abandon(w);
-    else c->err = mr__run_finish(w, bytes, pairs);
+    if (c->err)
+        mr__run_abandon(w);
+    else
+        c->err = mr__run_finish(w, bytes, pairs);
     return c->err;
 }

@@ -1,5 +1,5 @@
-/* collect.h - where a map task's pairs gather: in memory up to a budget, folded where that is allowed, spilled in sorted runs
- * beyond it; at the end one run file (shuffle.h) with all partitions. */
+/* collect.h - where a map task's pairs gather: in memory up to a budget, folded where that is allowed, spilled in
+ * sorted runs beyond it; at the end one run file (shuffle.h) with all partitions. */
 #ifndef QFS_MR_COLLECT_H
 #define QFS_MR_COLLECT_H
 

@@ -19,7 +19,8 @@ static void emit_number(struct mr_ctx *c, struct mr_bytes key, int64_t n)
     struct context *x = of(c);
     char text[24];
 
-    if (x->number) x->number(x->arg, slice_of(key.p, key.n), n);
+    if (x->number)
+        x->number(x->arg, slice_of(key.p, key.n), n);
     else
         x->pair(x->arg, slice_of(key.p, key.n),
                 slice_of(text, (size_t)snprintf(text, sizeof text, "%lld", (long long)n)));
@@ -41,15 +42,20 @@ static void fail(struct mr_ctx *c, const char *format, ...)
 static void count(struct mr_ctx *c, const char *name, int64_t n)
 {
     if (mr__counters_add(of(c)->c->counters, slice_str(name), n)) return;
-    fail(c, "the counter '%.100s' cannot be kept: names have 1 to %u letters, digits and ._:-, and a job %u counters", name,
-         MR_COUNTER_NAME_MAX, MR_COUNTERS_MAX);
+    fail(c, "the counter '%.100s' cannot be kept: names have 1 to %u letters, digits and ._:-, and a job %u counters",
+         name, MR_COUNTER_NAME_MAX, MR_COUNTERS_MAX);
 }
 
 void mr__context_init(struct context *x, const struct program_context *c, struct buf *why)
 {
     *x = (struct context){.c = c, .why = why};
-    x->pub = (struct mr_ctx){.emit = emit, .emit_number = emit_number, .count = count, .fail = fail, .job = c->job,
-        .task = c->task, .attempt = c->attempt};
+    x->pub = (struct mr_ctx){.emit = emit,
+                             .emit_number = emit_number,
+                             .count = count,
+                             .fail = fail,
+                             .job = c->job,
+                             .task = c->task,
+                             .attempt = c->attempt};
 }
 
 int mr__context_result(struct context *x, int result, const char *function)

@@ -1,11 +1,11 @@
 /* coord.c - the coordinator: connections, worker processes and the clock around the scheduler (sched.h).
  *
  * Happy path: it starts its workers, each says hello and joins; the scheduler's assignments go out, results come in;
- * when every task is done the output is published (on a pool thread, a stalled filesystem must not make workers look silent),
- * the workers are told goodbye, and the loop ends.
+ * when every task is done the output is published (on a pool thread, a stalled filesystem must not make workers look
+ * silent), the workers are told goodbye, and the loop ends.
  *
- * Failure modes: a worker dies, hangs or sends nonsense: it is let go, and killed if it is our child; children that end are
- * replaced, unless so many end in a row without one finished task that it is hopeless. A task that fails too often,
+ * Failure modes: a worker dies, hangs or sends nonsense: it is let go, and killed if it is our child; children that end
+ * are replaced, unless so many end in a row without one finished task that it is hopeless. A task that fails too often,
  * a failing publish, SIGINT and SIGTERM end the job: nothing of it stays. */
 #include "mr/coord.h"
 
@@ -19,14 +19,14 @@
 #include "mr/util.h"
 
 #define GOODBYE_NS (2 * NS_PER_S)
-#define DEATHS_MAX 10u                     /* in a row, and as many again for each worker that is wanted */
+#define DEATHS_MAX 10u /* in a row, and as many again for each worker that is wanted */
 
 struct peer {
     struct list link;
     struct coord *c;
     struct conn *conn;
     bool joined;
-    uint32_t id;                           /* while joined, for the scheduler; never used again */
+    uint32_t id; /* while joined, for the scheduler; never used again */
     pid_t pid;
     char *host, *dir, *addr;
 };
@@ -47,10 +47,10 @@ struct coord {
     int code;
     struct list peers, children;
     uint32_t next_id, children_n, wanted, deaths;
-    char *addr, *host;                     /* where our children find us; what they call this machine */
-    struct peer **held_by;                 /* by map task: who has its output */
+    char *addr, *host;     /* where our children find us; what they call this machine */
+    struct peer **held_by; /* by map task: who has its output */
     uint32_t *held_attempt;
-    struct task_result *result;            /* while a step is about it */
+    struct task_result *result; /* while a step is about it */
     struct peer *result_from;
     struct timer tick, spawn, goodbye;
     struct buf publish_why;
@@ -153,8 +153,10 @@ static void on_child_exited(void *arg, int64_t status, int signum)
         end_loop(c);
         return;
     }
-    if (signum) mr__progress_note(&c->run->progress, "a worker was killed by signal %d (%s)", signum, strsignal(signum));
-    else mr__progress_note(&c->run->progress, "a worker exited with status %lld", (long long)status);
+    if (signum)
+        mr__progress_note(&c->run->progress, "a worker was killed by signal %d (%s)", signum, strsignal(signum));
+    else
+        mr__progress_note(&c->run->progress, "a worker exited with status %lld", (long long)status);
     if (c->state == PUBLISHING) return;
     if (++c->deaths > DEATHS_MAX * (1 + c->wanted)) {
         mr__fmt(&c->run->why, "workers keep dying: %u in a row, and no task was finished meanwhile", c->deaths);
@@ -170,8 +172,14 @@ static int spawn_one(struct coord *c)
     /* Detached: Ctrl-C on a terminal is for us alone, we end them. */
     char *argv[] = {"/proc/self/exe", "mr", "worker", "--coordinator", c->addr, "--workdir", c->run->dir, NULL};
     struct child *ch = xcalloc(1, sizeof *ch);
-    struct io_child_options o = {.argv = argv, .stdin_fd = -1, .stdout_fd = 2, .stderr_fd = 2, .detached = true, .die_with_parent = true,
-        .exited = on_child_exited, .arg = ch};
+    struct io_child_options o = {.argv = argv,
+                                 .stdin_fd = -1,
+                                 .stdout_fd = 2,
+                                 .stderr_fd = 2,
+                                 .detached = true,
+                                 .die_with_parent = true,
+                                 .exited = on_child_exited,
+                                 .arg = ch};
 
     ch->c = c;
     int rc = io_spawn(c->loop, &o, &ch->process);
@@ -190,7 +198,7 @@ static void on_spawn(struct timer *t)
     while (c->state == WORKING && c->children_n < c->wanted) {
         int rc = spawn_one(c);
         if (rc == 0) continue;
-        if (c->children_n) return;         /* the others will have to do */
+        if (c->children_n) return; /* the others will have to do */
         mr__fmt(&c->run->why, "cannot start a worker process: %s", err_text(rc));
         leave(c, MR_EXIT_FAILED);
     }
@@ -280,28 +288,42 @@ static void commit(struct coord *c, const struct sched_effect *e)
 
 static void evict(struct coord *c, struct peer *p)
 {
-    mr__progress_note(&c->run->progress, "worker %u (process %d) has been silent for too long and is given up", p->id, (int)p->pid);
+    mr__progress_note(&c->run->progress, "worker %u (process %d) has been silent for too long and is given up", p->id,
+                      (int)p->pid);
     kill_child(c, p);
     conn_close(p->conn);
 }
 
 static void carry_out(struct coord *c, const struct sched_effect *e)
 {
-    struct peer *p = e->kind == SCHED_ASSIGN || e->kind == SCHED_CANCEL || e->kind == SCHED_EVICT ? find_peer(c, e->worker) : NULL;
+    struct peer *p =
+        e->kind == SCHED_ASSIGN || e->kind == SCHED_CANCEL || e->kind == SCHED_EVICT ? find_peer(c, e->worker) : NULL;
     switch (e->kind) {
     case SCHED_ASSIGN:
-        if (e->phase == SCHED_MAP) assign_map(c, p, e);
-        else assign_reduce(c, p, e);
+        if (e->phase == SCHED_MAP)
+            assign_map(c, p, e);
+        else
+            assign_reduce(c, p, e);
         break;
-    case SCHED_CANCEL: cancel(p, e); break;
-    case SCHED_EVICT: evict(c, p); break;
-    case SCHED_COMMIT: commit(c, e); break;
-    case SCHED_REVOKE: c->held_by[e->task] = NULL; break;
+    case SCHED_CANCEL:
+        cancel(p, e);
+        break;
+    case SCHED_EVICT:
+        evict(c, p);
+        break;
+    case SCHED_COMMIT:
+        commit(c, e);
+        break;
+    case SCHED_REVOKE:
+        c->held_by[e->task] = NULL;
+        break;
     case SCHED_FINISH:
         c->state = PUBLISHING;
         io_work(c->loop, publish, on_published, c);
         break;
-    case SCHED_GIVE_UP: give_up(c, e); break;
+    case SCHED_GIVE_UP:
+        give_up(c, e);
+        break;
     }
 }
 
@@ -334,7 +356,8 @@ static char *get_text(struct reader *r)
 static char *complete_addr(const struct conn *conn, char *addr)
 {
     const char *colon = strrchr(conn->peer, ':');
-    if (addr[0] != ':' || !colon || strncmp(conn->peer, "127.", 4) == 0 || strncmp(conn->peer, "[::1]", 5) == 0) return addr;
+    if (addr[0] != ':' || !colon || strncmp(conn->peer, "127.", 4) == 0 || strncmp(conn->peer, "[::1]", 5) == 0)
+        return addr;
     char *full = mr__strf("%.*s%s", (int)(colon - conn->peer), conn->peer, addr);
     free(addr);
     return full;
@@ -386,14 +409,17 @@ static int take_result(struct peer *p, struct slice payload)
     static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
 
     if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
-    struct sched_event e = {.kind = kinds[r.outcome], .phase = r.phase, .worker = p->id, .task = r.no, .attempt = r.attempt};
+    struct sched_event e = {
+        .kind = kinds[r.outcome], .phase = r.phase, .worker = p->id, .task = r.no, .attempt = r.attempt};
     c->result = &r;
     c->result_from = p;
     if (r.outcome != TASK_DONE && c->state == WORKING)
-        mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s", r.phase == SCHED_MAP ? "map" : "reduce",
-                          r.no, r.attempt + 1, p->id, (int)min_u64(r.why.n, 500), r.why.p);
+        mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s",
+                          r.phase == SCHED_MAP ? "map" : "reduce", r.no, r.attempt + 1, p->id,
+                          (int)min_u64(r.why.n, 500), r.why.p);
     if (r.outcome == TASK_STARVED)
-        step(c, (struct sched_event){.kind = SCHED_LOST, .task = (uint32_t)(r.lost >> 32), .attempt = (uint32_t)r.lost});
+        step(c,
+             (struct sched_event){.kind = SCHED_LOST, .task = (uint32_t)(r.lost >> 32), .attempt = (uint32_t)r.lost});
     step(c, e);
     c->result = NULL;
     c->result_from = NULL;
@@ -428,7 +454,7 @@ static void on_closed(struct conn *conn, int err)
     list_remove(&p->link);
     if (p->joined) step(c, (struct sched_event){.kind = SCHED_LEFT, .worker = p->id});
     for (size_t m = 0; m < c->run->plan.splits_n; m++)
-        if (c->held_by[m] == p) c->held_by[m] = NULL;      /* not needed any more, or it was revoked */
+        if (c->held_by[m] == p) c->held_by[m] = NULL; /* not needed any more, or it was revoked */
     free(p->host);
     free(p->dir);
     free(p->addr);
@@ -453,7 +479,7 @@ static void on_accept(void *arg, struct conn *conn)
 static void on_signal(void *arg, int signum)
 {
     struct coord *c = arg;
-    if (c->state != WORKING) return;       /* publishing is one step: it is done or not done */
+    if (c->state != WORKING) return; /* publishing is one step: it is done or not done */
     mr__fmt(&c->run->why, "stopped by %s", signum == SIGINT ? "Ctrl-C" : "SIGTERM");
     leave(c, MR_EXIT_FAILED);
     on_goodbye_over(&c->goodbye);
@@ -474,9 +500,12 @@ static int start_listening(struct coord *c)
     char *listen = o->listen ? mr__strf("%s", o->listen) : mr__strf("unix:%s/coordinator", c->run->dir);
     int rc = net_listen(io_net(c->loop), listen, on_accept, c);
 
-    if (rc < 0) mr__fmt(&c->run->why, "cannot listen on %s: %s", listen, err_text(rc));
-    else c->addr = own_address(listen);
-    if (rc == 0 && o->workers < 0) mr__progress_note(&c->run->progress, "waiting for workers: quorumfs mr worker --coordinator %s", listen);
+    if (rc < 0)
+        mr__fmt(&c->run->why, "cannot listen on %s: %s", listen, err_text(rc));
+    else
+        c->addr = own_address(listen);
+    if (rc == 0 && o->workers < 0)
+        mr__progress_note(&c->run->progress, "waiting for workers: quorumfs mr worker --coordinator %s", listen);
     free(listen);
     return rc;
 }

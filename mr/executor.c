@@ -1,8 +1,8 @@
 /* executor.c - the process in which tasks run: a child of a worker, one task at a time (mr_executor()).
  *
  * A process of its own, so that a user's code that crashes, hangs or scribbles on memory ends a task and not a worker:
- * the worker sees it end, reports, and starts another. It is spoken to by pipes on stdin and stdout, which it moves out of
- * the way: to the user's code stdin is empty and stdout is stderr, which the worker reads.
+ * the worker sees it end, reports, and starts another. It is spoken to by pipes on stdin and stdout, which it moves out
+ * of the way: to the user's code stdin is empty and stdout is stderr, which the worker reads.
  *
  * Failure modes: the worker is gone (end of input, or SIGKILL by PR_SET_PDEATHSIG): it exits. A message that makes no
  * sense: it exits with status 1. */
@@ -22,7 +22,7 @@ struct executor {
     int in, out;
     struct job job;
     struct programs programs;
-    struct buf broken;                     /* why the programs could not be opened */
+    struct buf broken; /* why the programs could not be opened */
     char *dir;
     uint64_t touched, bytes;
 };
@@ -62,7 +62,8 @@ static int take_job(struct executor *x, struct slice in)
     x->dir = mr__str(dir);
     int rc = mr__job_decode(get_bytes(&r, reader_left(&r)), &x->job);
     if (rc < 0) return rc;
-    /* Commands are given relative to where the job was started. On a machine without that directory they fail by name. */
+    /* Commands are given relative to where the job was started. On a machine without that directory they fail by name.
+     */
     (void)!chdir(x->job.cwd ? x->job.cwd : "/");
     mr__programs_open(&x->job, &x->programs, &x->broken);
     return 0;
@@ -80,7 +81,8 @@ static int take_task(struct executor *x, struct slice in)
     if (rc < 0) return rc;
     x->bytes = 0;
     if (x->broken.n) {
-        result = (struct task_result){.phase = task.phase, .no = task.no, .attempt = task.attempt, .outcome = TASK_FAILED};
+        result =
+            (struct task_result){.phase = task.phase, .no = task.no, .attempt = task.attempt, .outcome = TASK_FAILED};
         put_bytes(&result.why, buf_slice(&x->broken));
     } else {
         mr__task_run(&x->job, &x->programs, &task, &at, &result);

@@ -24,7 +24,7 @@
 
 struct serving {
     struct fetch_server *server;
-    int fd;                                /* -1: idle */
+    int fd; /* -1: idle */
     uint64_t at, end;
     uint8_t *space;
 };
@@ -93,9 +93,12 @@ static void on_request(struct conn *c, uint8_t type, struct slice payload)
 {
     struct serving *s = c->arg;
     int rc = type == MR_FETCH ? open_output(s, payload) : -EBADMSG;
-    if (rc == -EBADMSG) conn_close(c);
-    else if (rc < 0) finish(c, s, rc);
-    else send_more(c);
+    if (rc == -EBADMSG)
+        conn_close(c);
+    else if (rc < 0)
+        finish(c, s, rc);
+    else
+        send_more(c);
 }
 
 static void on_server_closed(struct conn *c, int err)
@@ -124,7 +127,7 @@ struct fetch {
     struct timer timer;
     struct run_writer *w;
     char *job;
-    uint32_t at;                           /* the output that is coming */
+    uint32_t at; /* the output that is coming */
     int err;
     bool over, cancelled;
 };

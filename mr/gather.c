@@ -1,9 +1,9 @@
 /* gather.c - a reduce task's inputs (worker.h): outputs of workers of this host are read where they are, the others are
  * fetched, one connection a worker, all at once.
  *
- * Failure modes: the coordinator's message makes no sense (it is checked to the last index); an output cannot be fetched:
- * the gather ends and names it. Files of workers that share our host are not looked at here: if one is missing the
- * merge says so. */
+ * Failure modes: the coordinator's message makes no sense (it is checked to the last index); an output cannot be
+ * fetched: the gather ends and names it. Files of workers that share our host are not looked at here: if one is missing
+ * the merge says so. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,10 +14,10 @@
 
 struct holder {
     char *host, *dir, *addr;
-    struct fetch_output *v;                /* its outputs */
+    struct fetch_output *v; /* its outputs */
     uint32_t n;
     struct fetch *fetch;
-    char *path;                            /* where they are fetched to; NULL: not needed */
+    char *path; /* where they are fetched to; NULL: not needed */
     struct gather *gather;
 };
 
@@ -26,10 +26,10 @@ struct gather {
     uint32_t no, attempt;
     struct holder *holders;
     uint32_t holders_n;
-    uint32_t *by, *attempts;               /* of each map task's output: index of the holder, attempt */
+    uint32_t *by, *attempts; /* of each map task's output: index of the holder, attempt */
     uint32_t maps;
     uint32_t fetching;
-    struct timer done;                     /* nothing to fetch: done() comes later, too */
+    struct timer done; /* nothing to fetch: done() comes later, too */
 };
 
 static void gather_free(struct gather *g)
@@ -96,8 +96,10 @@ static void get_outputs(struct reader *r, struct gather *g)
     for (uint32_t i = 0; i < n; i++) {
         g->by[i] = get_u32(r);
         g->attempts[i] = get_u32(r);
-        if (g->by[i] >= g->holders_n) r->bad = true;
-        else g->holders[g->by[i]].n++;
+        if (g->by[i] >= g->holders_n)
+            r->bad = true;
+        else
+            g->holders[g->by[i]].n++;
     }
     for (uint32_t i = 0; i < g->holders_n; i++) {
         g->holders[i].v = xcalloc(g->holders[i].n + 1, sizeof *g->holders[i].v);
@@ -123,8 +125,10 @@ static struct task *make_task(struct gather *g)
         struct holder *h = &g->holders[g->by[map]];
         struct run_source *s = &t->sources[map];
         s->tag = mr__output_tag(map, g->attempts[map]);
-        if (h->path) *s = (struct run_source){mr__strf("%s", h->path), h->n, at[g->by[map]]++, s->tag};
-        else *s = (struct run_source){mr__map_output(h->dir, map, g->attempts[map]), g->o.parts, g->no, s->tag};
+        if (h->path)
+            *s = (struct run_source){mr__strf("%s", h->path), h->n, at[g->by[map]]++, s->tag};
+        else
+            *s = (struct run_source){mr__map_output(h->dir, map, g->attempts[map]), g->o.parts, g->no, s->tag};
     }
     free(at);
     return t;
@@ -176,8 +180,16 @@ static void start_fetch(struct gather *g, uint32_t i)
 
     if (strcmp(h->host, g->o.host) == 0 || h->n == 0) return;
     h->path = mr__strf("%s/fetch-%u-%u-%u", g->o.dir, g->no, g->attempt, i);
-    struct fetch_options o = {.addr = h->addr, .job = g->o.job, .parts = g->o.parts, .part = g->no, .v = h->v, .n = h->n,
-        .path = h->path, .timeout_ns = g->o.timeout_ns, .done = on_fetched, .arg = h};
+    struct fetch_options o = {.addr = h->addr,
+                              .job = g->o.job,
+                              .parts = g->o.parts,
+                              .part = g->no,
+                              .v = h->v,
+                              .n = h->n,
+                              .path = h->path,
+                              .timeout_ns = g->o.timeout_ns,
+                              .done = on_fetched,
+                              .arg = h};
     h->fetch = mr__fetch_start(g->o.loop, &o);
     g->fetching++;
 }

@@ -17,8 +17,8 @@ struct job {
     uint64_t task_timeout_ns, beat_ns; /* see worker.c */
 };
 
-/* Checks the options that concern every task and opens the programs once to see that they are there. *whole: the map program
- * takes whole files. 0 or a negative error and `why`. */
+/* Checks the options that concern every task and opens the programs once to see that they are there. *whole: the map
+ * program takes whole files. 0 or a negative error and `why`. */
 int mr__job_make(const struct mr_options *o, struct job *out, bool *whole, struct buf *why);
 void mr__job_free(struct job *j);
 void mr__job_encode(struct buf *b, const struct job *j);

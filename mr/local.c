@@ -1,7 +1,8 @@
-/* local.c - a job in this one process: the same scheduler with one worker, which is a function call; the same bytes come out.
+/* local.c - a job in this one process: the same scheduler with one worker, which is a function call; the same bytes
+ * come out.
  *
- * What the programs write to stderr goes straight to ours. SIGINT and SIGTERM wait until the next sign of progress, so that
- * nothing is left behind; a program of the user's in the foreground gets them itself, at once. */
+ * What the programs write to stderr goes straight to ours. SIGINT and SIGTERM wait until the next sign of progress, so
+ * that nothing is left behind; a program of the user's in the foreground gets them itself, at once. */
 #include <signal.h>
 #include <stdlib.h>
 
@@ -12,11 +13,11 @@ struct local {
     struct run *run;
     struct programs programs;
     struct sched *sched;
-    uint32_t *held_attempt;                /* by map task */
-    struct sched_effect next;              /* the assignment to carry out */
+    uint32_t *held_attempt;   /* by map task */
+    struct sched_effect next; /* the assignment to carry out */
     bool assigned, over;
     int code;
-    struct task_result *result;            /* while a step is about it */
+    struct task_result *result; /* while a step is about it */
 };
 
 static void stop_if_asked(struct run *r)
@@ -74,11 +75,16 @@ static void step(struct local *l, struct sched_event e)
             if (f->phase == SCHED_MAP) l->held_attempt[f->task] = f->attempt;
             mr__run_commit(l->run, f->phase, f->task, f->attempt, &l->result->counters);
             break;
-        case SCHED_FINISH: finish(l); break;
-        case SCHED_GIVE_UP: give_up(l, f); break;
+        case SCHED_FINISH:
+            finish(l);
+            break;
+        case SCHED_GIVE_UP:
+            give_up(l, f);
+            break;
         case SCHED_CANCEL:
         case SCHED_EVICT:
-        case SCHED_REVOKE: break;
+        case SCHED_REVOKE:
+            break;
         }
     }
 }
@@ -111,11 +117,13 @@ static void run_assigned(struct local *l)
     stop_if_asked(l->run);
     l->result = &result;
     if (result.outcome != TASK_DONE)
-        mr__progress_note(&l->run->progress, "%s task %u, attempt %u: %.*s", e.phase == SCHED_MAP ? "map" : "reduce", e.task,
-                          e.attempt + 1, (int)min_u64(result.why.n, 500), result.why.p);
+        mr__progress_note(&l->run->progress, "%s task %u, attempt %u: %.*s", e.phase == SCHED_MAP ? "map" : "reduce",
+                          e.task, e.attempt + 1, (int)min_u64(result.why.n, 500), result.why.p);
     if (result.outcome == TASK_STARVED)
-        step(l, (struct sched_event){.kind = SCHED_LOST, .task = (uint32_t)(result.lost >> 32), .attempt = (uint32_t)result.lost});
-    step(l, (struct sched_event){.kind = kinds[result.outcome], .phase = e.phase, .worker = 1, .task = e.task, .attempt = e.attempt});
+        step(l, (struct sched_event){
+                    .kind = SCHED_LOST, .task = (uint32_t)(result.lost >> 32), .attempt = (uint32_t)result.lost});
+    step(l, (struct sched_event){
+                .kind = kinds[result.outcome], .phase = e.phase, .worker = 1, .task = e.task, .attempt = e.attempt});
     l->result = NULL;
     mr__result_free(&result);
     mr__task_free(&t);

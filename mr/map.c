@@ -1,6 +1,7 @@
 /* map.c - running a map program over a split: an application call by call, or a command as a filter.
  *
- * Failure modes: the application or command fails (its own words), the input cannot be read, the pairs cannot be kept. */
+ * Failure modes: the application or command fails (its own words), the input cannot be read, the pairs cannot be kept.
+ */
 #include <stdlib.h>
 
 #include "mr/collect.h"
@@ -13,9 +14,11 @@ static int collect_result(const struct collect *out, struct buf *why)
 {
     struct slice what;
     int rc = mr__collect_error(out, &what);
-    if (rc == 0 || why->n) return rc;      /* why: a combiner's own words */
-    if (what.n) put_bytes(why, what);
-    else mr__fmt(why, "cannot write the map output: %s", err_text(rc));
+    if (rc == 0 || why->n) return rc; /* why: a combiner's own words */
+    if (what.n)
+        put_bytes(why, what);
+    else
+        mr__fmt(why, "cannot write the map output: %s", err_text(rc));
     return rc;
 }
 
@@ -100,8 +103,13 @@ static int map_command(const struct program *p, const struct program_context *c,
     uint64_t off;
 
     make_env(c, env);
-    struct stream_options o = {.command = p->command, .cwd = c->cwd, .env = env, .line = line_to_collect, .arg = out,
-        .touch = c->touch, .touch_arg = c->arg};
+    struct stream_options o = {.command = p->command,
+                               .cwd = c->cwd,
+                               .env = env,
+                               .line = line_to_collect,
+                               .arg = out,
+                               .touch = c->touch,
+                               .touch_arg = c->arg};
     int rc = mr__stream_open(&o, &s, why);
     while (rc == 0 && (rc = mr__split_next(in, &chunk, &off, why)) > 0) {
         rc = mr__stream_feed(s, chunk, why);
@@ -109,8 +117,10 @@ static int map_command(const struct program *p, const struct program_context *c,
         c->counters->built_in[MR_INPUT_BYTES] += chunk.n;
         c->touch(c->arg, chunk.n);
     }
-    if (rc == 0) rc = mr__stream_close(s, why);
-    else mr__stream_kill(s);
+    if (rc == 0)
+        rc = mr__stream_close(s, why);
+    else
+        mr__stream_kill(s);
     for (int i = 0; i < MAP_ENV; i++) free(env[i]);
     return rc == 0 ? collect_result(out, why) : rc;
 }

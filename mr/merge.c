@@ -1,12 +1,12 @@
 /* merge.c - many sorted runs into one stream (shuffle.h): a cursor a source, a tree of losers over them.
  *
- * A cursor reads a block at a time, verifies it before a record of it is used, and checks every length against the block;
- * the end of a partition is known by its bytes, so a missing block is noticed. Ties go to the source with the lower
- * number, which keeps the order of emission. With more sources than fit into memory (or open files), neighbours are
- * merged into intermediate files first, pass by pass.
+ * A cursor reads a block at a time, verifies it before a record of it is used, and checks every length against the
+ * block; the end of a partition is known by its bytes, so a missing block is noticed. Ties go to the source with the
+ * lower number, which keeps the order of emission. With more sources than fit into memory (or open files), neighbours
+ * are merged into intermediate files first, pass by pass.
  *
- * Failure modes: a source that is missing or damaged is named by its index, so that its map task can run again; other errors
- * (disk full) name none. */
+ * Failure modes: a source that is missing or damaged is named by its index, so that its map task can run again; other
+ * errors (disk full) name none. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -19,25 +19,25 @@
 
 struct cursor {
     int fd;
-    uint64_t at, end;                      /* of the next block, of the partition */
+    uint64_t at, end; /* of the next block, of the partition */
     struct buf block;
     size_t pos;
     struct slice key, value;
     uint64_t prefix;
-    size_t source;                         /* the first of the caller's sources in it */
-    bool inner;                            /* an intermediate file: nobody's fault */
+    size_t source; /* the first of the caller's sources in it */
+    bool inner;    /* an intermediate file: nobody's fault */
     bool over;
 };
 
 struct merge {
     struct sorted sorted;
     struct cursor *v;
-    uint32_t n, *tree;                     /* tree[0] the winner, tree[1 .. n-1] the losers; n is 0 at the end */
-    uint32_t open;                         /* cursors in v */
+    uint32_t n, *tree; /* tree[0] the winner, tree[1 .. n-1] the losers; n is 0 at the end */
+    uint32_t open;     /* cursors in v */
     bool begun;
     size_t failed;
     uint64_t records, bytes;
-    char **temps;                          /* intermediate files, removed at the end */
+    char **temps; /* intermediate files, removed at the end */
     size_t temps_n;
 };
 
@@ -227,8 +227,10 @@ static int merge_into_file(struct merge *m, const struct input *in, uint32_t n, 
         if (o->touch && m->records % 4096 == 0) o->touch(o->arg);
     }
     if (rc == 0) rc = m->sorted.err;
-    if (rc == 0) rc = mr__run_finish(w, NULL, NULL);
-    else mr__run_abandon(w);
+    if (rc == 0)
+        rc = mr__run_finish(w, NULL, NULL);
+    else
+        mr__run_abandon(w);
     close_cursors(m);
     *out = (struct input){.path = path, .parts = 1, .source = in[0].source, .inner = true};
     return rc;

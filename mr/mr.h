@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-/* ---- part 1: applications ----------------------------------------------------------------------------------------- */
+/* ---- part 1: applications ---- */
 
 #define MR_ABI 1u
 
@@ -86,7 +86,7 @@ struct mr_app {
 /* A shared object exports one application under this name: `const struct mr_app mr_application = {...};` */
 extern const struct mr_app mr_application;
 
-/* ---- part 2: jobs --------------------------------------------------------------------------------------------------- */
+/* ---- part 2: jobs ---- */
 
 #define MR_EXIT_OK     0
 #define MR_EXIT_FAILED 1
@@ -118,7 +118,7 @@ struct mr_worker_options {
     const char *coordinator;           /* its address */
     const char *workdir;
     const char *listen;                /* where other machines fetch from; default: any free port */
-    const char *host;                  /* workers of one name share files directly; default: this boot of this machine */
+    const char *host;                  /* workers of one name share files directly; default: this machine */
 };
 
 /* Each runs to its end, says what there is to say on stdout and stderr, and returns an exit code from above. */

@@ -1,8 +1,8 @@
 /* msg.h - what the processes of a job say to each other.
  *
- * Between coordinator and worker, and between workers, frames of base/frame.h with these types and payloads (text: u16 length,
- * bytes). A peer that sends anything else is disconnected. Between a worker and its executor the pipes carry messages of
- * u32 length, u8 type, payload. */
+ * Between coordinator and worker, and between workers, frames of base/frame.h with these types and payloads (text: u16
+ * length, bytes). A peer that sends anything else is disconnected. Between a worker and its executor the pipes carry
+ * messages of u32 length, u8 type, payload. */
 #ifndef QFS_MR_MSG_H
 #define QFS_MR_MSG_H
 
@@ -11,13 +11,13 @@
 #define MR_PROTOCOL 1u
 
 enum mr__msg {
-    MR_HELLO = 128,      /* worker: u32 MR_PROTOCOL, u32 pid, text host, text directory, text address to fetch from ("": none;
-                          * ":port": at the address the connection comes from) */
+    MR_HELLO = 128,      /* worker: u32 MR_PROTOCOL, u32 pid, text host, text directory, text address to fetch from
+                          * (":port": at the address the connection comes from) */
     MR_WELCOME = 129,    /* coordinator: the job (job.c) */
     MR_REFUSED = 130,    /* coordinator: text; then it closes */
     MR_TASK_MAP = 131,   /* coordinator: a map task (taskmsg.c) */
-    MR_TASK_REDUCE = 132,/* coordinator: u32 number, u32 attempt, u32 workers, each: text host, text directory, text address;
-                          * u32 map tasks, each: u32 index of the worker that has its output, u32 attempt */
+    MR_TASK_REDUCE = 132,/* coordinator: u32 number, u32 attempt, u32 workers, each: text host, text directory, text
+                          * address; u32 map tasks, each: u32 index of the worker that has its output, u32 attempt */
     MR_CANCEL = 133,     /* coordinator: u8 phase, u32 number, u32 attempt: end it, no result is wanted */
     MR_BYE = 134,        /* coordinator: the job is over */
     MR_BEAT = 135,       /* worker: u64 bytes of input read since the last */

@@ -176,7 +176,8 @@ static int swap_in(const struct output_dir *o, const char *out, struct buf *why)
         }
         if (renameat2(AT_FDCWD, out, AT_FDCWD, o->path, RENAME_EXCHANGE) == 0) return 0;
         if (errno == EINVAL) {
-            mr__fmt(why, "the filesystem of %s cannot exchange directories: remove the output first, without --replace", o->path);
+            mr__fmt(why, "the filesystem of %s cannot exchange directories: remove the output first, without --replace",
+                    o->path);
             return -EINVAL;
         }
         if (errno != ENOENT) return -errno;
@@ -187,7 +188,8 @@ static int swap_in(const struct output_dir *o, const char *out, struct buf *why)
 int mr__output_publish(const struct output_dir *o, const uint32_t *attempts, uint32_t parts,
                        const struct counters *counters, struct buf *why)
 {
-    char *out = mr__strf("%s/out", o->temp), *parent = mr__strf("%.*s/", (int)(strrchr(o->path, '/') - o->path), o->path);
+    char *out = mr__strf("%s/out", o->temp),
+         *parent = mr__strf("%.*s/", (int)(strrchr(o->path, '/') - o->path), o->path);
     struct buf text = {0};
     int rc = mkdir(out, 0777) < 0 ? -errno : 0;
 

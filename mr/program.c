@@ -1,7 +1,8 @@
 /* program.c - finding programs: by shipped name, as a shared object, as a command (program.h).
  *
- * Failure modes: a shared object that does not load or has no application in it; a command whose first word is no program.
- * The latter is found only where the first word is plain; what the shell makes of the rest shows when it runs. */
+ * Failure modes: a shared object that does not load or has no application in it; a command whose first word is no
+ * program. The latter is found only where the first word is plain; what the shell makes of the rest shows when it runs.
+ */
 #include "mr/program.h"
 
 #include <dlfcn.h>
@@ -100,11 +101,11 @@ static bool in_path(const char *name)
 /* Words that the shell itself knows how to run. */
 static bool shell_knows(const char *word)
 {
-    static const char *const words[] = {".",      ":",    "[",     "alias", "case", "cd",     "command", "echo", "eval",
-                                        "exec",   "exit", "export", "false", "for",  "getopts", "hash",    "if",   "kill",
-                                        "local",  "printf", "pwd",  "read",  "return", "set",  "shift",   "test", "times",
-                                        "trap",   "true", "type",  "ulimit", "umask", "unalias", "unset",  "until", "wait",
-                                        "while"};
+    static const char *const words[] = {".",       ":",     "[",     "alias",  "case",  "cd",   "command", "echo",
+                                        "eval",    "exec",  "exit",  "export", "false", "for",  "getopts", "hash",
+                                        "if",      "kill",  "local", "printf", "pwd",   "read", "return",  "set",
+                                        "shift",   "test",  "times", "trap",   "true",  "type", "ulimit",  "umask",
+                                        "unalias", "unset", "until", "wait",   "while"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(word, words[i]) == 0) return true;
     return false;
@@ -124,12 +125,15 @@ static int check_command(const char *text, enum program_role role, struct buf *w
     if (n == 0 || (text[skip + n] && !strchr(" \t\n;|&<>", text[skip + n]))) return 0;
     char *word = mr__str(slice_of(text + skip, n));
     if (strchr(word, '/')) {
-        if (stat(word, &st) < 0) rc = -errno;
-        else if (!S_ISREG(st.st_mode) || access(word, X_OK) < 0) rc = -EACCES;
+        if (stat(word, &st) < 0)
+            rc = -errno;
+        else if (!S_ISREG(st.st_mode) || access(word, X_OK) < 0)
+            rc = -EACCES;
     } else if (!shell_knows(word) && !in_path(word)) {
         rc = -ENOENT;
     }
-    if (rc == -ENOENT) mr__fmt(why, "there is no program '%s' (for --%s)", word, mr__role_names[role]);
+    if (rc == -ENOENT)
+        mr__fmt(why, "there is no program '%s' (for --%s)", word, mr__role_names[role]);
     else if (rc < 0)
         mr__fmt(why, "the program '%s' (for --%s) cannot be run: %s%s", word, mr__role_names[role], err_text(rc),
                 rc == -EACCES ? "; chmod +x?" : "");

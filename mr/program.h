@@ -16,8 +16,8 @@ struct program {
     void *shared;                      /* dlopen's */
 };
 
-/* `text` is as the user gave it (mr.h, struct mr_options); it must outlive the program. 0 or a negative error and `why`:
- * no such program, not a shared object of this ABI, without the function that the role needs. */
+/* `text` is as the user gave it (mr.h, struct mr_options); it must outlive the program. 0 or a negative error and
+ * `why`: no such program, not a shared object of this ABI, without the function that the role needs. */
 int mr__program_open(const char *text, enum program_role role, struct program *out, struct buf *why);
 void mr__program_close(struct program *p);
 /* What stands for `text` wherever it is run: a shared object gets its absolute path. free() it. */

@@ -1,5 +1,5 @@
-/* progress.c - progress.h. Everything a person reads goes to stderr; JSON events, one object a line, and the last line of
- * a job go to stdout. */
+/* progress.c - progress.h. Everything a person reads goes to stderr; JSON events, one object a line, and the last line
+ * of a job go to stdout. */
 #include "mr/progress.h"
 
 #include <stdarg.h>
@@ -8,10 +8,10 @@
 
 #include "mr/util.h"
 
-#define TERMINAL_NS (100 * NS_PER_MS)
-#define LINES_NS    (2 * NS_PER_S)
-#define BAR         24
-#define STDERR_SHOWN 8192u                 /* of a failed task's stderr, its end */
+#define TERMINAL_NS  (100 * NS_PER_MS)
+#define LINES_NS     (2 * NS_PER_S)
+#define BAR          24
+#define STDERR_SHOWN 8192u /* of a failed task's stderr, its end */
 
 static double seconds(const struct progress *p) { return (double)(mr__now() - p->began) / (double)NS_PER_S; }
 
@@ -35,13 +35,18 @@ static void print(int fd, struct buf *b)
 void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o)
 {
     struct buf b = {0};
-    *p = (struct progress){.json = o->json, .terminal = !o->json && isatty(2), .output = o->output,
-        .maps = (uint32_t)plan->splits_n, .reduces = j->reducers, .total = plan->bytes, .began = mr__now()};
+    *p = (struct progress){.json = o->json,
+                           .terminal = !o->json && isatty(2),
+                           .output = o->output,
+                           .maps = (uint32_t)plan->splits_n,
+                           .reduces = j->reducers,
+                           .total = plan->bytes,
+                           .began = mr__now()};
     p->printed = p->began;
     if (p->json) {
         put_event(&b, p, "start");
-        mr__fmt(&b, ", \"job\": \"%s\", \"files\": %zu, \"bytes\": %llu, \"map_tasks\": %u, \"reduce_tasks\": %u}\n", j->id,
-                plan->files_n, (unsigned long long)plan->bytes, p->maps, p->reduces);
+        mr__fmt(&b, ", \"job\": \"%s\", \"files\": %zu, \"bytes\": %llu, \"map_tasks\": %u, \"reduce_tasks\": %u}\n",
+                j->id, plan->files_n, (unsigned long long)plan->bytes, p->maps, p->reduces);
         print(1, &b);
     } else {
         mr__fmt(&b, "job %s: %zu files, %.1f MB, %u map and %u reduce tasks\n", j->id, plan->files_n,
@@ -129,8 +134,10 @@ void mr__progress_done(struct progress *p, const struct counters *c, const struc
         put_event(&b, p, "done");
         mr__fmt(&b, ", \"output\": ");
         mr__json_str(&b, slice_str(p->output));
-        mr__fmt(&b, ", \"parts\": %u, \"lines\": %llu, \"bytes\": %llu, \"failed_attempts\": %u, \"lost_attempts\": %u}\n", p->reduces,
-                (unsigned long long)n[MR_OUTPUT_LINES], (unsigned long long)n[MR_OUTPUT_BYTES], f->failed, f->lost);
+        mr__fmt(&b,
+                ", \"parts\": %u, \"lines\": %llu, \"bytes\": %llu, \"failed_attempts\": %u, \"lost_attempts\": %u}\n",
+                p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (unsigned long long)n[MR_OUTPUT_BYTES], f->failed,
+                f->lost);
     } else {
         mr__fmt(&b, "%s: %u parts, %llu lines, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)", p->output, p->reduces,
                 (unsigned long long)n[MR_OUTPUT_LINES], (double)n[MR_OUTPUT_BYTES] / 1e6,

@@ -22,14 +22,14 @@ void mr__progress_begin(struct progress *p, const struct job *j, const struct pl
 void mr__progress_bytes(struct progress *p, uint64_t bytes);
 /* Call it often; it prints when it is time. */
 void mr__progress_show(struct progress *p, const struct sched_facts *f);
-uint64_t mr__progress_next(const struct progress *p);      /* mr__now() when there is something to show at the earliest */
+uint64_t mr__progress_next(const struct progress *p);      /* mr__now() of the next look at the earliest */
 /* An attempt failed or a worker was lost, and the job goes on; one line. */
 __attribute__((format(printf, 2, 3))) void mr__progress_note(struct progress *p, const char *format, ...);
 void mr__progress_done(struct progress *p, const struct counters *c, const struct sched_facts *f);
 void mr__progress_failed(struct progress *p, struct slice why);
 
-/* What a user has to know of a task that failed for good: the program, how it ended, its stderr, its input, and how to run it
- * again alone. `plan` is for the input; NULL: a reduce task. */
+/* What a user has to know of a task that failed for good: the program, how it ended, its stderr, its input, and how to
+ * run it again alone. `plan` is for the input; NULL: a reduce task. */
 void mr__report(struct buf *b, const struct mr_options *o, const struct job *j, const struct plan *plan,
                 const struct task_result *r, uint32_t attempts);
 

@@ -1,15 +1,15 @@
-/* reduce.c - running a combine or reduce program over a sorted stream of pairs: an application key by key, a command as a
- * filter that reads "key TAB value" lines in key order.
+/* reduce.c - running a combine or reduce program over a sorted stream of pairs: an application key by key, a command as
+ * a filter that reads "key TAB value" lines in key order.
  *
- * Failure modes: the program fails; the stream breaks (told by in->err, the caller knows why); a key or value that a line
- * cannot carry: keys with TAB or LF and values with LF, towards a command. */
+ * Failure modes: the program fails; the stream breaks (told by in->err, the caller knows why); a key or value that a
+ * line cannot carry: keys with TAB or LF and values with LF, towards a command. */
 #include <stdlib.h>
 
 #include "mr/context.h"
 #include "mr/stream.h"
 #include "mr/util.h"
 
-#define FEED_BYTES (64u * 1024)
+#define FEED_BYTES  (64u * 1024)
 #define TOUCH_PAIRS 1024u
 
 /* ---- applications ---- */
@@ -17,10 +17,10 @@
 struct group {
     struct mr_values pub;
     struct sorted *in;
-    struct buf key;                        /* of this group */
-    struct slice next_key, next_value;     /* the pair that was read ahead */
-    bool more;                             /* there is one */
-    bool asked;                            /* its value was handed out: read on first */
+    struct buf key;                    /* of this group */
+    struct slice next_key, next_value; /* the pair that was read ahead */
+    bool more;                         /* there is one */
+    bool asked;                        /* its value was handed out: read on first */
     const struct program_context *c;
     uint64_t pairs, bytes;
 };
@@ -109,8 +109,8 @@ static int append_line(struct buf *b, struct slice key, struct slice value, stru
 {
     bool bad_key = key.n && (memchr(key.p, '\t', key.n) || memchr(key.p, '\n', key.n));
     if (bad_key || (value.n && memchr(value.p, '\n', value.n))) {
-        mr__fmt(why, "the %s of '%.*s' has a %s in it, which a command's input line cannot carry", bad_key ? "key" : "value",
-                (int)min_u64(key.n, 100), key.p, bad_key ? "TAB or newline" : "newline");
+        mr__fmt(why, "the %s of '%.*s' has a %s in it, which a command's input line cannot carry",
+                bad_key ? "key" : "value", (int)min_u64(key.n, 100), key.p, bad_key ? "TAB or newline" : "newline");
         return -EBADMSG;
     }
     put_bytes(b, key);
@@ -141,19 +141,27 @@ static int feed_all(struct stream *s, const struct program_context *c, struct so
     return rc;
 }
 
-static int reduce_command(const struct program *p, const struct program_context *c, struct sorted *in,
-                          struct sink *out, struct buf *why)
+static int reduce_command(const struct program *p, const struct program_context *c, struct sorted *in, struct sink *out,
+                          struct buf *why)
 {
-    char *env[] = {mr__strf("MR_JOB=%s", c->job), mr__strf("MR_TASK=%u", c->task), mr__strf("MR_ATTEMPT=%u", c->attempt), NULL};
-    struct stream_options o = {.command = p->command, .cwd = c->cwd, .env = env, .line = line_to_sink, .arg = out,
-        .touch = c->touch, .touch_arg = c->arg};
+    char *env[] = {mr__strf("MR_JOB=%s", c->job), mr__strf("MR_TASK=%u", c->task),
+                   mr__strf("MR_ATTEMPT=%u", c->attempt), NULL};
+    struct stream_options o = {.command = p->command,
+                               .cwd = c->cwd,
+                               .env = env,
+                               .line = line_to_sink,
+                               .arg = out,
+                               .touch = c->touch,
+                               .touch_arg = c->arg};
     struct stream *s = NULL;
 
     int rc = mr__stream_open(&o, &s, why);
     if (rc == 0) {
         rc = feed_all(s, c, in, out, why);
-        if (rc == 0) rc = mr__stream_close(s, why);
-        else mr__stream_kill(s);
+        if (rc == 0)
+            rc = mr__stream_close(s, why);
+        else
+            mr__stream_kill(s);
     }
     for (int i = 0; env[i]; i++) free(env[i]);
     return rc == 0 ? out->err : rc;

@@ -1,7 +1,7 @@
 /* run.c - a job from its options to its output (mr_run(), mr_task()); what coord.c and local.c share.
  *
- * Happy path: options checked, inputs planned, output and working directories made, tasks run, output published, all else
- * removed. Everything that can be said to be wrong before a task runs is said then. */
+ * Happy path: options checked, inputs planned, output and working directories made, tasks run, output published, all
+ * else removed. Everything that can be said to be wrong before a task runs is said then. */
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,9 +11,9 @@
 #include "mr/util.h"
 #include "mr/workdir.h"
 
-#define SPLIT_DEFAULT    (16ull * MIB)
-#define LOSSES           10u               /* for each attempt that a task has of its own */
-#define BACKUP_NS        (15 * NS_PER_S)
+#define SPLIT_DEFAULT (16ull * MIB)
+#define LOSSES        10u /* for each attempt that a task has of its own */
+#define BACKUP_NS     (15 * NS_PER_S)
 
 static void run_free(struct run *r)
 {
@@ -34,7 +34,7 @@ static void run_free(struct run *r)
 /* Job, plan and working directory. */
 static int prepare(struct run *r, const struct mr_options *o)
 {
-    signal(SIGPIPE, SIG_IGN);              /* programs may stop reading, and so may whoever reads our stdout */
+    signal(SIGPIPE, SIG_IGN); /* programs may stop reading, and so may whoever reads our stdout */
     *r = (struct run){.o = o, .lock = -1};
     int rc = mr__job_make(o, &r->job, &r->whole, &r->why);
     if (rc == 0 && o->inputs_n == 0) {
@@ -42,7 +42,8 @@ static int prepare(struct run *r, const struct mr_options *o)
         rc = -EINVAL;
     }
     if (rc == 0)
-        rc = mr__plan(o->inputs, o->inputs_n, o->split_bytes ? o->split_bytes : SPLIT_DEFAULT, r->whole, &r->plan, &r->why);
+        rc = mr__plan(o->inputs, o->inputs_n, o->split_bytes ? o->split_bytes : SPLIT_DEFAULT, r->whole, &r->plan,
+                      &r->why);
     if (rc == 0) rc = mr__workdir_make(o->workdir, &r->dir, &r->lock, &r->why);
     if (rc < 0) return rc;
     r->of_maps = xcalloc(r->plan.splits_n + 1, sizeof *r->of_maps);
@@ -54,8 +55,12 @@ static int prepare(struct run *r, const struct mr_options *o)
 struct sched *mr__run_sched(const struct run *r, uint64_t now)
 {
     uint32_t attempts = r->o->attempts ? r->o->attempts : MR_ATTEMPTS_DEFAULT;
-    struct sched_config c = {.maps = (uint32_t)r->plan.splits_n, .reduces = r->job.reducers, .attempts = attempts,
-        .losses = LOSSES * attempts, .silence_ns = 8 * r->job.beat_ns, .backup_ns = BACKUP_NS};
+    struct sched_config c = {.maps = (uint32_t)r->plan.splits_n,
+                             .reduces = r->job.reducers,
+                             .attempts = attempts,
+                             .losses = LOSSES * attempts,
+                             .silence_ns = 8 * r->job.beat_ns,
+                             .backup_ns = BACKUP_NS};
     return sched_new(&c, now);
 }
 
@@ -63,8 +68,15 @@ void mr__run_map_task(const struct run *r, uint32_t no, uint32_t attempt, struct
 {
     const struct split *s = &r->plan.splits[no];
     const struct input_file *f = &r->plan.files[s->file];
-    *out = (struct task){.phase = SCHED_MAP, .no = no, .attempt = attempt, .path = mr__strf("%s", f->path), .size = f->size,
-        .mtime_ns = f->mtime_ns, .off = s->off, .len = s->len, .whole = r->whole};
+    *out = (struct task){.phase = SCHED_MAP,
+                         .no = no,
+                         .attempt = attempt,
+                         .path = mr__strf("%s", f->path),
+                         .size = f->size,
+                         .mtime_ns = f->mtime_ns,
+                         .off = s->off,
+                         .len = s->len,
+                         .whole = r->whole};
 }
 
 void mr__run_commit(struct run *r, enum sched_phase phase, uint32_t task, uint32_t attempt, struct counters *c)
@@ -190,8 +202,10 @@ static int print_pairs(struct run *r, uint32_t no)
         rc = in->err;
         mr__merge_close(m);
     }
-    if (rc == 0) rc = mr__write_all(1, b.p, b.n);
-    else mr__fmt(&r->why, "cannot read the map output: %s", err_text(rc));
+    if (rc == 0)
+        rc = mr__write_all(1, b.p, b.n);
+    else
+        mr__fmt(&r->why, "cannot read the map output: %s", err_text(rc));
     buf_free(&b);
     free(path);
     return rc;
@@ -206,7 +220,8 @@ static int run_reduce(struct run *r, const struct programs *p, uint32_t no)
     t.sources = xcalloc(r->plan.splits_n + 1, sizeof *t.sources);
     for (uint32_t m = 0; m < r->plan.splits_n && rc == 0; m++) {
         rc = run_map(r, p, m);
-        t.sources[t.sources_n++] = (struct run_source){mr__map_output(r->dir, m, 0), r->job.reducers, no, mr__output_tag(m, 0)};
+        t.sources[t.sources_n++] =
+            (struct run_source){mr__map_output(r->dir, m, 0), r->job.reducers, no, mr__output_tag(m, 0)};
     }
     if (rc == 0) rc = run_task(r, p, &t, "-");
     mr__task_free(&t);
@@ -221,7 +236,7 @@ int mr_task(const struct mr_options *o)
     struct run r;
     uint32_t no;
 
-    alone.local = true;                    /* its stderr goes where ours goes */
+    alone.local = true; /* its stderr goes where ours goes */
     alone.rerun = NULL;
     int rc = prepare(&r, &alone);
     if (rc == 0) rc = parse_only(&r, o->only, &phase, &no, &r.why);

@@ -20,7 +20,7 @@
 struct process {
     struct runner *runner;
     struct io_child *child;
-    pid_t pid;                             /* and its group's number */
+    pid_t pid; /* and its group's number */
     int in, out, err;
     struct io_watch *out_watch, *err_watch;
     struct buf inbox, tail;
@@ -28,11 +28,11 @@ struct process {
 
 struct runner {
     struct runner_options o;
-    struct process *process;               /* NULL: none */
+    struct process *process; /* NULL: none */
     bool busy;
-    enum sched_phase phase;                /* of the task at hand */
+    enum sched_phase phase; /* of the task at hand */
     uint32_t no, attempt;
-    struct timer timer;                    /* no progress */
+    struct timer timer; /* no progress */
 };
 
 static struct clock *clock_of(struct runner *x) { return io_clock(x->o.loop); }
@@ -52,9 +52,13 @@ bool mr__runner_runs(const struct runner *x, enum sched_phase phase, uint32_t no
     return x->busy && x->phase == phase && x->no == no && x->attempt == attempt;
 }
 
-static void arm(struct runner *x) { clock_arm(clock_of(x), &x->timer, clock_now(clock_of(x)) + x->o.job->task_timeout_ns); }
+static void arm(struct runner *x)
+{
+    clock_arm(clock_of(x), &x->timer, clock_now(clock_of(x)) + x->o.job->task_timeout_ns);
+}
 
-/* Reads what there is now, within reason: who writes without end must not stop the loop. False: the end, or an error. */
+/* Reads what there is now, within reason: who writes without end must not stop the loop. False: the end, or an error.
+ */
 static bool read_now(int fd, struct buf *b, size_t keep)
 {
     for (int i = 0; i < READS_MAX; i++) {
@@ -119,7 +123,7 @@ static void take_tail(struct runner *x, struct task_result *r)
 {
     struct process *p = x->process;
     if (!p || r->outcome == TASK_DONE) return;
-    if (p->err_watch) on_err(p);           /* what was written before the result is there by now */
+    if (p->err_watch) on_err(p); /* what was written before the result is there by now */
     size_t n = min_u64(p->tail.n, MR_STDERR_MAX);
     if (n) put_bytes(&r->err, slice_of(p->tail.p + p->tail.n - n, n));
 }
@@ -169,13 +173,16 @@ static void take_inbox(struct process *p)
     while (rc == 0 && p->inbox.n - used >= 5) {
         const uint8_t *at = p->inbox.p + used;
         uint32_t n = load_u32(at);
-        if (n > MR_EXEC_MAX) rc = -EMSGSIZE;
-        else if (p->inbox.n - used - 5 < n) break;
-        else rc = take_message(p->runner, at[4], slice_of(at + 5, n));
+        if (n > MR_EXEC_MAX)
+            rc = -EMSGSIZE;
+        else if (p->inbox.n - used - 5 < n)
+            break;
+        else
+            rc = take_message(p->runner, at[4], slice_of(at + 5, n));
         if (rc == 0) used += 5 + (size_t)n;
     }
     if (rc < 0) {
-        io_child_kill(p->child, SIGKILL);  /* on_exited() tells */
+        io_child_kill(p->child, SIGKILL); /* on_exited() tells */
         used = p->inbox.n;
     }
     memmove(p->inbox.p, p->inbox.p + used, p->inbox.n - used);
@@ -200,12 +207,16 @@ static void on_exited(void *arg, int64_t status, int signum)
     struct runner *x = p->runner;
     char *why;
 
-    on_out(p);                             /* it may have told its result before it ended */
-    if (signum) why = mr__strf("the process that ran the task was killed by signal %d (%s)", signum, strsignal(signum));
-    else why = mr__strf("the process that ran the task exited with status %lld", (long long)status);
+    on_out(p); /* it may have told its result before it ended */
+    if (signum)
+        why = mr__strf("the process that ran the task was killed by signal %d (%s)", signum, strsignal(signum));
+    else
+        why = mr__strf("the process that ran the task exited with status %lld", (long long)status);
     p->child = NULL;
-    if (x->busy) tell_failed(x, why);
-    else let_go(x);
+    if (x->busy)
+        tell_failed(x, why);
+    else
+        let_go(x);
     free(why);
 }
 
@@ -222,8 +233,14 @@ static int start_process(struct runner *x)
     int rc = open_pipes(to, from, err);
 
     *p = (struct process){.runner = x, .in = to[1], .out = from[0], .err = err[0]};
-    struct io_child_options o = {.argv = argv, .stdin_fd = to[0], .stdout_fd = from[1], .stderr_fd = err[1], .detached = true,
-        .die_with_parent = true, .exited = on_exited, .arg = p};
+    struct io_child_options o = {.argv = argv,
+                                 .stdin_fd = to[0],
+                                 .stdout_fd = from[1],
+                                 .stderr_fd = err[1],
+                                 .detached = true,
+                                 .die_with_parent = true,
+                                 .exited = on_exited,
+                                 .arg = p};
     if (rc == 0) rc = io_spawn(x->o.loop, &o, &p->child);
     if (to[0] >= 0) close(to[0]);
     if (from[1] >= 0) close(from[1]);
@@ -279,7 +296,7 @@ void mr__runner_start(struct runner *x, const struct task *t)
         rc = mr__exec_send(x->process->in, MR_EXEC_TASK, buf_slice(&b));
         buf_free(&b);
     }
-    if (rc == 0 || rc == -EPIPE) return;   /* EPIPE: it has just died, on_exited() tells how */
+    if (rc == 0 || rc == -EPIPE) return; /* EPIPE: it has just died, on_exited() tells how */
     char *why = mr__strf("cannot start a process for the task: %s", err_text(rc));
     tell_failed(x, why);
     free(why);

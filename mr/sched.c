@@ -1,50 +1,50 @@
 /* sched.c - the scheduler (sched.h): PURE, no clock, no system call.
  *
- * A task is idle (in its phase's queue), running (one attempt, or two where a backup was started) or done. Reduce tasks are
- * assigned only while every map task is done. Each attempt has a number of its own within its task, so whatever
+ * A task is idle (in its phase's queue), running (one attempt, or two where a backup was started) or done. Reduce tasks
+ * are assigned only while every map task is done. Each attempt has a number of its own within its task, so whatever
  * arrives late about an old one finds nothing and is dropped; the first attempt that is done wins.
  *
  * Failure modes: a worker leaves (its attempt counts as a loss, its map outputs are made again), falls silent (evicted,
- * then as if it had left), fails a task (counted; too many: the job is given up), cannot read a map output (the map task
- * runs again, the reduce task waits). The driver itself may have been frozen: time in which nobody could be heard does
- * not count as silence. */
+ * then as if it had left), fails a task (counted; too many: the job is given up), cannot read a map output (the map
+ * task runs again, the reduce task waits). The driver itself may have been frozen: time in which nobody could be heard
+ * does not count as silence. */
 #include "mr/sched.h"
 
 #include <stdlib.h>
 
-#define TICK_NS (1 * NS_PER_S)             /* while a backup may become due */
+#define TICK_NS (1 * NS_PER_S) /* while a backup may become due */
 #define NOBODY  UINT32_MAX
 
 enum task_state { IDLE, RUNNING, DONE };
 
 struct attempt {
-    uint32_t worker, no;                   /* worker NOBODY: none */
+    uint32_t worker, no; /* worker NOBODY: none */
     uint64_t began;
 };
 
 struct task {
-    struct list queued;                    /* while IDLE */
+    struct list queued; /* while IDLE */
     enum task_state state;
     uint32_t next_attempt, failures, losses;
-    uint32_t done_by, done_attempt;        /* while DONE */
+    uint32_t done_by, done_attempt; /* while DONE */
     struct attempt run[2];
 };
 
 struct worker {
     uint32_t id;
     uint64_t heard;
-    struct task *task;                     /* what it does; NULL: it is free */
+    struct task *task; /* what it does; NULL: it is free */
 };
 
 struct sched {
     struct sched_config config;
-    struct task *tasks[2];                 /* by phase */
+    struct task *tasks[2]; /* by phase */
     struct list idle[2];
     uint32_t done[2];
-    uint64_t spent_ns[2], spent_n[2];      /* time of the attempts that won: what is usual */
+    uint64_t spent_ns[2], spent_n[2]; /* time of the attempts that won: what is usual */
     struct worker *workers;
     size_t workers_n, workers_cap;
-    uint32_t running;                      /* tasks with an attempt */
+    uint32_t running; /* tasks with an attempt */
     uint64_t now;
     struct sched_facts facts;
     struct sched_effect *out;
@@ -233,7 +233,8 @@ static void done(struct sched *s, struct task *t, struct attempt *a)
 /* The three ways in which a worker says that an attempt is over. */
 static void ended(struct sched *s, const struct sched_event *e)
 {
-    struct task *t = e->phase <= SCHED_REDUCE && e->task < phase_size(s, e->phase) ? &s->tasks[e->phase][e->task] : NULL;
+    struct task *t =
+        e->phase <= SCHED_REDUCE && e->task < phase_size(s, e->phase) ? &s->tasks[e->phase][e->task] : NULL;
     struct attempt *a = t ? attempt_of(t, e->worker) : NULL;
 
     if (!a || a->no != e->attempt) {
@@ -254,28 +255,38 @@ static void ended(struct sched *s, const struct sched_event *e)
 static void output_lost(struct sched *s, const struct sched_event *e)
 {
     struct task *t = e->task < s->config.maps ? &s->tasks[SCHED_MAP][e->task] : NULL;
-    if (t && t->state == DONE && t->done_attempt == e->attempt) revoke(s, t);
-    else s->facts.dropped++;
+    if (t && t->state == DONE && t->done_attempt == e->attempt)
+        revoke(s, t);
+    else
+        s->facts.dropped++;
 }
 
 static void handle(struct sched *s, const struct sched_event *e)
 {
-    struct worker *w = e->kind == SCHED_JOINED || e->kind == SCHED_LOST || e->kind == SCHED_TICK
-                           ? NULL
-                           : find_worker(s, e->worker);
+    struct worker *w =
+        e->kind == SCHED_JOINED || e->kind == SCHED_LOST || e->kind == SCHED_TICK ? NULL : find_worker(s, e->worker);
     if (w) w->heard = s->now;
     switch (e->kind) {
-    case SCHED_JOINED: joined(s, e->worker); break;
+    case SCHED_JOINED:
+        joined(s, e->worker);
+        break;
     case SCHED_LEFT:
-        if (w) remove_worker(s, w);
-        else s->facts.dropped++;
+        if (w)
+            remove_worker(s, w);
+        else
+            s->facts.dropped++;
         break;
     case SCHED_DONE:
     case SCHED_FAILED:
-    case SCHED_STARVED: ended(s, e); break;
-    case SCHED_LOST: output_lost(s, e); break;
+    case SCHED_STARVED:
+        ended(s, e);
+        break;
+    case SCHED_LOST:
+        output_lost(s, e);
+        break;
     case SCHED_HEARD:
-    case SCHED_TICK: break;
+    case SCHED_TICK:
+        break;
     }
 }
 
@@ -309,7 +320,7 @@ static struct task *straggler(struct sched *s, enum sched_phase p)
     if (!s->config.backup_ns || !s->spent_n[p]) return NULL;
     for (size_t i = 0; i < s->workers_n; i++) {
         struct task *t = s->workers[i].task;
-        if (!t || phase_of(s, t) != p || t->failures) continue;     /* what fails is not slow, but wrong */
+        if (!t || phase_of(s, t) != p || t->failures) continue; /* what fails is not slow, but wrong */
         if (t->run[0].worker != NOBODY && t->run[1].worker != NOBODY) continue;
         struct attempt *a = attempt_of(t, s->workers[i].id);
         if (a->began < began) worst = t, began = a->began;

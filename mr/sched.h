@@ -1,9 +1,9 @@
 /* sched.h - which worker does what: a pure step function, events and the time in, effects out.
  *
- * A job is M map tasks, then R reduce tasks. A map task's output stays with the worker that made it, so it is lost with the
- * worker and made again while a reduce task still needs it; a reduce task's output is on the shared filesystem under
- * a name of its attempt and stays. The driver owns connections and processes, hands in what happens to them in any
- * order, late or twice, and carries out the effects. */
+ * A job is M map tasks, then R reduce tasks. A map task's output stays with the worker that made it, so it is lost with
+ * the worker and made again while a reduce task still needs it; a reduce task's output is on the shared filesystem
+ * under a name of its attempt and stays. The driver owns connections and processes, hands in what happens to them in
+ * any order, late or twice, and carries out the effects. */
 #ifndef QFS_MR_SCHED_H
 #define QFS_MR_SCHED_H
 
@@ -14,9 +14,9 @@ enum sched_phase { SCHED_MAP, SCHED_REDUCE };
 struct sched_config {
     uint32_t maps, reduces;
     uint32_t attempts;             /* a task's own failures until the job is given up */
-    uint32_t losses;               /* the same for attempts that ended for no fault of the task's: dead workers, lost inputs */
+    uint32_t losses;               /* the same for attempts that ended for no fault of its own: dead workers, lost inputs */
     uint64_t silence_ns;           /* a worker not heard of for so long is evicted */
-    uint64_t backup_ns;            /* an attempt that runs for so long, and for thrice the mean, gets a second; 0: never */
+    uint64_t backup_ns;            /* an attempt that runs so long, and thrice the mean, gets a second one; 0: never */
 };
 
 enum sched_event_kind {
@@ -25,7 +25,7 @@ enum sched_event_kind {
     SCHED_HEARD,                   /* worker: it lives */
     SCHED_DONE,                    /* worker, phase, task, attempt */
     SCHED_FAILED,                  /* the same: the task's own fault */
-    SCHED_STARVED,                 /* the same: it ended because map outputs could not be read (each told by SCHED_LOST) */
+    SCHED_STARVED,                 /* the same: map outputs could not be read (each is told by SCHED_LOST) */
     SCHED_LOST,                    /* task, attempt: this map output cannot be read */
     SCHED_TICK,                    /* only the time */
 };

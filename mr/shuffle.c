@@ -10,7 +10,7 @@
 #include "mr/util.h"
 
 #define HEADER_BYTES  16u
-#define INDEX_BYTES   24u                  /* a partition */
+#define INDEX_BYTES   24u /* a partition */
 #define TRAILER_BYTES 20u
 #define WRITE_BYTES   MIB
 #define BLOCK_HEADER  8u
@@ -22,9 +22,9 @@ struct run_writer {
     char *path;
     uint32_t parts, part;
     struct run_range *index;
-    uint64_t off, records;                 /* off: of the file, the buffers included */
-    struct buf out;                        /* whole blocks, not yet written */
-    struct buf block;                      /* the records of the block under way */
+    uint64_t off, records; /* off: of the file, the buffers included */
+    struct buf out;        /* whole blocks, not yet written */
+    struct buf block;      /* the records of the block under way */
 };
 
 int mr__run_create(const char *path, uint32_t parts, struct run_writer **out)

@@ -70,14 +70,17 @@ static size_t median(const struct sort_entry *v, size_t a, size_t b, size_t c)
 /* Partitions v around a pivot; returns where it ends up. */
 static size_t partition(struct sort_entry *v, size_t n)
 {
-    size_t e = n / 8, p = median(v, median(v, 0, e, 2 * e), median(v, 3 * e, 4 * e, 5 * e), median(v, 6 * e, 7 * e, n - 1));
+    size_t e = n / 8,
+           p = median(v, median(v, 0, e, 2 * e), median(v, 3 * e, 4 * e, 5 * e), median(v, 6 * e, 7 * e, n - 1));
     size_t i = 0, j = n;
 
     swap(&v[0], &v[p]);
     struct sort_entry pivot = v[0];
     for (;;) {
-        while (++i < n && less(&v[i], &pivot)) {}
-        while (less(&pivot, &v[--j])) {}
+        while (++i < n && less(&v[i], &pivot)) {
+        }
+        while (less(&pivot, &v[--j])) {
+        }
         if (i >= j) break;
         swap(&v[i], &v[j]);
     }

@@ -12,8 +12,8 @@ struct sorted {
 
 struct sink {
     void (*pair)(struct sink *s, struct slice key, struct slice value);
-    void (*line)(struct sink *s, struct slice line);   /* a program's own output line, without LF; NULL: it is split into a
-                                                        * pair at its first TAB */
+    void (*line)(struct sink *s, struct slice line);   /* a program's own output line, without LF; NULL: it is split
+                                                        * into a pair at its first TAB */
     int err;                           /* 0, or the first error; what comes after it is dropped */
 };
 

@@ -1,8 +1,8 @@
 /* split.c - input files, their splits, and the reader of a split (split.h).
  *
- * Planning opens nothing but directories: it is a stat a file. Line borders are found by the reader: it begins behind the
- * first LF at or after the byte before the split (so a line that begins exactly at the border is its own) and goes on
- * to the end of the line that its last byte belongs to.
+ * Planning opens nothing but directories: it is a stat a file. Line borders are found by the reader: it begins behind
+ * the first LF at or after the byte before the split (so a line that begins exactly at the border is its own) and goes
+ * on to the end of the line that its last byte belongs to.
  *
  * Failure modes: no such file, an input that cannot be read, that is neither file nor directory, or that changed since
  * planning (a job over moving inputs has no right answer), a line longer than MR_RECORD_MAX. */
@@ -91,11 +91,13 @@ static int add_input(struct planner *pl, const char *pattern)
 
     if (stat(pattern, &st) == 0) return add_path(pl, pattern, false);
     switch (glob(pattern, GLOB_ERR | GLOB_BRACE, NULL, &g)) {
-    case 0: break;
+    case 0:
+        break;
     case GLOB_NOMATCH:
         mr__fmt(pl->why, "no input matches %s", pattern);
         return -ENOENT;
-    default: return fail(pl->why, errno ? -errno : -EIO, "cannot search for the input", pattern);
+    default:
+        return fail(pl->why, errno ? -errno : -EIO, "cannot search for the input", pattern);
     }
     for (size_t i = 0; i < g.gl_pathc && rc == 0; i++) rc = add_path(pl, g.gl_pathv[i], false);
     globfree(&g);
@@ -125,8 +127,10 @@ static void drop_repeated(struct plan *p)
     qsort(v, p->files_n, sizeof *v, by_path);
     for (size_t i = 1; i < p->files_n; i++) repeated[v[i].at] = strcmp(v[i].path, v[i - 1].path) == 0;
     for (size_t i = 0; i < p->files_n; i++) {
-        if (repeated[i]) free(p->files[i].path);
-        else p->files[kept++] = p->files[i];
+        if (repeated[i])
+            free(p->files[i].path);
+        else
+            p->files[kept++] = p->files[i];
     }
     p->files_n = kept;
     free(v);
@@ -149,8 +153,8 @@ static int cut(struct plan *p, uint64_t split_bytes, bool whole, struct buf *why
         uint64_t size = p->files[i].size, off = 0;
         p->bytes += size;
         if (whole && size > MR_RECORD_MAX) {
-            mr__fmt(why, "the application takes whole files of at most %u MiB, and %s has %llu bytes", MR_RECORD_MAX / MIB,
-                    p->files[i].path, (unsigned long long)size);
+            mr__fmt(why, "the application takes whole files of at most %u MiB, and %s has %llu bytes",
+                    MR_RECORD_MAX / MIB, p->files[i].path, (unsigned long long)size);
             return -EFBIG;
         }
         /* A last piece of less than a tenth joins the one before. */
@@ -196,10 +200,10 @@ void mr__plan_free(struct plan *p)
 struct split_reader {
     int fd;
     char *path;
-    uint64_t size, end;                /* of the file; of the split */
-    uint64_t at;                       /* where in the file buf begins */
+    uint64_t size, end; /* of the file; of the split */
+    uint64_t at;        /* where in the file buf begins */
     struct buf buf;
-    size_t given;                      /* of buf, to the caller */
+    size_t given; /* of buf, to the caller */
     bool whole, over;
 };
 
@@ -234,7 +238,7 @@ static int skip_to_line(struct split_reader *r, struct buf *why)
         }
         r->at += r->buf.n;
         buf_clear(&r->buf);
-        if (r->at >= r->end) break;        /* no line begins here */
+        if (r->at >= r->end) break; /* no line begins here */
     }
     r->at = r->size;
     return 0;
@@ -249,8 +253,10 @@ int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t o
 
     *r = (struct split_reader){.size = size, .end = off + len, .at = off, .whole = whole, .path = mr__strf("%s", path)};
     r->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (r->fd < 0 || fstat(r->fd, &st) < 0) rc = fail(why, -errno, "cannot read the input", path);
-    else if ((uint64_t)st.st_size != size || mtime_of(&st) != mtime_ns) rc = changed(why, path);
+    if (r->fd < 0 || fstat(r->fd, &st) < 0)
+        rc = fail(why, -errno, "cannot read the input", path);
+    else if ((uint64_t)st.st_size != size || mtime_of(&st) != mtime_ns)
+        rc = changed(why, path);
     if (rc == 0) rc = skip_to_line(r, why);
     if (rc < 0) {
         mr__split_close(r);

@@ -24,13 +24,13 @@ struct stream {
     struct stream_options o;
     char *command;
     pid_t pid;
-    int in, out;                           /* -1: closed */
-    struct buf partial;                    /* a line that has not ended yet */
+    int in, out;        /* -1: closed */
+    struct buf partial; /* a line that has not ended yet */
     uint8_t *space;
 };
 
-/* A command of nothing but plain words needs no shell: one process less, and its signals are its own. What cannot be run so
- * (a shell's own word, a script without "#!") is left to the shell. */
+/* A command of nothing but plain words needs no shell: one process less, and its signals are its own. What cannot be
+ * run so (a shell's own word, a script without "#!") is left to the shell. */
 static void try_plain(const char *command)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./,:@% \t";
@@ -139,8 +139,10 @@ static int turn(struct stream *s, struct slice *in, struct buf *why)
     if (poll(fds, 2, -1) < 0 && errno != EINTR) return -errno;
     if (fds[1].fd >= 0 && fds[1].revents) {
         ssize_t w = write(s->in, in->p, in->n);
-        if (w >= 0) *in = slice_sub(*in, (size_t)w, in->n - (size_t)w);
-        else if (errno != EAGAIN && errno != EINTR) close_fd(&s->in);    /* EPIPE: it wants no more */
+        if (w >= 0)
+            *in = slice_sub(*in, (size_t)w, in->n - (size_t)w);
+        else if (errno != EAGAIN && errno != EINTR)
+            close_fd(&s->in); /* EPIPE: it wants no more */
     }
     if (fds[0].fd >= 0 && fds[0].revents) return take_output(s, why);
     return 0;
@@ -156,7 +158,8 @@ int mr__stream_feed(struct stream *s, struct slice bytes, struct buf *why)
 static int wait_for(struct stream *s)
 {
     int status = 0;
-    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) {
+    }
     return status;
 }
 
@@ -177,8 +180,10 @@ void mr__wait_text(struct buf *b, const char *command, int status)
         return;
     }
     mr__fmt(b, "'%s' exited with status %d", command, WEXITSTATUS(status));
-    if (WEXITSTATUS(status) == 127) mr__fmt(b, " (no such program)");
-    else if (WEXITSTATUS(status) == 126) mr__fmt(b, " (not executable)");
+    if (WEXITSTATUS(status) == 127)
+        mr__fmt(b, " (no such program)");
+    else if (WEXITSTATUS(status) == 126)
+        mr__fmt(b, " (not executable)");
     else if (WEXITSTATUS(status) > 128 && WEXITSTATUS(status) < 128 + 65)
         mr__fmt(b, " (the shell's way to say: killed by signal %d, %s)", WEXITSTATUS(status) - 128,
                 strsignal(WEXITSTATUS(status) - 128));

@@ -13,8 +13,8 @@ struct table_slot {
     int64_t sum;
 };
 
-/* Additions wait here until the slots that they go to have come into the cache: most of the time that a large table takes is
- * waiting for memory, and so a dozen waits become one. */
+/* Additions wait here until the slots that they go to have come into the cache: most of the time that a large table
+ * takes is waiting for memory, and so a dozen waits become one. */
 #define TABLE_WAITING 16u
 
 struct table {

@@ -4,8 +4,8 @@
  * every map task's run file, and leaves one text file under a name of its attempt, synced, which counts for nothing
  * until the coordinator takes it.
  *
- * Failure modes: what map.c, reduce.c, collect.c and merge.c can meet, all told in the result; files of a failed attempt
- * are removed. */
+ * Failure modes: what map.c, reduce.c, collect.c and merge.c can meet, all told in the result; files of a failed
+ * attempt are removed. */
 #include "mr/task.h"
 
 #include <fcntl.h>
@@ -18,7 +18,10 @@
 
 #define OUTPUT_BYTES MIB
 
-char *mr__map_output(const char *dir, uint32_t no, uint32_t attempt) { return mr__strf("%s/map-%u-%u", dir, no, attempt); }
+char *mr__map_output(const char *dir, uint32_t no, uint32_t attempt)
+{
+    return mr__strf("%s/map-%u-%u", dir, no, attempt);
+}
 
 char *mr__reduce_output(const char *attempts, uint32_t no, uint32_t attempt)
 {
@@ -42,9 +45,16 @@ static void touch(void *arg)
 static struct program_context context_of(const struct running *r)
 {
     const struct task *t = r->task;
-    return (struct program_context){.job = r->job->id, .cwd = r->job->cwd, .task = t->no, .attempt = t->attempt,
-        .path = t->path, .off = t->off, .len = t->len, .counters = &r->result->counters, .touch = r->at->touch,
-        .arg = r->at->arg};
+    return (struct program_context){.job = r->job->id,
+                                    .cwd = r->job->cwd,
+                                    .task = t->no,
+                                    .attempt = t->attempt,
+                                    .path = t->path,
+                                    .off = t->off,
+                                    .len = t->len,
+                                    .counters = &r->result->counters,
+                                    .touch = r->at->touch,
+                                    .arg = r->at->arg};
 }
 
 /* ---- map ---- */
@@ -62,8 +72,13 @@ static int run_map(struct running *r)
     const struct program *comb = &r->programs->combine;
     struct program_context c = context_of(r);
     char *path = mr__map_output(r->at->dir, t->no, t->attempt), *name = mr__strf("map-%u-%u", t->no, t->attempt);
-    struct collect_options o = {.parts = r->job->reducers, .memory = r->job->memory, .dir = r->at->dir, .name = name,
-        .fold = comb->fold, .touch = touch, .arg = r};
+    struct collect_options o = {.parts = r->job->reducers,
+                                .memory = r->job->memory,
+                                .dir = r->at->dir,
+                                .name = name,
+                                .fold = comb->fold,
+                                .touch = touch,
+                                .arg = r};
     struct split_reader *in = NULL;
     uint64_t pairs = 0, bytes = 0;
 
@@ -76,7 +91,8 @@ static int run_map(struct running *r)
         struct slice what;
         mr__collect_error(out, &what);
         if (rc < 0 && r->result->why.n == 0) put_bytes(&r->result->why, what);
-        if (rc < 0 && r->result->why.n == 0) mr__fmt(&r->result->why, "cannot write the map output in %s: %s", r->at->dir, err_text(rc));
+        if (rc < 0 && r->result->why.n == 0)
+            mr__fmt(&r->result->why, "cannot write the map output in %s: %s", r->at->dir, err_text(rc));
     }
     r->result->counters.built_in[MR_MAP_PAIRS] = mr__collect_pairs(out);
     r->result->counters.built_in[MR_SPILLED_PAIRS] = pairs;
@@ -170,7 +186,8 @@ static int merge_error(struct running *r, int rc, size_t failed)
     }
     const struct run_source *s = &r->task->sources[failed];
     buf_clear(&r->result->why);
-    mr__fmt(&r->result->why, "cannot read the output of map task %u (%s): %s", (uint32_t)(s->tag >> 32), s->path, err_text(rc));
+    mr__fmt(&r->result->why, "cannot read the output of map task %u (%s): %s", (uint32_t)(s->tag >> 32), s->path,
+            err_text(rc));
     r->result->outcome = TASK_STARVED;
     r->result->lost = s->tag;
     return rc;
@@ -180,14 +197,16 @@ static int run_reduce(struct running *r)
 {
     const struct task *t = r->task;
     struct program_context c = context_of(r);
-    char *path = mr__reduce_output(r->job->attempts ? r->job->attempts : "", t->no, t->attempt), *name = mr__strf("reduce-%u-%u", t->no, t->attempt);
+    char *path = mr__reduce_output(r->job->attempts ? r->job->attempts : "", t->no, t->attempt),
+         *name = mr__strf("reduce-%u-%u", t->no, t->attempt);
     struct merge_options o = {.dir = r->at->dir, .name = name, .memory = r->job->memory, .touch = touch, .arg = r};
     struct merge *in = NULL;
     struct output out;
     size_t failed;
 
     int rc = mr__merge_open(t->sources, t->sources_n, &o, &in, &failed);
-    if (rc < 0) rc = merge_error(r, rc, failed);
+    if (rc < 0)
+        rc = merge_error(r, rc, failed);
     else if ((rc = open_output(r, path, &out)) == 0) {
         struct sorted *s = mr__merge_sorted(in);
         rc = mr__program_reduce(&r->programs->reduce, PROGRAM_REDUCE, &c, s, &out.sink, &r->result->why);

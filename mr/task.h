@@ -22,7 +22,8 @@ struct task {
 };
 
 static inline uint64_t mr__output_tag(uint32_t map, uint32_t attempt) { return (uint64_t)map << 32 | attempt; }
-/* The file of a map attempt's output in the worker's directory, or of a reduce attempt's in job->attempts. free() it. */
+/* The file of a map attempt's output in the worker's directory, or of a reduce attempt's in job->attempts. free()
+ * it. */
 char *mr__map_output(const char *dir, uint32_t no, uint32_t attempt);
 char *mr__reduce_output(const char *attempts, uint32_t no, uint32_t attempt);
 
@@ -50,7 +51,7 @@ int mr__result_decode(struct slice in, struct task_result *out);   /* -EBADMSG *
 
 struct task_place {
     const char *dir;                   /* for the map output and for scratch files */
-    const char *output;                /* NULL, or where a reduce task writes to instead of job->attempts: "-" is stdout */
+    const char *output;                /* of a reduce task: NULL is a file in job->attempts, "-" is stdout */
     void (*touch)(void *arg, uint64_t bytes);
     void *arg;
 };

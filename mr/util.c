@@ -10,10 +10,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static void vformat(struct buf *b, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void vformat(struct buf *b, const char *format, va_list args)
 {
     va_list again;
     va_copy(again, args);
+    check(format);
     int n = vsnprintf(NULL, 0, format, args);
     check(n >= 0);
     buf_reserve(b, (size_t)n + 1);
@@ -70,8 +71,10 @@ void mr__quote(struct buf *b, const char *word)
     }
     put_u8(b, '\'');
     for (; *word; word++) {
-        if (*word == '\'') buf_append(b, "'\\''", 4);
-        else put_u8(b, (uint8_t)*word);
+        if (*word == '\'')
+            buf_append(b, "'\\''", 4);
+        else
+            put_u8(b, (uint8_t)*word);
     }
     put_u8(b, '\'');
 }
@@ -79,7 +82,11 @@ void mr__quote(struct buf *b, const char *word)
 /* Bytes of the UTF-8 character at p, 0 if there is none. */
 static size_t utf8_length(const uint8_t *p, size_t n)
 {
-    size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    size_t len = p[0] < 0x80                   ? 1
+                 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                               : 0;
     if (len == 0 || len > n) return 0;
     for (size_t i = 1; i < len; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
@@ -93,10 +100,14 @@ void mr__json_str(struct buf *b, struct slice s)
     put_u8(b, '"');
     for (size_t i = 0; i < s.n;) {
         size_t len = utf8_length(s.p + i, s.n - i);
-        if (len == 0) put_u8(b, '?');
-        else if (s.p[i] == '"' || s.p[i] == '\\') mr__fmt(b, "\\%c", s.p[i]);
-        else if (s.p[i] < 0x20) mr__fmt(b, "\\u%04x", s.p[i]);
-        else buf_append(b, s.p + i, len);
+        if (len == 0)
+            put_u8(b, '?');
+        else if (s.p[i] == '"' || s.p[i] == '\\')
+            mr__fmt(b, "\\%c", s.p[i]);
+        else if (s.p[i] < 0x20)
+            mr__fmt(b, "\\u%04x", s.p[i]);
+        else
+            buf_append(b, s.p + i, len);
         i += len ? len : 1;
     }
     put_u8(b, '"');
@@ -180,8 +191,10 @@ int mr__mkdirs(const char *path)
         if (!end) break;
     }
     struct stat st;
-    if (rc == 0 && stat(path, &st) < 0) rc = -errno;
-    else if (rc == 0 && !S_ISDIR(st.st_mode)) rc = -ENOTDIR;
+    if (rc == 0 && stat(path, &st) < 0)
+        rc = -errno;
+    else if (rc == 0 && !S_ISDIR(st.st_mode))
+        rc = -ENOTDIR;
     free(p);
     return rc;
 }

@@ -12,7 +12,7 @@ char *mr__str(struct slice s);                                   /* a copy with 
 __attribute__((format(printf, 1, 2))) void mr__say(const char *format, ...);   /* "quorumfs mr: ...\n" to stderr */
 
 void mr__quote(struct buf *b, const char *word);                 /* one word of a shell command line */
-void mr__json_str(struct buf *b, struct slice s);                /* with the quotes; bytes that are no UTF-8 become "?" */
+void mr__json_str(struct buf *b, struct slice s);     /* with the quotes; bytes that are no UTF-8 become "?" */
 bool mr__number(struct slice s, int64_t *out);                   /* the whole of s is a decimal number that fits */
 
 int mr__write_all(int fd, const void *p, size_t n);

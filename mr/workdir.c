@@ -15,16 +15,17 @@
 
 #include "mr/util.h"
 
-#define PREFIX    "quorumfs-mr-"
-#define GRACE_S   600                      /* for a directory without a lock file */
-#define TRIES     10
+#define PREFIX  "quorumfs-mr-"
+#define GRACE_S 600 /* for a directory without a lock file */
+#define TRIES   10
 
 static bool is_dead(int base, const char *name)
 {
     struct stat st;
     bool dead = false;
 
-    if (fstatat(base, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid()) return false;
+    if (fstatat(base, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+        return false;
     int dir = openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0) return false;
     int fd = openat(dir, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
@@ -85,7 +86,9 @@ int mr__workdir_make(const char *base, char **path, int *lock, struct buf *why)
         rc = make_one(dir, path, lock);
         if (rc == -ENOENT && access(dir, F_OK) < 0) break;
     }
-    if (rc < 0) mr__fmt(why, "cannot make a directory for intermediate data in %s: %s (--workdir names another)", dir, err_text(rc));
+    if (rc < 0)
+        mr__fmt(why, "cannot make a directory for intermediate data in %s: %s (--workdir names another)", dir,
+                err_text(rc));
     free(dir);
     return rc;
 }

@@ -4,9 +4,9 @@
  * Happy path: it makes its directory, listens for workers of other machines, dials the coordinator, says hello, is
  * welcomed with the job, then runs what it is given, beating all the while, until it is told that the job is over.
  *
- * Failure modes: the coordinator cannot be reached or is lost: it ends with status 1. The task's process crashes or hangs:
- * runner.c. The worker itself dies or is frozen: the coordinator does without it; when it wakes up its connection is
- * closed, and it ends. Its directory is removed when it ends, or by the next worker in the same place. */
+ * Failure modes: the coordinator cannot be reached or is lost: it ends with status 1. The task's process crashes or
+ * hangs: runner.c. The worker itself dies or is frozen: the coordinator does without it; when it wakes up its
+ * connection is closed, and it ends. Its directory is removed when it ends, or by the next worker in the same place. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,18 +24,18 @@
 struct worker {
     const struct mr_worker_options *o;
     struct io_loop *loop;
-    struct conn *conn;                     /* to the coordinator; NULL: gone */
+    struct conn *conn; /* to the coordinator; NULL: gone */
     char *host, *dir, *addr;
     int lock, code;
     bool welcome, stopped;
     struct job job;
     struct fetch_server server;
     struct runner *runner;
-    struct gather *gather;                 /* of the reduce task at hand, before it runs */
-    struct task *reduce;                   /* while it runs: its fetched files are to be removed */
-    uint32_t no, attempt;                  /* of the gather */
+    struct gather *gather; /* of the reduce task at hand, before it runs */
+    struct task *reduce;   /* while it runs: its fetched files are to be removed */
+    uint32_t no, attempt;  /* of the gather */
     struct timer beat;
-    uint64_t bytes;                        /* read since the last beat */
+    uint64_t bytes; /* read since the last beat */
 };
 
 static void stop(struct worker *w, int code)
@@ -96,7 +96,8 @@ static void on_gathered(void *arg, struct task *t, uint64_t lost, int err)
         mr__runner_start(w->runner, t);
         return;
     }
-    struct task_result r = {.phase = SCHED_REDUCE, .no = w->no, .attempt = w->attempt, .outcome = TASK_STARVED, .lost = lost};
+    struct task_result r = {
+        .phase = SCHED_REDUCE, .no = w->no, .attempt = w->attempt, .outcome = TASK_STARVED, .lost = lost};
     mr__fmt(&r.why, "cannot fetch the output of map task %u: %s", (uint32_t)(lost >> 32), err_text(err));
     on_result(w, &r);
 }
@@ -108,16 +109,25 @@ static int take_map(struct worker *w, struct slice payload)
     struct task t;
     int rc = busy(w) ? -EBADMSG : mr__task_decode(payload, &t);
     if (rc < 0) return rc;
-    if (t.phase != SCHED_MAP) rc = -EBADMSG;
-    else mr__runner_start(w->runner, &t);
+    if (t.phase != SCHED_MAP)
+        rc = -EBADMSG;
+    else
+        mr__runner_start(w->runner, &t);
     mr__task_free(&t);
     return rc;
 }
 
 static int take_reduce(struct worker *w, struct slice payload)
 {
-    struct gather_options o = {.loop = w->loop, .dir = w->dir, .host = w->host, .coordinator = w->o->coordinator, .job = w->job.id, .parts = w->job.reducers,
-        .timeout_ns = 8 * w->job.beat_ns, .done = on_gathered, .arg = w};
+    struct gather_options o = {.loop = w->loop,
+                               .dir = w->dir,
+                               .host = w->host,
+                               .coordinator = w->o->coordinator,
+                               .job = w->job.id,
+                               .parts = w->job.reducers,
+                               .timeout_ns = 8 * w->job.beat_ns,
+                               .done = on_gathered,
+                               .arg = w};
     if (busy(w)) return -EBADMSG;
     w->gather = mr__gather_start(&o, payload, &w->no, &w->attempt);
     return w->gather ? 0 : -EBADMSG;
@@ -149,7 +159,8 @@ static int take_welcome(struct worker *w, struct slice payload)
     if (rc < 0) return rc;
     w->welcome = true;
     w->server.job = w->job.id;
-    struct runner_options o = {.loop = w->loop, .dir = w->dir, .job = &w->job, .touch = on_touch, .result = on_result, .arg = w};
+    struct runner_options o = {
+        .loop = w->loop, .dir = w->dir, .job = &w->job, .touch = on_touch, .result = on_result, .arg = w};
     w->runner = mr__runner_new(&o);
     w->beat = (struct timer){.fire = on_beat, .arg = w};
     on_beat(&w->beat);

@@ -1,5 +1,5 @@
-/* ii.c - inverted index: for each word (as in wc.c) "<number of documents> <documents>", the documents sorted and separated
- * by commas. A document is the base name of an input file. An example of an application with state, too. */
+/* ii.c - inverted index: for each word (as in wc.c) "<number of documents> <documents>", the documents sorted and
+ * separated by commas. A document is the base name of an input file. An example of an application with state, too. */
 #include "mr/mr.h"
 
 #include <stdio.h>
@@ -93,11 +93,18 @@ static int ii_reduce(struct mr_ctx *c, struct mr_bytes key, struct mr_values *va
 
     while (!failed && values->next(values, &v)) failed = add_document(d, v);
     if (!failed) n = make_line(d);
-    if (n) c->emit(c, key, (struct mr_bytes){d->text, n});
-    else c->fail(c, "out of memory");
+    if (n)
+        c->emit(c, key, (struct mr_bytes){d->text, n});
+    else
+        c->fail(c, "out of memory");
     while (d->n) free(d->v[--d->n]);
     return n ? 0 : 1;
 }
 
-const struct mr_app mr_application = {.abi = MR_ABI, .unit = MR_BLOCK, .fold = MR_FOLD_DISTINCT, .begin = ii_begin,
-    .end = ii_end, .map = ii_map, .reduce = ii_reduce};
+const struct mr_app mr_application = {.abi = MR_ABI,
+                                      .unit = MR_BLOCK,
+                                      .fold = MR_FOLD_DISTINCT,
+                                      .begin = ii_begin,
+                                      .end = ii_end,
+                                      .map = ii_map,
+                                      .reduce = ii_reduce};

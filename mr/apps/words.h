@@ -1,5 +1,5 @@
-/* words.h - words of a text: maximal runs of letters. ASCII goes by a table of bytes; what is not ASCII is decoded as UTF-8
- * and looked up among the ranges of letters.h. Bytes that are no UTF-8 are no letters. */
+/* words.h - words of a text: maximal runs of letters. ASCII goes by a table of bytes; what is not ASCII is decoded as
+ * UTF-8 and looked up among the ranges of letters.h. Bytes that are no UTF-8 are no letters. */
 #ifndef QFS_MR_WORDS_H
 #define QFS_MR_WORDS_H
 
@@ -11,12 +11,14 @@ enum { WORDS_NO, WORDS_LETTER, WORDS_UTF8 };
 
 #define WORDS_8(x)  x, x, x, x, x, x, x, x
 #define WORDS_26(x) WORDS_8(x), WORDS_8(x), WORDS_8(x), x, x
+/* clang-format off */
 static const unsigned char words_class[256] = {
     WORDS_8(0), WORDS_8(0), WORDS_8(0), WORDS_8(0), WORDS_8(0), WORDS_8(0), WORDS_8(0), WORDS_8(0),
     0, WORDS_26(WORDS_LETTER), 0, 0, 0, 0, 0, 0, WORDS_26(WORDS_LETTER), 0, 0, 0, 0, 0,
     WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2),
     WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2), WORDS_8(2),
 };
+/* clang-format on */
 
 static inline bool words_is_letter(uint32_t ch)
 {

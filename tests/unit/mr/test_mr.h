@@ -68,7 +68,7 @@ static inline struct buf read_file(const char *path)
 
 static inline bool has_text(const struct buf *b, const char *text)
 {
-    return b->n && memmem(b->p, b->n, text, strlen(text)) != NULL;
+    return b->p && b->n && memmem(b->p, b->n, text, strlen(text)) != NULL;
 }
 
 #endif

@@ -1,4 +1,5 @@
-/* The collector: whatever the budget, the fold and the combiner, the run file holds the right pairs in the right order. */
+/* The collector: whatever the budget, the fold and the combiner, the run file holds the right pairs in the right order.
+ */
 #include "mr/collect.h"
 #include "mr/shuffle.h"
 #include "tests/unit/mr/test_mr.h"
@@ -45,7 +46,8 @@ static struct item *make_items(struct prng *r, size_t n, uint64_t keys)
 {
     struct item *v = xcalloc(n + 1, sizeof *v);
     for (size_t i = 0; i < n; i++) {
-        snprintf(v[i].key, sizeof v[i].key, prng_chance(r, 30) ? "a-rather-long-key%u" : "k%u", (unsigned)prng_below(r, keys));
+        snprintf(v[i].key, sizeof v[i].key, prng_chance(r, 30) ? "a-rather-long-key%u" : "k%u",
+                 (unsigned)prng_below(r, keys));
         snprintf(v[i].value, sizeof v[i].value, "%d", (int)prng_below(r, 20) - 5);
         v[i].part = key_fnv(slice_str(v[i].key)) % PARTS;
         v[i].seq = i;
@@ -87,7 +89,8 @@ static struct buf expected(struct item *v, size_t n, enum mr_fold fold)
         for (size_t k = i; k < end; k++) {
             bool again = false;
             for (size_t e = i; e < k; e++) again |= strcmp(v[e].value, v[k].value) == 0;
-            if (fold == MR_FOLD_SUM && k == i) mr__fmt(&out, "%u %s\t%lld\n", v[i].part, v[i].key, (long long)sum);
+            if (fold == MR_FOLD_SUM && k == i)
+                mr__fmt(&out, "%u %s\t%lld\n", v[i].part, v[i].key, (long long)sum);
             else if (fold == MR_FOLD_NONE || (fold == MR_FOLD_DISTINCT && !again))
                 mr__fmt(&out, "%u %s\t%s\n", v[k].part, v[k].key, v[k].value);
         }
@@ -158,7 +161,7 @@ static void check_fold(enum mr_fold fold, uint64_t memory, uint64_t keys)
     /* Which of two equal pairs comes first is the same in both. */
     got = expected(again, kept, fold);
     want = expected(v, n, fold);
-    if (fold == MR_FOLD_DISTINCT) assert_int_equal(got.n, want.n);     /* runs may order values otherwise */
+    if (fold == MR_FOLD_DISTINCT) assert_int_equal(got.n, want.n); /* runs may order values otherwise */
     if (fold == MR_FOLD_SUM) assert_string_equal((char *)got.p, (char *)want.p);
     buf_free(&got);
     buf_free(&want);
@@ -202,7 +205,8 @@ static void combined(void **state)
 {
     static const struct item items[] = {{"b", "1", 0, 0}, {"a", "2", 0, 0}, {"b", "3", 0, 0}};
     int calls = 0;
-    struct collect_options o = {.parts = PARTS, .memory = 8 * MIB, .dir = test_dir, .name = "c", .combine = join, .arg = &calls};
+    struct collect_options o = {
+        .parts = PARTS, .memory = 8 * MIB, .dir = test_dir, .name = "c", .combine = join, .arg = &calls};
     uint64_t pairs;
     struct buf got = collect_all(items, 3, &o, &pairs);
     assert_int_equal(calls, 1);
@@ -257,8 +261,8 @@ static void errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(unfolded), cmocka_unit_test(spilled_in_order), cmocka_unit_test(folds), cmocka_unit_test(combined),
-        cmocka_unit_test(errors),
+        cmocka_unit_test(unfolded), cmocka_unit_test(spilled_in_order), cmocka_unit_test(folds),
+        cmocka_unit_test(combined), cmocka_unit_test(errors),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }

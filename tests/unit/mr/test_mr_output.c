@@ -1,5 +1,5 @@
-/* The output directory: absent or complete whatever step fails; replaced in one step; what dead jobs left is removed, what
- * living ones have is not. The same for working directories. */
+/* The output directory: absent or complete whatever step fails; replaced in one step; what dead jobs left is removed,
+ * what living ones have is not. The same for working directories. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -69,7 +69,7 @@ static void replaced(void **state)
     uint32_t attempts[] = {0};
     assert_int_equal(mr__output_begin(in_dir("out"), "job3", true, &o, &why), 0);
     put_part(&o, 0, 0, "new\n");
-    has("out/part-00000", "right\n");      /* until the last moment */
+    has("out/part-00000", "right\n"); /* until the last moment */
     assert_int_equal(mr__output_publish(&o, attempts, 1, &c, &why), 0);
     mr__output_end(&o);
     only("out");
@@ -127,7 +127,7 @@ static void leftovers(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
     only("out.tmp-dead");
-    mkdir(in_dir("out.tmp-unknown"), 0755);            /* nobody knows whose it is */
+    mkdir(in_dir("out.tmp-unknown"), 0755); /* nobody knows whose it is */
     assert_int_equal(mr__output_begin(in_dir("out"), "alive", false, &alive, &why), 0);
     assert_int_equal(mr__output_begin(in_dir("out"), "next", false, &o, &why), 0);
     only("out.tmp-alive out.tmp-next out.tmp-unknown");
@@ -153,9 +153,9 @@ static void working_directories(void **state)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
     char *count = mr__strf("test \"$(ls '%s' | wc -l)\" = 2", base);
-    assert_int_equal(system(count), 0);                /* the dead one's is still there */
+    assert_int_equal(system(count), 0); /* the dead one's is still there */
     assert_int_equal(mr__workdir_make(base, &b, &lb, &why), 0);
-    assert_int_equal(system(count), 0);                /* and now it is not */
+    assert_int_equal(system(count), 0); /* and now it is not */
     assert_int_equal(access(a, F_OK), 0);
     assert_int_equal(access(b, F_OK), 0);
     close(la);
@@ -175,7 +175,8 @@ static void working_directories(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(published), cmocka_unit_test(replaced), cmocka_unit_test(failing_steps),
-                                       cmocka_unit_test(leftovers), cmocka_unit_test(working_directories)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(published), cmocka_unit_test(replaced),
+                                       cmocka_unit_test(failing_steps), cmocka_unit_test(leftovers),
+                                       cmocka_unit_test(working_directories)};
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }

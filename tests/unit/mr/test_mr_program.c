@@ -1,4 +1,5 @@
-/* Programs: found or refused with a reason; applications are called as mr.h says; what they and commands emit arrives. */
+/* Programs: found or refused with a reason; applications are called as mr.h says; what they and commands emit arrives.
+ */
 #include <signal.h>
 
 #include "mr/collect.h"
@@ -44,7 +45,9 @@ static void refused(void **state)
 
 static void accepted(void **state)
 {
-    static const char *const maps[] = {"wc", "ii", "cat", "/bin/cat -n", "cat | sort", "A=1 anything", "$HOME/x", "while read x; do echo $x; done", "exec cat"};
+    static const char *const maps[] = {"wc",         "ii",           "cat",     "/bin/cat -n",
+                                       "cat | sort", "A=1 anything", "$HOME/x", "while read x; do echo $x; done",
+                                       "exec cat"};
     for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
         struct program p;
         struct buf why = {0};
@@ -72,8 +75,16 @@ static int map_text(const struct program *p, const char *text, struct buf *out, 
     struct split_reader *in;
     bool whole = p->app && p->app->unit == MR_FILE;
     assert_int_equal(stat(path, &st), 0);
-    struct program_context x = {.job = "job", .task = 3, .attempt = 1, .path = path, .len = strlen(text), .counters = &counters, .touch = touch};
-    assert_int_equal(mr__split_open(path, strlen(text), st.st_mtim.tv_sec * (int64_t)NS_PER_S + st.st_mtim.tv_nsec, 0, strlen(text), whole, &in, why), 0);
+    struct program_context x = {.job = "job",
+                                .task = 3,
+                                .attempt = 1,
+                                .path = path,
+                                .len = strlen(text),
+                                .counters = &counters,
+                                .touch = touch};
+    assert_int_equal(mr__split_open(path, strlen(text), st.st_mtim.tv_sec * (int64_t)NS_PER_S + st.st_mtim.tv_nsec, 0,
+                                    strlen(text), whole, &in, why),
+                     0);
     int rc = mr__program_map(p, &x, in, c, why);
     if (rc == 0) {
         struct run_source s = {.path = run, .parts = 1};
@@ -83,7 +94,8 @@ static int map_text(const struct program *p, const char *text, struct buf *out, 
         size_t failed;
         assert_int_equal(mr__collect_finish(c, run, NULL, NULL), 0);
         assert_int_equal(mr__merge_open(&s, 1, &mo, &m, &failed), 0);
-        while (mr__merge_sorted(m)->next(mr__merge_sorted(m), &k, &v)) mr__fmt(out, "%.*s=%.*s;", (int)k.n, k.p, (int)v.n, v.p);
+        while (mr__merge_sorted(m)->next(mr__merge_sorted(m), &k, &v))
+            mr__fmt(out, "%.*s=%.*s;", (int)k.n, k.p, (int)v.n, v.p);
         mr__merge_close(m);
     }
     put_u8(out, 0);
@@ -182,7 +194,8 @@ static void map_commands(void **state)
     assert_int_equal(map_text(&p, "b 2\na 1 x\nkey\n x\n", &out, &why), 0);
     assert_string_equal((char *)out.p, "=x;a=1 x;b=2;key=;");
     buf_clear(&out);
-    p.command = "cat > /dev/null; echo ${MR_INPUT_FILE##*/} $MR_TASK $MR_ATTEMPT $MR_INPUT_OFFSET $MR_INPUT_BYTES $MR_JOB";
+    p.command =
+        "cat > /dev/null; echo ${MR_INPUT_FILE##*/} $MR_TASK $MR_ATTEMPT $MR_INPUT_OFFSET $MR_INPUT_BYTES $MR_JOB";
     assert_int_equal(map_text(&p, "b 2\n", &out, &why), 0);
     assert_string_equal((char *)out.p, "doc.txt 3 1 0 4 job=;");
     p.command = "cat; exit 9";
@@ -229,7 +242,8 @@ static void list_line(struct sink *s, struct slice line)
     mr__fmt(&container_of(s, struct list_out, sink)->text, "%.*s|", (int)line.n, line.p);
 }
 
-static int reduce_list(const struct program *p, enum program_role role, const char *const *kv, size_t n, int in_err, struct list_out *out, struct buf *why)
+static int reduce_list(const struct program *p, enum program_role role, const char *const *kv, size_t n, int in_err,
+                       struct list_out *out, struct buf *why)
 {
     struct list_in in = {.sorted.next = list_next, .kv = kv, .n = n, .err = in_err};
     struct program_context x = {.job = "job", .counters = &counters, .touch = touch};
@@ -274,7 +288,8 @@ static void reduce_functions(void **state)
     static const struct {
         int (*f)(struct mr_ctx *, struct mr_bytes, struct mr_values *);
         const char *want;
-    } cases[] = {{first_reduce, "=0;a=1;b=4;ba=5;"}, {none_reduce, "=0;a=1;b=1;ba=2;"}, {all_reduce, "=1;a=3;b=1;ba=1;"}};
+    } cases[] = {
+        {first_reduce, "=0;a=1;b=4;ba=5;"}, {none_reduce, "=0;a=1;b=1;ba=2;"}, {all_reduce, "=1;a=3;b=1;ba=1;"}};
     for (size_t i = 0; i < 3; i++) {
         app.reduce = cases[i].f;
         buf_clear(&out.text);
@@ -282,7 +297,7 @@ static void reduce_functions(void **state)
         assert_string_equal((char *)out.text.p, cases[i].want);
     }
     app.combine = all_reduce;
-    app.begin = begin;                     /* not called for a combiner */
+    app.begin = begin; /* not called for a combiner */
     buf_clear(&out.text);
     assert_int_equal(reduce_list(&p, PROGRAM_COMBINE, kv, 12, 0, &out, &why), 0);
     assert_string_equal((char *)out.text.p, "=1;a=3;b=1;ba=1;");
@@ -299,7 +314,9 @@ static void shipped_reducers(void **state)
     struct program p;
     static const struct {
         const char *name, *want;
-    } cases[] = {{"sum", "=0;a=6;b=4;ba=5;"}, {"wc", "=0;a=6;b=4;ba=5;"}, {"identity", "=0;a=1;a=2;a=3;b=4;ba=5;"},
+    } cases[] = {{"sum", "=0;a=6;b=4;ba=5;"},
+                 {"wc", "=0;a=6;b=4;ba=5;"},
+                 {"identity", "=0;a=1;a=2;a=3;b=4;ba=5;"},
                  {"ii", "=1 0;a=3 1,2,3;b=1 4;ba=1 5;"}};
     for (size_t i = 0; i < 4; i++) {
         buf_clear(&out.text);
@@ -323,7 +340,7 @@ static void reduce_commands(void **state)
     struct program p = {.command = "cut -f1 | uniq -c | awk '{print $2 \"\\t\" $1}'"};
     assert_int_equal(reduce_list(&p, PROGRAM_REDUCE, kv + 2, 10, 0, &out, &why), 0);
     assert_string_equal((char *)out.text.p, "a\t3|b\t1|ba\t1|");
-    out.sink.line = NULL;                  /* a combiner's: split at the TAB */
+    out.sink.line = NULL; /* a combiner's: split at the TAB */
     buf_clear(&out.text);
     assert_int_equal(reduce_list(&p, PROGRAM_COMBINE, kv + 2, 10, 0, &out, &why), 0);
     assert_string_equal((char *)out.text.p, "a=3;b=1;ba=1;");
@@ -338,8 +355,9 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refused), cmocka_unit_test(accepted), cmocka_unit_test(map_functions), cmocka_unit_test(map_commands),
-        cmocka_unit_test(reduce_functions), cmocka_unit_test(shipped_reducers), cmocka_unit_test(reduce_commands),
+        cmocka_unit_test(refused),         cmocka_unit_test(accepted),         cmocka_unit_test(map_functions),
+        cmocka_unit_test(map_commands),    cmocka_unit_test(reduce_functions), cmocka_unit_test(shipped_reducers),
+        cmocka_unit_test(reduce_commands),
     };
     int rc = cmocka_run_group_tests(tests, test_begin, test_end);
     mr__counters_free(&counters);

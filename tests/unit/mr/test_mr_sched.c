@@ -13,7 +13,8 @@
 
 #define S NS_PER_S
 
-static const struct sched_config plain = {.maps = 2, .reduces = 1, .attempts = 3, .losses = 5, .silence_ns = 10 * S, .backup_ns = 0};
+static const struct sched_config plain = {
+    .maps = 2, .reduces = 1, .attempts = 3, .losses = 5, .silence_ns = 10 * S, .backup_ns = 0};
 
 static struct sched *s;
 static uint64_t now;
@@ -24,7 +25,8 @@ static size_t give(enum sched_event_kind kind, uint32_t worker, enum sched_phase
     return sched_step(s, &e, now);
 }
 
-static void expect(size_t at, enum sched_effect_kind kind, uint32_t worker, enum sched_phase phase, uint32_t task, uint32_t attempt)
+static void expect(size_t at, enum sched_effect_kind kind, uint32_t worker, enum sched_phase phase, uint32_t task,
+                   uint32_t attempt)
 {
     const struct sched_effect *e = &sched_effects(s)[at];
     assert_int_equal(e->kind, kind);
@@ -74,7 +76,7 @@ static void reduce_waits_for_the_last_map(void **state)
     begin(&plain);
     give(SCHED_JOINED, 1, 0, 0, 0);
     give(SCHED_JOINED, 2, 0, 0, 0);
-    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 0, 0), 1);     /* only the commit: worker 1 idles */
+    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 0, 0), 1); /* only the commit: worker 1 idles */
     assert_int_equal(sched_facts(s).busy, 1);
     assert_int_equal(give(SCHED_DONE, 2, SCHED_MAP, 1, 0), 2);
     expect(1, SCHED_ASSIGN, 1, SCHED_REDUCE, 0, 0);
@@ -85,13 +87,13 @@ static void dead_worker(void **state)
 {
     begin(&plain);
     give(SCHED_JOINED, 1, 0, 0, 0);
-    give(SCHED_DONE, 1, SCHED_MAP, 0, 0);              /* and begins map 1 */
+    give(SCHED_DONE, 1, SCHED_MAP, 0, 0); /* and begins map 1 */
     give(SCHED_JOINED, 2, 0, 0, 0);
     assert_int_equal(give(SCHED_LEFT, 1, 0, 0, 0), 2);
     expect(0, SCHED_REVOKE, 1, SCHED_MAP, 0, 0);
     expect(1, SCHED_ASSIGN, 2, SCHED_MAP, 0, 1);
-    assert_int_equal(give(SCHED_DONE, 2, SCHED_MAP, 0, 0), 0);     /* the old attempt's number: dropped */
-    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 1, 0), 0);     /* the dead worker's: dropped */
+    assert_int_equal(give(SCHED_DONE, 2, SCHED_MAP, 0, 0), 0); /* the old attempt's number: dropped */
+    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 1, 0), 0); /* the dead worker's: dropped */
     assert_int_equal(sched_facts(s).dropped, 2);
     assert_int_equal(give(SCHED_DONE, 2, SCHED_MAP, 0, 1), 2);
     expect(1, SCHED_ASSIGN, 2, SCHED_MAP, 1, 1);
@@ -117,8 +119,8 @@ static void lost_output(void **state)
     give(SCHED_JOINED, 1, 0, 0, 0);
     give(SCHED_DONE, 1, SCHED_MAP, 0, 0);
     give(SCHED_DONE, 1, SCHED_MAP, 1, 0);              /* and begins reduce 0 */
-    assert_int_equal(give(SCHED_LOST, 0, 0, 1, 5), 0);             /* not the attempt that counts */
-    assert_int_equal(give(SCHED_LOST, 0, 0, 9, 0), 0);             /* no such task */
+    assert_int_equal(give(SCHED_LOST, 0, 0, 1, 5), 0); /* not the attempt that counts */
+    assert_int_equal(give(SCHED_LOST, 0, 0, 9, 0), 0); /* no such task */
     assert_int_equal(give(SCHED_LOST, 0, 0, 1, 0), 1);
     expect(0, SCHED_REVOKE, 1, SCHED_MAP, 1, 0);
     assert_int_equal(give(SCHED_STARVED, 1, SCHED_REDUCE, 0, 0), 1);
@@ -171,7 +173,7 @@ static void silent_worker(void **state)
     assert_int_equal(give(SCHED_TICK, 0, 0, 0, 0), 1);
     expect(0, SCHED_EVICT, 1, 0, 0, 0);
     assert_int_equal(sched_facts(s).workers, 1);
-    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 0, 0), 0);     /* it has woken up: too late */
+    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 0, 0), 0); /* it has woken up: too late */
     assert_int_equal(give(SCHED_DONE, 2, SCHED_MAP, 1, 0), 2);
     expect(1, SCHED_ASSIGN, 2, SCHED_MAP, 0, 1);
     sched_free(s);
@@ -211,13 +213,13 @@ static void backup_attempt(void **state)
     give(SCHED_JOINED, 1, 0, 0, 0);
     give(SCHED_JOINED, 2, 0, 0, 0);
     beat_for(10);
-    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 0, 0), 1);     /* map tasks take 10 s, usually */
+    assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 0, 0), 1); /* map tasks take 10 s, usually */
     beat_for(19);
     assert_int_equal(sched_facts(s).backups, 0);
     now += S;
-    assert_int_equal(give(SCHED_HEARD, 1, 0, 0, 0), 1);            /* 30 s: thrice the mean */
+    assert_int_equal(give(SCHED_HEARD, 1, 0, 0, 0), 1); /* 30 s: thrice the mean */
     expect(0, SCHED_ASSIGN, 1, SCHED_MAP, 1, 1);
-    beat_for(100);                                                 /* never a third */
+    beat_for(100); /* never a third */
     assert_int_equal(sched_facts(s).backups, 1);
     assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 1, 1), 3);
     expect(0, SCHED_COMMIT, 1, SCHED_MAP, 1, 1);
@@ -237,7 +239,7 @@ static void one_of_two_attempts_fails(void **state)
     give(SCHED_DONE, 1, SCHED_MAP, 0, 0);
     beat_for(2);
     assert_int_equal(sched_facts(s).backups, 1);
-    assert_int_equal(give(SCHED_FAILED, 2, SCHED_MAP, 1, 0), 0);   /* the other one may still do it */
+    assert_int_equal(give(SCHED_FAILED, 2, SCHED_MAP, 1, 0), 0); /* the other one may still do it */
     assert_false(sched_facts(s).over);
     assert_int_equal(give(SCHED_DONE, 1, SCHED_MAP, 1, 1), 2);
     sched_free(s);
@@ -250,17 +252,17 @@ static void one_of_two_attempts_fails(void **state)
 #define REDUCES 5
 #define LETTERS 400
 
-struct letter {                            /* a message on its way to the scheduler */
+struct letter { /* a message on its way to the scheduler */
     uint64_t at;
     struct sched_event e;
 };
 
 struct model_worker {
-    uint32_t id;                           /* 0: no worker */
+    uint32_t id; /* 0: no worker */
     bool busy, frozen, evicted;
     struct sched_effect job;
     uint64_t ends;
-    bool lacks_input;                      /* of the reduce attempt: found when it began */
+    bool lacks_input; /* of the reduce attempt: found when it began */
     uint32_t lost_map, lost_attempt;
 };
 
@@ -308,8 +310,8 @@ static void destroy_outputs(struct model *m, uint32_t id)
 static void start_task(struct model *m, const struct sched_effect *e)
 {
     struct model_worker *w = worker_of(m, e->worker);
-    if (!w) return;                        /* it died, the scheduler will hear of it */
-    assert_false(w->busy && !w->frozen);   /* at most one task a worker */
+    if (!w) return;                      /* it died, the scheduler will hear of it */
+    assert_false(w->busy && !w->frozen); /* at most one task a worker */
     assert_false(w->evicted);
     w->busy = true;
     w->job = *e;
@@ -317,7 +319,7 @@ static void start_task(struct model *m, const struct sched_effect *e)
     w->ends = now + 1 + prng_below(&m->r, prng_chance(&m->r, 5) ? 60 * S : 3 * S);
     if (e->phase == SCHED_MAP) return;
     for (uint32_t i = 0; i < MAPS; i++) {
-        assert_true(m->held[i]);           /* every map task is done when a reduce begins */
+        assert_true(m->held[i]); /* every map task is done when a reduce begins */
         if (m->exists[i][m->held_attempt[i]]) continue;
         w->lacks_input = true;
         w->lost_map = i;
@@ -330,10 +332,13 @@ static void carry_out(struct model *m, const struct sched_effect *e, const struc
     struct model_worker *w;
     assert_false(m->finished || m->gave_up);
     switch (e->kind) {
-    case SCHED_ASSIGN: start_task(m, e); break;
+    case SCHED_ASSIGN:
+        start_task(m, e);
+        break;
     case SCHED_CANCEL:
         w = worker_of(m, e->worker);
-        if (w && w->busy && w->job.phase == e->phase && w->job.task == e->task && w->job.attempt == e->attempt) w->busy = false;
+        if (w && w->busy && w->job.phase == e->phase && w->job.task == e->task && w->job.attempt == e->attempt)
+            w->busy = false;
         break;
     case SCHED_EVICT:
         w = worker_of(m, e->worker);
@@ -358,8 +363,12 @@ static void carry_out(struct model *m, const struct sched_effect *e, const struc
         assert_true(m->held[e->task]);
         m->held[e->task] = false;
         break;
-    case SCHED_FINISH: m->finished = true; break;
-    case SCHED_GIVE_UP: m->gave_up = true; break;
+    case SCHED_FINISH:
+        m->finished = true;
+        break;
+    case SCHED_GIVE_UP:
+        m->gave_up = true;
+        break;
     }
 }
 
@@ -400,25 +409,31 @@ static void mishap(struct model *m)
     struct model_worker *w = &m->w[prng_below(&m->r, WORKERS)];
     switch (prng_below(&m->r, 6)) {
     case 0:
-    case 1:                                /* a new worker */
+    case 1: /* a new worker */
         if (w->id) return;
         *w = (struct model_worker){.id = ++m->next_id};
         feed(m, (struct sched_event){.kind = SCHED_JOINED, .worker = w->id});
         break;
-    case 2:                                /* death */
+    case 2: /* death */
         if (!w->id) return;
         destroy_outputs(m, w->id);
         post(m, (struct sched_event){.kind = SCHED_LEFT, .worker = w->id});
         *w = (struct model_worker){0};
         break;
-    case 3: w->frozen = w->id && prng_chance(&m->r, 30); break;
-    case 4: {                              /* somebody deletes a file */
+    case 3:
+        w->frozen = w->id && prng_chance(&m->r, 30);
+        break;
+    case 4: { /* somebody deletes a file */
         uint32_t i = (uint32_t)prng_below(&m->r, MAPS);
         if (m->held[i] && prng_chance(&m->r, 20)) m->exists[i][m->held_attempt[i]] = false;
         break;
     }
-    default: feed(m, (struct sched_event){.kind = (enum sched_event_kind)prng_below(&m->r, SCHED_TICK + 1) == SCHED_JOINED ? SCHED_TICK : SCHED_LOST,
-                 .task = (uint32_t)prng_below(&m->r, MAPS + 2), .attempt = 10000});
+    default:
+        feed(m, (struct sched_event){.kind = (enum sched_event_kind)prng_below(&m->r, SCHED_TICK + 1) == SCHED_JOINED
+                                                 ? SCHED_TICK
+                                                 : SCHED_LOST,
+                                     .task = (uint32_t)prng_below(&m->r, MAPS + 2),
+                                     .attempt = 10000});
     }
 }
 
@@ -442,7 +457,7 @@ static void turn(struct model *m)
 {
     now += prng_below(&m->r, 300 * NS_PER_MS);
     if (!m->calm && prng_chance(&m->r, 15)) mishap(m);
-    if (!m->calm && prng_chance(&m->r, 1)) now += 100 * S;         /* the driver was frozen */
+    if (!m->calm && prng_chance(&m->r, 1)) now += 100 * S; /* the driver was frozen */
     deliver(m);
     for (int i = 0; i < WORKERS && !m->finished && !m->gave_up; i++) {
         struct model_worker *w = &m->w[i];
@@ -469,7 +484,8 @@ static void calm_down(struct model *m)
 
 static void run_seed(uint64_t seed)
 {
-    struct sched_config c = {.maps = MAPS, .reduces = REDUCES, .attempts = 3, .losses = 1000, .silence_ns = 10 * S, .backup_ns = 15 * S};
+    struct sched_config c = {
+        .maps = MAPS, .reduces = REDUCES, .attempts = 3, .losses = 1000, .silence_ns = 10 * S, .backup_ns = 15 * S};
     struct model m = {0};
     uint32_t turns = 0;
 
@@ -501,12 +517,19 @@ static void random_jobs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(happy_path), cmocka_unit_test(no_maps_at_all), cmocka_unit_test(reduce_waits_for_the_last_map),
-        cmocka_unit_test(dead_worker), cmocka_unit_test(outputs_do_not_matter_after_the_last_reduce),
-        cmocka_unit_test(lost_output), cmocka_unit_test(gives_up_after_failures),
-        cmocka_unit_test(losses_are_no_failures_but_end_too), cmocka_unit_test(silent_worker),
-        cmocka_unit_test(own_sleep_is_nobodys_silence), cmocka_unit_test(backup_attempt),
-        cmocka_unit_test(one_of_two_attempts_fails), cmocka_unit_test(random_jobs),
+        cmocka_unit_test(happy_path),
+        cmocka_unit_test(no_maps_at_all),
+        cmocka_unit_test(reduce_waits_for_the_last_map),
+        cmocka_unit_test(dead_worker),
+        cmocka_unit_test(outputs_do_not_matter_after_the_last_reduce),
+        cmocka_unit_test(lost_output),
+        cmocka_unit_test(gives_up_after_failures),
+        cmocka_unit_test(losses_are_no_failures_but_end_too),
+        cmocka_unit_test(silent_worker),
+        cmocka_unit_test(own_sleep_is_nobodys_silence),
+        cmocka_unit_test(backup_attempt),
+        cmocka_unit_test(one_of_two_attempts_fails),
+        cmocka_unit_test(random_jobs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Run files and their merge: what was written comes back; every damaged byte is noticed and never believed; merges of many
- * sources keep the order of equal keys, also in several passes. */
+/* Run files and their merge: what was written comes back; every damaged byte is noticed and never believed; merges of
+ * many sources keep the order of equal keys, also in several passes. */
 #include "mr/shuffle.h"
 #include "tests/unit/mr/test_mr.h"
 
@@ -114,8 +114,8 @@ static void random_merges(void **state)
     prng_seed(&r, 21);
     for (int i = 0; i < 60; i++) check_merge(&r, prng_below(&r, 30), 64 * MIB, 60);
     for (int i = 0; i < 40; i++) check_merge(&r, prng_below(&r, 40), MR_BLOCK_BYTES * 2 * prng_between(&r, 0, 6), 30);
-    check_merge(&r, 600, 64 * MIB, 20);    /* more than files may be open at once */
-    check_merge(&r, 3, MIB, 30000);        /* many blocks */
+    check_merge(&r, 600, 64 * MIB, 20); /* more than files may be open at once */
+    check_merge(&r, 3, MIB, 30000);     /* many blocks */
     /* Nothing of the passes stays behind. */
     char *cmd = mr__strf("test -z \"$(ls '%s' | grep merge)\"", test_dir);
     assert_int_equal(system(cmd), 0);
@@ -155,7 +155,8 @@ static void large_pairs(void **state)
 /* Reads all of it. 0, or the error; what was handed out must be a beginning of the right pairs. */
 static int read_back(char *path, size_t *failed)
 {
-    struct run_source v[2] = {{.path = (char *)(uintptr_t)in_dir("good"), .parts = 1}, {.path = path, .parts = 2, .part = 1}};
+    struct run_source v[2] = {{.path = (char *)(uintptr_t)in_dir("good"), .parts = 1},
+                              {.path = path, .parts = 2, .part = 1}};
     struct merge_options o = options(MIB);
     struct merge *m;
     struct slice k, val;
@@ -217,7 +218,7 @@ static void damage_in_a_pass(void **state)
 {
     static const char *const kv[] = {"a", "1"};
     struct run_source v[9];
-    struct merge_options o = options(0);   /* two at a time */
+    struct merge_options o = options(0); /* two at a time */
     struct merge *m;
     size_t failed;
     for (size_t i = 0; i < 9; i++) {
@@ -250,7 +251,7 @@ static void blocks_of_another_file(void **state)
     assert_int_equal(mr__read_at(fileno(f), bytes, range.bytes, range.off), range.bytes);
     fclose(f);
     assert_int_equal(mr__run_create(to, 3, &w), 0);
-    mr__run_add_blocks(w, 1, slice_of(bytes, 5));          /* pieces of any size */
+    mr__run_add_blocks(w, 1, slice_of(bytes, 5)); /* pieces of any size */
     mr__run_add_blocks(w, 1, slice_of(bytes + 5, range.bytes - 5));
     assert_int_equal(mr__run_finish(w, NULL, NULL), 0);
     struct run_source s = {.path = to, .parts = 3, .part = 1};
@@ -269,8 +270,10 @@ static void blocks_of_another_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(write_and_read), cmocka_unit_test(no_sources), cmocka_unit_test(random_merges), cmocka_unit_test(large_pairs),
-        cmocka_unit_test(damaged_files), cmocka_unit_test(damage_in_a_pass), cmocka_unit_test(blocks_of_another_file),
+        cmocka_unit_test(write_and_read),         cmocka_unit_test(no_sources),
+        cmocka_unit_test(random_merges),          cmocka_unit_test(large_pairs),
+        cmocka_unit_test(damaged_files),          cmocka_unit_test(damage_in_a_pass),
+        cmocka_unit_test(blocks_of_another_file),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }

@@ -48,7 +48,7 @@ static void random_keys(void **state)
             v[i] = entry(key, len, (uint32_t)prng_below(&r, 3), (uint32_t)i);
         }
         check_sorted(v, n);
-        check_sorted(v, n);                /* sorted already */
+        check_sorted(v, n); /* sorted already */
         for (size_t i = 0; i < n / 2; i++) {
             struct sort_entry t = v[i];
             v[i] = v[n - 1 - i];
@@ -68,7 +68,8 @@ static void organ_pipes(void **state)
     static const uint8_t record[8];
     for (size_t i = 0; i < n; i++) v[i] = (struct sort_entry){i < n / 2 ? i : n - i, record, 0, (uint32_t)i};
     mr__sort(v, n);
-    for (size_t i = 1; i < n; i++) assert_true(v[i - 1].prefix < v[i].prefix || (v[i - 1].prefix == v[i].prefix && v[i - 1].seq < v[i].seq));
+    for (size_t i = 1; i < n; i++)
+        assert_true(v[i - 1].prefix < v[i].prefix || (v[i - 1].prefix == v[i].prefix && v[i - 1].seq < v[i].seq));
     free(v);
 }
 
@@ -83,6 +84,7 @@ static void places(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_keys), cmocka_unit_test(organ_pipes), cmocka_unit_test(places)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_keys), cmocka_unit_test(organ_pipes),
+                                       cmocka_unit_test(places)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,7 +59,8 @@ static void check_text(struct slice text, uint64_t split)
 
 static void borders(void **state)
 {
-    static const char *const texts[] = {"", "\n", "a", "a\n", "\n\n\n\n", "ab\ncd\nef", "ab\r\ncd\r\n", "abcdefghijklmnop\n", "x\nabcdefghijklmnop"};
+    static const char *const texts[] = {
+        "", "\n", "a", "a\n", "\n\n\n\n", "ab\ncd\nef", "ab\r\ncd\r\n", "abcdefghijklmnop\n", "x\nabcdefghijklmnop"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         for (uint64_t split = 1; split < 20; split++) check_text(slice_str(texts[i]), split);
 }
@@ -99,7 +100,8 @@ static void long_lines(void **state)
 static void whole_files(void **state)
 {
     struct buf why = {0};
-    const char *full = write_file("full", slice_str("one\ntwo\nthree")), *empty = write_file("empty", (struct slice){0});
+    const char *full = write_file("full", slice_str("one\ntwo\nthree")),
+               *empty = write_file("empty", (struct slice){0});
     const char *inputs[] = {full, empty};
     struct plan p;
     assert_int_equal(mr__plan(inputs, 2, 3, true, &p, &why), 0);
@@ -200,8 +202,13 @@ static void changed_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(borders), cmocka_unit_test(random_texts), cmocka_unit_test(long_lines), cmocka_unit_test(whole_files),
-        cmocka_unit_test(a_small_rest_joins), cmocka_unit_test(inputs_of_all_kinds), cmocka_unit_test(what_cannot_be_read),
+        cmocka_unit_test(borders),
+        cmocka_unit_test(random_texts),
+        cmocka_unit_test(long_lines),
+        cmocka_unit_test(whole_files),
+        cmocka_unit_test(a_small_rest_joins),
+        cmocka_unit_test(inputs_of_all_kinds),
+        cmocka_unit_test(what_cannot_be_read),
         cmocka_unit_test(changed_input),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);

@@ -45,7 +45,7 @@ static void filters(void **state)
     assert_int_equal(lines, 0);
     assert_int_equal(run("printf 'x\\n'", slice_str("not read\n"), 0, &why), 0);
     assert_string_equal((char *)got.p, "x|");
-    assert_int_equal(run("echo $A-$B", (struct slice){0}, 0, &why), 0);
+    assert_int_equal(run("echo $MR_NOPE-$MR_NONE", (struct slice){0}, 0, &why), 0);
     assert_string_equal((char *)got.p, "-|");
     buf_free(&why);
 }
@@ -91,7 +91,7 @@ static void ends(void **state)
 
 static void environment_and_place(void **state)
 {
-    char *env[] = {(char *)(uintptr_t)"MR_TEST=some value", NULL};
+    char *env[] = {(char *)(uintptr_t) "MR_TEST=some value", NULL};
     struct stream_options o = {.command = "echo \"$MR_TEST\"; pwd", .cwd = "/", .env = env, .line = on_line};
     struct stream *s;
     struct buf why = {0};
@@ -106,7 +106,7 @@ static void environment_and_place(void **state)
 static void plain_words(void **state)
 {
     struct buf why = {0};
-    write_file("script", slice_str("echo without an interpreter $1\n"));       /* no "#!": the shell's */
+    write_file("script", slice_str("echo without an interpreter $1\n")); /* no "#!": the shell's */
     chmod(in_dir("script"), 0755);
     char *command = mr__strf("%s one", in_dir("script"));
     assert_int_equal(run(command, (struct slice){0}, 0, &why), 0);
@@ -133,8 +133,13 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(filters), cmocka_unit_test(large), cmocka_unit_test(stops_reading), cmocka_unit_test(ends),
-        cmocka_unit_test(environment_and_place), cmocka_unit_test(plain_words), cmocka_unit_test(killed),
+        cmocka_unit_test(filters),
+        cmocka_unit_test(large),
+        cmocka_unit_test(stops_reading),
+        cmocka_unit_test(ends),
+        cmocka_unit_test(environment_and_place),
+        cmocka_unit_test(plain_words),
+        cmocka_unit_test(killed),
     };
     int rc = cmocka_run_group_tests(tests, test_begin, test_end);
     buf_free(&got);

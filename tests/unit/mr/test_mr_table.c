@@ -28,7 +28,7 @@ static void make_rows(struct prng *r)
         do {
             buf_clear(&rows[i].key);
             size_t n = prng_chance(r, 80) ? prng_below(r, 20) : prng_below(r, 41);
-            for (size_t k = 0; k < n; k++) put_u8(&rows[i].key, (uint8_t)"ab\0"[prng_below(r, 3)]);
+            for (size_t k = 0; k < n; k++) put_u8(&rows[i].key, (uint8_t) "ab\0"[prng_below(r, 3)]);
             rows[i].tag = 0;
         } while (find(buf_slice(&rows[i].key), 1) && find(buf_slice(&rows[i].key), 2));
         rows[i].tag = find(buf_slice(&rows[i].key), 1) ? 2 : 1;
@@ -120,6 +120,7 @@ static void sums_that_do_not_fit(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(against_a_list), cmocka_unit_test(grows), cmocka_unit_test(sums_that_do_not_fit)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(against_a_list), cmocka_unit_test(grows),
+                                       cmocka_unit_test(sums_that_do_not_fit)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

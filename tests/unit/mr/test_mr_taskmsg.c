@@ -35,7 +35,7 @@ static void torment(const struct buf *good, void (*decode)(struct slice in), uin
     prng_seed(&r, seed);
     size_t step = good->n / 300 + 1;
     for (size_t n = 0; n <= good->n; n += step) {
-        uint8_t *copy = xmalloc(n + 1);    /* of its exact size */
+        uint8_t *copy = xmalloc(n + 1); /* of its exact size */
         memcpy(copy, good->p, n);
         decode(slice_of(copy, n));
         free(copy);
@@ -52,18 +52,26 @@ static void torment(const struct buf *good, void (*decode)(struct slice in), uin
 
 static void map_tasks(void **state)
 {
-    struct task t = {.phase = SCHED_MAP, .no = 7, .attempt = 3, .path = (char *)(uintptr_t)"/a b/c", .size = 1ull << 40, .off = 1 << 20,
-        .len = 99, .mtime_ns = -5, .whole = true}, got;
+    struct task t = {.phase = SCHED_MAP,
+                     .no = 7,
+                     .attempt = 3,
+                     .path = (char *)(uintptr_t) "/a b/c",
+                     .size = 1ull << 40,
+                     .off = 1 << 20,
+                     .len = 99,
+                     .mtime_ns = -5,
+                     .whole = true},
+                got;
     struct buf b = {0};
     mr__task_encode(&b, &t);
     assert_int_equal(mr__task_decode(buf_slice(&b), &got), 0);
     assert_string_equal(got.path, t.path);
-    assert_true(got.phase == t.phase && got.no == 7 && got.attempt == 3 && got.size == t.size && got.off == t.off && got.len == 99 &&
-                got.mtime_ns == -5 && got.whole);
+    assert_true(got.phase == t.phase && got.no == 7 && got.attempt == 3 && got.size == t.size && got.off == t.off &&
+                got.len == 99 && got.mtime_ns == -5 && got.whole);
     mr__task_free(&got);
     torment(&b, try_task, 1);
     buf_clear(&b);
-    t.len = t.size;                        /* a split beyond the end of its file */
+    t.len = t.size; /* a split beyond the end of its file */
     mr__task_encode(&b, &t);
     assert_int_equal(mr__task_decode(buf_slice(&b), &got), -EBADMSG);
     buf_free(&b);
@@ -71,8 +79,9 @@ static void map_tasks(void **state)
 
 static void reduce_tasks(void **state)
 {
-    struct run_source v[3] = {{(char *)(uintptr_t)"/x/1", 5, 4, mr__output_tag(0, 9)}, {(char *)(uintptr_t)"/x/2", 5, 4, mr__output_tag(1, 0)},
-                              {(char *)(uintptr_t)"/x/3", 1, 0, UINT64_MAX}};
+    struct run_source v[3] = {{(char *)(uintptr_t) "/x/1", 5, 4, mr__output_tag(0, 9)},
+                              {(char *)(uintptr_t) "/x/2", 5, 4, mr__output_tag(1, 0)},
+                              {(char *)(uintptr_t) "/x/3", 1, 0, UINT64_MAX}};
     struct task t = {.phase = SCHED_REDUCE, .no = 4, .attempt = 1, .sources = v, .sources_n = 3}, got;
     struct buf b = {0};
     mr__task_encode(&b, &t);
@@ -80,11 +89,12 @@ static void reduce_tasks(void **state)
     assert_int_equal(got.sources_n, 3);
     for (size_t i = 0; i < 3; i++) {
         assert_string_equal(got.sources[i].path, v[i].path);
-        assert_true(got.sources[i].parts == v[i].parts && got.sources[i].part == v[i].part && got.sources[i].tag == v[i].tag);
+        assert_true(got.sources[i].parts == v[i].parts && got.sources[i].part == v[i].part &&
+                    got.sources[i].tag == v[i].tag);
     }
     mr__task_free(&got);
     torment(&b, try_task, 2);
-    v[1].part = 5;                         /* no such partition */
+    v[1].part = 5; /* no such partition */
     buf_clear(&b);
     mr__task_encode(&b, &t);
     assert_int_equal(mr__task_decode(buf_slice(&b), &got), -EBADMSG);
@@ -98,7 +108,12 @@ static void reduce_tasks(void **state)
 
 static void results(void **state)
 {
-    struct task_result r = {.phase = SCHED_REDUCE, .no = 2, .attempt = 5, .outcome = TASK_STARVED, .lost = mr__output_tag(3, 4)}, got;
+    struct task_result r = {.phase = SCHED_REDUCE,
+                            .no = 2,
+                            .attempt = 5,
+                            .outcome = TASK_STARVED,
+                            .lost = mr__output_tag(3, 4)},
+                       got;
     struct buf b = {0};
     mr__fmt(&r.why, "because");
     mr__fmt(&r.err, "stderr\nof it");
@@ -107,7 +122,8 @@ static void results(void **state)
     assert_true(mr__counters_add(&r.counters, slice_str("a"), -1));
     mr__result_encode(&b, &r);
     assert_int_equal(mr__result_decode(buf_slice(&b), &got), 0);
-    assert_true(got.phase == r.phase && got.no == 2 && got.attempt == 5 && got.outcome == TASK_STARVED && got.lost == r.lost);
+    assert_true(got.phase == r.phase && got.no == 2 && got.attempt == 5 && got.outcome == TASK_STARVED &&
+                got.lost == r.lost);
     assert_true(slice_eq(buf_slice(&got.why), buf_slice(&r.why)) && slice_eq(buf_slice(&got.err), buf_slice(&r.err)));
     assert_int_equal(got.counters.built_in[MR_OUTPUT_LINES], 77);
     assert_string_equal(got.counters.user[0].name, "a");
@@ -123,7 +139,7 @@ static void jobs(void **state)
     struct buf b = {0}, why = {0};
     struct job j, got;
     bool whole;
-    assert_true(mr__job_make(&o, &j, &whole, &why) < 0);           /* no ./x.so */
+    assert_true(mr__job_make(&o, &j, &whole, &why) < 0); /* no ./x.so */
     o.reduce = "sort";
     assert_int_equal(mr__job_make(&o, &j, &whole, &why), 0);
     assert_null(j.combine);
@@ -134,7 +150,8 @@ static void jobs(void **state)
     assert_string_equal(got.map, "cat");
     assert_null(got.combine);
     assert_string_equal(got.cwd, j.cwd);
-    assert_true(got.reducers == 3 && got.memory == j.memory && got.task_timeout_ns == j.task_timeout_ns && got.beat_ns == j.beat_ns);
+    assert_true(got.reducers == 3 && got.memory == j.memory && got.task_timeout_ns == j.task_timeout_ns &&
+                got.beat_ns == j.beat_ns);
     mr__job_free(&got);
     torment(&b, try_job, 4);
     mr__job_free(&j);
@@ -194,7 +211,8 @@ static void counters_add_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(map_tasks), cmocka_unit_test(reduce_tasks), cmocka_unit_test(results),
-                                       cmocka_unit_test(jobs), cmocka_unit_test(counters_add_up)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(map_tasks), cmocka_unit_test(reduce_tasks),
+                                       cmocka_unit_test(results), cmocka_unit_test(jobs),
+                                       cmocka_unit_test(counters_add_up)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

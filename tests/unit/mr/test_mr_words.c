@@ -1,10 +1,11 @@
-/* Words: maximal runs of letters, ASCII and beyond; never past the end of the text, whatever the bytes. Small helpers, too. */
+/* Words: maximal runs of letters, ASCII and beyond; never past the end of the text, whatever the bytes. Small helpers,
+ * too. */
 #include "mr/apps/words.h"
 #include "tests/unit/mr/test_mr.h"
 
 static char *words_of(const char *text, size_t n)
 {
-    unsigned char *copy = xmalloc(n + 1);  /* of its exact size, for the sanitizers */
+    unsigned char *copy = xmalloc(n + 1); /* of its exact size, for the sanitizers */
     memcpy(copy, text, n);
     const unsigned char *p = copy;
     struct mr_bytes w;
@@ -28,14 +29,25 @@ static void texts(void **state)
     check_words("one", "one|");
     check_words("  Don't panic, 42 times!", "Don|t|panic|times|");
     check_words("a1b_c-d", "a|b|c|d|");
-    check_words("caf\xc3\xa9 \xc3\x9c" "ber", "caf\xc3\xa9|\xc3\x9c" "ber|");
-    check_words("\xe2\x80\x9cquoted\xe2\x80\x9d", "quoted|");          /* typographic quotes are no letters */
-    check_words("\xd0\xbc\xd0\xb8\xd1\x80,\xe4\xb8\x96\xe7\x95\x8c", "\xd0\xbc\xd0\xb8\xd1\x80|\xe4\xb8\x96\xe7\x95\x8c|");
-    check_words("a\xf0\x9f\x98\x80" "b", "a|b|");                      /* an emoji */
-    check_words("x\xf0\x9d\x92\x9c" "y", "x\xf0\x9d\x92\x9c" "y|");    /* a letter beyond the basic plane */
-    check_words("a\xff" "b\xc3", "a|b|");                              /* no UTF-8 */
-    check_words("\xc1\x81", "");                                       /* overlong */
-    check_words("\xc2\xaa\xc3\x97\xc3\xb7", "\xc2\xaa|");              /* ordinal indicator; times, divided by */
+    check_words("caf\xc3\xa9 \xc3\x9c"
+                "ber",
+                "caf\xc3\xa9|\xc3\x9c"
+                "ber|");
+    check_words("\xe2\x80\x9cquoted\xe2\x80\x9d", "quoted|"); /* typographic quotes are no letters */
+    check_words("\xd0\xbc\xd0\xb8\xd1\x80,\xe4\xb8\x96\xe7\x95\x8c",
+                "\xd0\xbc\xd0\xb8\xd1\x80|\xe4\xb8\x96\xe7\x95\x8c|");
+    check_words("a\xf0\x9f\x98\x80"
+                "b",
+                "a|b|"); /* an emoji */
+    check_words("x\xf0\x9d\x92\x9c"
+                "y",
+                "x\xf0\x9d\x92\x9c"
+                "y|"); /* a letter beyond the basic plane */
+    check_words("a\xff"
+                "b\xc3",
+                "a|b|");                                  /* no UTF-8 */
+    check_words("\xc1\x81", "");                          /* overlong */
+    check_words("\xc2\xaa\xc3\x97\xc3\xb7", "\xc2\xaa|"); /* ordinal indicator; times, divided by */
 }
 
 static void any_bytes(void **state)
@@ -45,7 +57,8 @@ static void any_bytes(void **state)
     for (int i = 0; i < 20000; i++) {
         char text[12];
         size_t n = prng_below(&r, sizeof text + 1);
-        for (size_t k = 0; k < n; k++) text[k] = (char)(prng_chance(&r, 70) ? 0x80 + prng_below(&r, 128) : prng_below(&r, 128));
+        for (size_t k = 0; k < n; k++)
+            text[k] = (char)(prng_chance(&r, 70) ? 0x80 + prng_below(&r, 128) : prng_below(&r, 128));
         free(words_of(text, n));
     }
 }
@@ -56,7 +69,8 @@ static void numbers(void **state)
     assert_true(mr__number(slice_str("9223372036854775807"), &n) && n == INT64_MAX);
     assert_true(mr__number(slice_str("-9223372036854775808"), &n) && n == INT64_MIN);
     assert_true(mr__number(slice_str("+5"), &n) && n == 5);
-    static const char *const bad[] = {"", "-", "+", "9223372036854775808", "-9223372036854775809", "1 ", " 1", "1.0", "0x1"};
+    static const char *const bad[] = {"",   "-",   "+",  "9223372036854775808", "-9223372036854775809", "1 ",
+                                      " 1", "1.0", "0x1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(mr__number(slice_str(bad[i]), &n));
 }
 
@@ -80,12 +94,16 @@ static void texts_for_others(void **state)
     buf_clear(&b);
     mr__json_str(&b, slice_str("a\"\\\n\xc3\xa9\xff\xc0\x80\xed\xa0\x80z"));
     put_u8(&b, 0);
-    assert_string_equal((char *)b.p, "\"a\\\"\\\\\\u000a\xc3\xa9??" "?" "??" "?z\"");
+    assert_string_equal((char *)b.p, "\"a\\\"\\\\\\u000a\xc3\xa9??"
+                                     "?"
+                                     "??"
+                                     "?z\"");
     buf_free(&b);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(any_bytes), cmocka_unit_test(numbers), cmocka_unit_test(texts_for_others)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(any_bytes), cmocka_unit_test(numbers),
+                                       cmocka_unit_test(texts_for_others)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
