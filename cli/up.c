@@ -80,7 +80,6 @@ static int write_cluster(const char *dir, uint64_t nodes)
     return 0;
 }
 
-/* Asked of the kernel's table, not of the path: a call on a mount that has no quorum would wait for one. */
 static void unescape(char *s)       /* the table writes blanks and backslashes in octal */
 {
     char *to = s;
@@ -95,6 +94,7 @@ static void unescape(char *s)       /* the table writes blanks and backslashes i
     *to = 0;
 }
 
+/* Asked of the kernel's table, not of the path: a call on a mount that has no quorum would wait for one. */
 static bool is_mounted(const char *path)
 {
     char line[8300], point[4200];
@@ -180,6 +180,40 @@ static void print_tail(const char *log)
     fclose(f);
 }
 
+/* True, with the end of its log on stderr, if this process of ours has ended. */
+static bool has_ended(const char *dir, const struct cluster *cluster, unsigned i, pid_t pid)
+{
+    int status;
+    char log[4200];
+    if (pid <= 0 || waitpid(pid, &status, WNOHANG) != pid) return false;
+    snprintf(log, sizeof log, "%s/log/n%llu.log", dir, (unsigned long long)cluster->members[i].id);
+    fail(EXIT_FAILED, "node %llu stopped at its start; the end of %s:", (unsigned long long)cluster->members[i].id, log);
+    print_tail(log);
+    return true;
+}
+
+/* The cluster works; do the other nodes that we started, too? */
+static int wait_for_started(const char *dir, const struct cluster *cluster, const pid_t *started)
+{
+    struct io_loop *loop = io_loop_new();
+    struct timespec step = {.tv_nsec = 50 * 1000 * 1000};
+    int code = EXIT_OK;
+    for (unsigned i = 0; i < cluster->n; i++) {
+        struct buf text = {0};
+        for (int tries = 0; started[i] > 0 && tries < 200; tries++) {
+            if (cli_node_status(loop, cluster->members[i].addr, 1000, &text) == 0) break;
+            if (has_ended(dir, cluster, i, started[i])) {
+                code = EXIT_FAILED;
+                break;
+            }
+            nanosleep(&step, NULL);
+        }
+        buf_free(&text);
+    }
+    io_loop_free(loop);
+    return code;
+}
+
 /* Waits until the cluster has a leader that answers; fails early when a process that we started has ended. */
 static int wait_for_leader(const char *dir, const struct cluster *cluster, const pid_t *started, uint64_t wait_ms)
 {
@@ -189,14 +223,8 @@ static int wait_for_leader(const char *dir, const struct cluster *cluster, const
     for (uint64_t waited = 0; waited < wait_ms && code == EXIT_UNREACHABLE; waited += 500) {
         struct kv_op op = {.code = KV_GETATTR, .ino = FS_ROOT_INO};
         if (cli_call(&c, &op, 500, NULL, NULL) >= 0) code = EXIT_OK;
-        for (unsigned i = 0; i < cluster->n && code == EXIT_UNREACHABLE; i++) {
-            int status;
-            if (started[i] <= 0 || waitpid(started[i], &status, WNOHANG) != started[i]) continue;
-            char log[4200];
-            snprintf(log, sizeof log, "%s/log/n%llu.log", dir, (unsigned long long)cluster->members[i].id);
-            code = fail(EXIT_FAILED, "node %llu stopped at its start; the end of %s:", (unsigned long long)cluster->members[i].id, log);
-            print_tail(log);
-        }
+        for (unsigned i = 0; i < cluster->n && code == EXIT_UNREACHABLE; i++)
+            if (has_ended(dir, cluster, i, started[i])) code = EXIT_FAILED;
     }
     cli_client_close(&c);
     if (code == EXIT_UNREACHABLE)
@@ -247,6 +275,7 @@ int cmd_up(int argc, char **argv)
     }
     code = wait_for_leader(dir, &cluster, started, a.wait_ms);
     if (!code && !a.no_mount) code = start_mount(dir);
+    if (!code) code = wait_for_started(dir, &cluster, started);
     close(lock);
     if (code) return code;
     printf("%u nodes are running (%u of them started now)", cluster.n, cluster.n - running);

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -317,6 +318,9 @@ static int set_length(struct io__files *f, struct file *file, uint64_t n, bool z
     if (fstat(file->fd, &st) < 0) return -errno;
     uint64_t old = (uint64_t)st.st_size;
     int err = 0, r = 0;
+    struct statfs fs;
+    /* What cannot fit is refused before the attempt: fallocate would first take all the space there is from everyone. */
+    if (old < n && fstatfs(file->fd, &fs) == 0 && (n - old) / (uint64_t)fs.f_bsize > fs.f_bavail) return -ENOSPC;
     if (old > n) r = ftruncate(file->fd, (off_t)n);
     if (r == 0 && n) {
         do r = fallocate(file->fd, 0, 0, (off_t)n);

@@ -208,7 +208,11 @@ void node_accept(struct node *n, struct conn *c, struct slice hello)
     p->in_cluster = h.cluster;
     c->cb = &in_cb;
     c->arg = p;
-    if (old) conn_close(old);
+    if (old) {
+        conn_close(old);
+        tell_core(n, p->member.id, RAFT_EV_PEER_DOWN);      /* it may have lost its disk in between */
+        if (p->up) tell_core(n, p->member.id, RAFT_EV_PEER_UP);
+    }
     send_hello(n, c, RAFT_FRAME_HELLO_ACK, h.from);
     if (!p->out) {      /* it lives: no need to wait for the back-off */
         p->backoff_ns = BACKOFF_MIN_NS;
