@@ -30,7 +30,8 @@ struct clock {
     const struct clock_ops *ops;
 };
 
-/* Monotonic, counts while the machine is suspended; constant within one callback. */
+/* Monotonic, counts while the machine is suspended. Read anew each time: also a process that was frozen in the middle of a
+ * callback sees the time that has passed. */
 static inline uint64_t clock_now(struct clock *c) { return c->ops->now(c); }
 /* Nanoseconds since 1970 as this machine believes; may jump. */
 static inline int64_t clock_wall(struct clock *c) { return c->ops->wall(c); }

@@ -72,8 +72,10 @@ static int serve(struct process *p, const char *data, struct kv_server_config *c
     io_on_signal(p->loop, SIGTERM, on_signal, p);
     io_on_signal(p->loop, SIGINT, on_signal, p);
     io_loop_run(p->loop);
-    kv_server_free(p->server);
     code = p->code;
+    io_disk_close(disk);        /* first: its threads may still write from the server's buffers */
+    kv_server_free(p->server);
+    goto out_loop;
 out_disk:
     io_disk_close(disk);
 out_loop:

@@ -1,4 +1,5 @@
-/* clock.c - the clock door: CLOCK_BOOTTIME, read at most once a callback, and timers.
+/* clock.c - the clock door: CLOCK_BOOTTIME, read anew each time (a process frozen in the middle of a callback must not
+ * believe that its lease still holds), and timers.
  *
  * Happy path: timers wait in a heap; before the loop blocks it fires what is due (io__clock_fire) and programs a
  * timerfd for the next deadline. Moving a deadline later, as election timers do all the time, costs no system call: the
@@ -21,9 +22,8 @@ static uint64_t read_clock(clockid_t id)
 
 static uint64_t op_now(struct clock *c)
 {
-    struct io__clock *k = of(c);
-    if (k->now == 0) k->now = read_clock(CLOCK_BOOTTIME);
-    return k->now;
+    (void)c;
+    return read_clock(CLOCK_BOOTTIME);
 }
 
 static int64_t op_wall(struct clock *c) { return (int64_t)read_clock(CLOCK_REALTIME); }
@@ -69,12 +69,10 @@ bool io__clock_fire(struct io__clock *k)
 {
     bool any = false;
     uint64_t limit = k->heap.seq;
-    k->now = 0;
     uint64_t now = k->floor = op_now(&k->base);
     for (struct heap_node *n; (n = heap_min(&k->heap)) && n->key <= now && n->seq < limit; any = true) {
         struct timer *t = container_of(n, struct timer, node);
         heap_remove(&k->heap, n);
-        k->now = 0;
         t->fire(t);
     }
     return any;
@@ -84,7 +82,6 @@ bool io__clock_due(struct io__clock *k)
 {
     struct heap_node *n = heap_min(&k->heap);
     if (!n) return false;
-    k->now = 0;
     return n->key <= op_now(&k->base);
 }
 

@@ -75,7 +75,6 @@ void io__conn_poll(struct io__conn *c, int events, uv_poll_cb cb)
 static void on_unpolled(uv_handle_t *h)
 {
     struct io__conn *c = container_of((uv_poll_t *)h, struct io__conn, poll);
-    io__enter(c->net->loop);
     c->polling = false;
     if (c->state == IO_CONN_CLOSING)
         io__conn_end(c);
@@ -291,7 +290,6 @@ static size_t deliver(struct io__conn *c, struct slice s)
             break;
         }
         used += (size_t)whole;
-        io__enter(c->net->loop);
         c->base.cb->frame(&c->base, f.type, f.payload);
     }
     return used;
@@ -369,7 +367,6 @@ static bool read_some(struct io__conn *c)
 static void on_event(uv_poll_t *p, int status, int events)
 {
     struct io__conn *c = container_of(p, struct io__conn, poll);
-    io__enter(c->net->loop);
     if (status < 0) c->events = 0; /* libuv has stopped the handle */
     if (c->paused && (events & UV_READABLE)) io__conn_poll(c, c->events & ~UV_READABLE, on_event);
     int reads = 0;
@@ -429,7 +426,6 @@ bool io__net_later(struct io__net *n)
     bool any = !list_empty(&now);
     for (struct list *i; (i = list_pop_front(&now));) {
         struct io__conn *c = container_of(i, struct io__conn, later);
-        io__enter(n->loop);
         if (c->state == IO_CONN_CLOSING)
             io__conn_end(c);
         else

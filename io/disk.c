@@ -94,7 +94,6 @@ static bool drain(struct io_disk *d)
     bool any = !list_empty(&now);
     for (struct list *i; (i = list_pop_front(&now));) {
         struct disk_io *io = container_of(i, struct disk_io, link);
-        io__enter(d->loop);
         io->done(io, (int64_t)io->door);
     }
     return any;

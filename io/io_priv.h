@@ -18,7 +18,6 @@ struct io__owned {
 struct io__clock {
     struct clock base;
     struct heap heap;
-    uint64_t now;        /* 0: ask the kernel at the next question */
     uint64_t floor;      /* earliest time a timer can be armed for: that of the last round */
     uint64_t programmed; /* what the timerfd waits for; 0: nothing */
     int fd;
@@ -45,9 +44,6 @@ struct io_loop {
     const struct trace *trace;
     bool closing;
 };
-
-/* Each callback from libuv begins with this: time may have passed since the one before. */
-static inline void io__enter(struct io_loop *l) { l->clock.now = 0; }
 
 /* ---- clock.c --- */
 void io__clock_init(struct io__clock *k, uv_loop_t *uv);

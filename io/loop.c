@@ -65,7 +65,6 @@ struct io_loop *io_loop_new(void)
 
 void io_loop_run(struct io_loop *l)
 {
-    io__enter(l);
     uv_run(&l->uv, UV_RUN_DEFAULT);
     io__net_flush(&l->net); /* stopped in the middle of a turn: what was sent shall leave */
 }
@@ -76,7 +75,6 @@ void io_loop_free(struct io_loop *l)
 {
     check(list_empty(&l->disks));
     l->closing = true;
-    io__enter(l);
     for (struct list *i; (i = list_pop_front(&l->owned));) {
         struct io__owned *o = container_of(i, struct io__owned, link);
         o->close(o);

@@ -56,7 +56,6 @@ static void accepted(struct listener *l, int fd, int family)
 static void on_connection(uv_poll_t *p, int status, int events)
 {
     struct listener *l = container_of(p, struct listener, poll);
-    io__enter(l->net->loop);
     for (int i = 0; i < ACCEPT_BURST; i++) {
         struct sockaddr_storage sa;
         socklen_t n = sizeof(sa);
@@ -160,7 +159,6 @@ static void on_writable(uv_poll_t *p, int status, int events)
     struct io__conn *c = container_of(p, struct io__conn, poll);
     int err = 0;
     socklen_t n = sizeof(err);
-    io__enter(c->net->loop);
     if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0) err = errno;
     if (!err && status < 0) err = ECONNREFUSED;
     if (!err && io__addr_self(c->fd)) err = ECONNREFUSED;
@@ -225,7 +223,6 @@ static void on_retry(struct timer *t) { io__conn_dial(t->arg); }
 static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
 {
     struct io__conn *c = container_of(req, struct io__conn, resolve);
-    io__enter(c->net->loop);
     c->resolving = false;
     c->found = c->next = found;
     if (c->state == IO_CONN_CLOSING) {

@@ -41,7 +41,6 @@ static void on_exit_event(uv_poll_t *p, int status, int events)
 {
     struct io_child *c = container_of(p, struct io_child, poll);
     siginfo_t info = {0};
-    io__enter(c->loop);
     if (waitid(P_PIDFD, (id_t)c->fd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0) return;
     c->pid = 0;
     list_remove(&c->owned.link);

@@ -14,7 +14,6 @@ struct sig {
 static void on_signal(uv_signal_t *h, int signum)
 {
     struct sig *s = container_of(h, struct sig, handle);
-    io__enter(s->loop);
     s->fired(s->arg, signum);
 }
 

@@ -16,7 +16,6 @@ struct io_watch {
 static void on_ready(uv_poll_t *p, int status, int events)
 {
     struct io_watch *w = container_of(p, struct io_watch, poll);
-    io__enter(w->loop);
     if (status < 0) uv_poll_start(&w->poll, UV_READABLE, on_ready);
     w->ready(w->arg);
 }

@@ -20,7 +20,6 @@ static void run_work(uv_work_t *req)
 static void after_work(uv_work_t *req, int status)
 {
     struct work *w = container_of(req, struct work, req);
-    io__enter(w->loop);
     w->done(w->arg);
     free(w);
 }
