@@ -22,6 +22,7 @@ with open(p, "r+b") as f:
 P
 }
 case_of() {     # NODE FILE HOW
+    [ -e "$2" ] || return 0     # a spare that was taken into use meanwhile
     say "node $1: $(basename "$2"): $3"
     kill -9 "$(pid_of "$1")"; until_ok 5 sh -c "! kill -0 $(pid_of "$1") 2>/dev/null"
     cp -r "$D/n$1" "$WORK/save"
