@@ -3,9 +3,9 @@
  * A checkpoint is written in the background from an O(1) image of the state, a few blocks a turn. A follower that lags behind
  * the log gets the newest checkpoint block by block (SNAPSHOT: the raft message header, u64 cluster id, u32 block number, u32
  * number of blocks, bytes; SNAPSHOT_ACK: u64 index, u32 next block wanted, u8 installed), SNAP_WINDOW blocks ahead of the
- * acknowledgement. The receiver feeds each block to the state machine's restore and to a checkpoint file of its own, then pulls
- * the payload it lacks from the leader (node_fetch.c) and only then asks the core to switch. The switch on disk is one
- * rename. Payload that the leader no longer has is dead in its newer state, so a later entry of the log, which this follower
+ * acknowledgement; who has nothing of a snapshot (any more) asks for its block 0. The receiver feeds each block to the state
+ * machine's restore and to a checkpoint file of its own, then pulls the payload it lacks from the leader (node_fetch.c) and only
+ * then asks the core to switch. The switch on disk is one rename. Payload that the leader no longer has is dead in its newer state, so a later entry of the log, which this follower
  * applies before it can ever serve a read, drops the reference: it is counted and passed over. */
 #include "raft/node_priv.h"
 
@@ -207,6 +207,7 @@ void node__snap_acked(struct node *n, struct peer *p, struct slice payload)
         node__step(n, &ev);
         return;
     }
+    if (next == 0 && s->acked > 0) s->acked = s->next = 0;      /* it gave up half-way: from the beginning */
     if (next > s->acked) s->acked = next;
     if (s->next < s->acked) s->next = s->acked;
     snap_pump(n, p);
@@ -412,7 +413,11 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
     }
     bool same = n->in.active && n->in.from == m.from && n->in.index == m.index && n->in.term == m.log_term;
     if (!same && n->in.installing) return;
-    if (!same && block == 0) in_begin(n, &m, cluster, blocks);
+    if (!same && block > 0) {       /* of this one we have nothing (any more) */
+        ack_to(n, m.from, m.index, 0, false);
+        return;
+    }
+    if (!same) in_begin(n, &m, cluster, blocks);
     if (!n->in.active || n->in.index != m.index) return;
     in_block(n, block, bytes);
     if (!n->in.active || n->in.blocked) return;
