@@ -142,7 +142,7 @@ int sim_box_new(struct sim_server *s, const struct node_config *config, struct s
                          .restore_end = sm_restore_end, .restore_cancel = sm_restore_cancel, .restore_ranges = sm_restore_ranges,
                          .live_ranges = sm_live_ranges, .role = sm_role, .digest = sm_digest, .fatal = sm_fatal};
     b->server = s;
-    int err = node_new(sim_disk_door(s->disk), net, sim_clock(c->world, s->at), config, &sm, &b->node, why);
+    int err = node_new(&s->gate.door, net, sim_clock(c->world, s->at), config, &sm, &b->node, why);
     if (err) {
         free(b);
         return err;

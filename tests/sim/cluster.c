@@ -108,6 +108,34 @@ void sim_options_default(struct sim_options *opt, uint64_t seed)
     opt->node.log.trail_bytes = 64 * KIB;
 }
 
+/* ---- the way to the disk ---- */
+
+static struct sim_gate *gate_of(struct disk *d) { return container_of(d, struct sim_gate, door); }
+
+static void gate_submit(struct disk *d, struct disk_io *io)
+{
+    if (!gate_of(d)->shut) disk_submit(gate_of(d)->disk, io);
+}
+
+static int64_t gate_try_read(struct disk *d, const char *name, uint64_t off, void *p, uint32_t n)
+{
+    return gate_of(d)->shut ? -EAGAIN : disk_try_read(gate_of(d)->disk, name, off, p, n);
+}
+
+static int gate_list(struct disk *d, void (*each)(void *arg, const char *name, uint64_t size), void *arg)
+{
+    return disk_list(gate_of(d)->disk, each, arg);
+}
+
+static int64_t gate_load(struct disk *d, const char *name, uint64_t off, void *p, size_t n)
+{
+    return disk_load(gate_of(d)->disk, name, off, p, n);
+}
+
+static int gate_space(struct disk *d, uint64_t *total, uint64_t *avail) { return disk_space(gate_of(d)->disk, total, avail); }
+
+static const struct disk_ops gate_ops = {gate_submit, gate_try_read, gate_list, gate_load, gate_space};
+
 /* ---- life of the cluster ---- */
 
 static void server_init(struct sim_cluster *c, unsigned i)
@@ -118,6 +146,7 @@ static void server_init(struct sim_cluster *c, unsigned i)
     snprintf(s->addr, sizeof s->addr, "server%u:1", i + 1);
     d.seed = prng_u64(&c->rng);
     s->disk = sim_disk_new(sim_clock(c->world, i), &d);
+    s->gate = (struct sim_gate){.door = {&gate_ops}, .disk = sim_disk_door(s->disk)};
     s->trace = (struct trace){.level = run.loud ? TRACE_DEBUG : TRACE_INFO, .line = server_line, .arg = s};
 }
 
@@ -198,7 +227,7 @@ static int bring_up(struct sim_server *s, struct buf *why)
         return err;
     }
     struct kv_server_config kc = {.listen = s->addr, .node = nc, .trace = &s->trace, .fatal = on_fatal, .fatal_arg = s};
-    err = kv_server_new(sim_disk_door(s->disk), sim_net_door(c->net, s->at), sim_clock(c->world, s->at), &kc, &s->kv, why);
+    err = kv_server_new(&s->gate.door, sim_net_door(c->net, s->at), sim_clock(c->world, s->at), &kc, &s->kv, why);
     if (!err) s->node = kv_server_node(s->kv);
     return err;
 }
@@ -211,6 +240,7 @@ void sim_server_start(struct sim_cluster *c, unsigned i)
     if (!sim_alive(c->world, i)) sim_start(c->world, i);
     s->incarnation++;
     s->failed = false;
+    s->gate.shut = false;
     s->last_received = 0;
     c->starts++;
     sim_say(c, "server %u starts (life %u)", i + 1, s->incarnation);
@@ -241,6 +271,7 @@ void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how)
         sim_power_off(c->world, i);
         sim_disk_crash(s->disk);
     }
+    s->gate.shut = true;
     if (s->kv) kv_server_free(s->kv);
     if (s->box) sim_box_free(s->box);
     check(sim_disk_pending(s->disk) == 0);

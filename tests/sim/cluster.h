@@ -33,8 +33,16 @@ enum sim_death {
     SIM_POWER_CUT,                      /* the machine: silence, and unsynced writes are lost in any subset */
 };
 
+/* The way to the disk of one life of a server: what a dying process still asks for is not heard. */
+struct sim_gate {
+    struct disk door;
+    struct disk *disk;
+    bool shut;
+};
+
 struct sim_server {
     struct sim_cluster *cluster;
+    struct sim_gate gate;
     unsigned at;                        /* its process; its id is at + 1 */
     char addr[24];
     struct sim_disk *disk;
