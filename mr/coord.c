@@ -417,9 +417,9 @@ static int take_result(struct peer *p, struct slice payload)
         mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s",
                           r.phase == SCHED_MAP ? "map" : "reduce", r.no, r.attempt + 1, p->id,
                           (int)min_u64(r.why.n, 500), r.why.p);
-    if (r.outcome == TASK_STARVED)
-        step(c,
-             (struct sched_event){.kind = SCHED_LOST, .task = (uint32_t)(r.lost >> 32), .attempt = (uint32_t)r.lost});
+    for (size_t i = 0; i < r.lost_n; i++)
+        step(c, (struct sched_event){
+                    .kind = SCHED_LOST, .task = (uint32_t)(r.lost[i] >> 32), .attempt = (uint32_t)r.lost[i]});
     step(c, e);
     c->result = NULL;
     c->result_from = NULL;

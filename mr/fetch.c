@@ -129,6 +129,7 @@ struct fetch {
     char *job;
     uint32_t at; /* the output that is coming */
     int err;
+    enum fetch_fault fault;
     bool over, cancelled;
 };
 
@@ -139,11 +140,12 @@ static void arm(struct fetch *f)
 }
 
 /* closed() tells. */
-static void end(struct fetch *f, int err)
+static void end(struct fetch *f, int err, enum fetch_fault fault)
 {
     if (f->over) return;
     f->over = true;
     f->err = err;
+    f->fault = fault;
     conn_close(f->conn);
 }
 
@@ -151,7 +153,7 @@ static void ask(struct fetch *f)
 {
     struct buf b = {0};
     if (f->at == f->o.n) {
-        end(f, 0);
+        end(f, 0, FETCH_PEER);
         return;
     }
     put_slice16(&b, slice_str(f->job));
@@ -162,7 +164,7 @@ static void ask(struct fetch *f)
     struct slice s = buf_slice(&b);
     int rc = conn_send(f->conn, MR_FETCH, &s, 1);
     buf_free(&b);
-    if (rc < 0) end(f, rc);
+    if (rc < 0) end(f, rc, FETCH_PEER);
 }
 
 static void on_open(struct conn *c)
@@ -182,27 +184,31 @@ static void on_answer(struct conn *c, uint8_t type, struct slice payload)
     } else if (type == MR_DATA_END && payload.n == 12) {
         uint32_t err = load_u32(payload.p);
         if (err) {
-            end(f, err < INT32_MAX ? -(int)err : QE_CORRUPT);
+            end(f, err < INT32_MAX ? -(int)err : QE_CORRUPT, FETCH_OUTPUT);
             return;
         }
         f->at++;
         ask(f);
     } else {
-        end(f, QE_FRAME);
+        end(f, QE_FRAME, FETCH_PEER);
     }
 }
 
 static void on_closed(struct conn *c, int err)
 {
     struct fetch *f = c->arg;
-    if (!f->over) f->err = err ? err : -ECONNRESET;
+    if (!f->over) {
+        f->err = err ? err : -ECONNRESET;
+        f->fault = FETCH_PEER;
+    }
     clock_disarm(io_clock(f->loop), &f->timer);
     if (f->err || f->cancelled) {
         mr__run_abandon(f->w);
     } else {
         f->err = mr__run_finish(f->w, NULL, NULL);
+        f->fault = FETCH_OWN;
     }
-    if (!f->cancelled) f->o.done(f->o.arg, f->err, f->at);
+    if (!f->cancelled) f->o.done(f->o.arg, f->err, f->fault, f->at);
     free(f->job);
     free(f);
 }
@@ -210,7 +216,7 @@ static void on_closed(struct conn *c, int err)
 static void on_timeout(struct timer *t)
 {
     struct fetch *f = t->arg;
-    end(f, -ETIMEDOUT);
+    end(f, -ETIMEDOUT, FETCH_PEER);
 }
 
 struct fetch *mr__fetch_start(struct io_loop *l, const struct fetch_options *o)
@@ -222,12 +228,12 @@ struct fetch *mr__fetch_start(struct io_loop *l, const struct fetch_options *o)
     f->conn = net_dial(io_net(l), o->addr, &cb, f);
     arm(f);
     int rc = mr__run_create(o->path, o->n, &f->w);
-    if (rc < 0) end(f, rc);
+    if (rc < 0) end(f, rc, FETCH_OWN);
     return f;
 }
 
 void mr__fetch_cancel(struct fetch *f)
 {
     f->cancelled = true;
-    end(f, -ECANCELED);
+    end(f, -ECANCELED, FETCH_OWN);
 }

@@ -14,6 +14,12 @@ struct fetch_output {
     uint32_t map, attempt;
 };
 
+enum fetch_fault {
+    FETCH_OUTPUT,                      /* this one output is not to be had */
+    FETCH_PEER,                        /* the other side cannot be reached: nor are those behind it */
+    FETCH_OWN,                         /* our own disk */
+};
+
 struct fetch_options {
     const char *addr, *job;
     uint32_t parts, part;              /* of the map outputs */
@@ -21,8 +27,8 @@ struct fetch_options {
     uint32_t n;
     const char *path;                  /* a run file with n partitions: one for each output */
     uint64_t timeout_ns;               /* without any progress */
-    /* err 0, or negative; then `failed` is the output that could not be had. The fetch is gone. */
-    void (*done)(void *arg, int err, uint32_t failed);
+    /* err 0, or negative; then `at` is the output that was coming. The fetch is gone. */
+    void (*done)(void *arg, int err, enum fetch_fault fault, uint32_t at);
     void *arg;
 };
 struct fetch;

@@ -140,14 +140,14 @@ static void remove_files(struct gather *g)
         if (g->holders[i].path) unlink(g->holders[i].path);
 }
 
-static void finish(struct gather *g, uint64_t lost, int err)
+static void finish(struct gather *g, struct task_result *failed)
 {
     struct gather_options o = g->o;
-    struct task *t = err ? NULL : make_task(g);
+    struct task *t = failed ? NULL : make_task(g);
 
-    if (err) remove_files(g);
+    if (failed) remove_files(g);
     gather_free(g);
-    o.done(o.arg, t, lost, err);
+    o.done(o.arg, t, failed);
 }
 
 static void cancel_all(struct gather *g)
@@ -158,20 +158,34 @@ static void cancel_all(struct gather *g)
     }
 }
 
-static void on_fetched(void *arg, int err, uint32_t failed)
+static void fail(struct gather *g, const struct holder *h, int err, enum fetch_fault fault, uint32_t at)
+{
+    struct task_result r = {.phase = SCHED_REDUCE, .no = g->no, .attempt = g->attempt, .outcome = TASK_STARVED};
+
+    cancel_all(g);
+    if (fault == FETCH_OWN) {
+        r.outcome = TASK_FAILED;
+        mr__fmt(&r.why, "cannot write the fetched map outputs in %s: %s", g->o.dir, err_text(err));
+    } else {
+        uint32_t end = fault == FETCH_OUTPUT ? at + 1 : h->n;
+        for (uint32_t i = at; i < end; i++) mr__result_lose(&r, mr__output_tag(h->v[i].map, h->v[i].attempt));
+        mr__fmt(&r.why, "cannot fetch the output of map task %u from %s: %s", at < h->n ? h->v[at].map : 0, h->addr,
+                err_text(err));
+    }
+    finish(g, &r);
+}
+
+static void on_fetched(void *arg, int err, enum fetch_fault fault, uint32_t at)
 {
     struct holder *h = arg;
     struct gather *g = h->gather;
 
     h->fetch = NULL;
     g->fetching--;
-    if (err) {
-        struct fetch_output *f = &h->v[failed < h->n ? failed : 0];
-        cancel_all(g);
-        finish(g, mr__output_tag(f->map, f->attempt), err);
-    } else if (g->fetching == 0) {
-        finish(g, 0, 0);
-    }
+    if (err)
+        fail(g, h, err, fault, at);
+    else if (g->fetching == 0)
+        finish(g, NULL);
 }
 
 static void start_fetch(struct gather *g, uint32_t i)
@@ -194,7 +208,7 @@ static void start_fetch(struct gather *g, uint32_t i)
     g->fetching++;
 }
 
-static void on_nothing_to_fetch(struct timer *t) { finish(t->arg, 0, 0); }
+static void on_nothing_to_fetch(struct timer *t) { finish(t->arg, NULL); }
 
 struct gather *mr__gather_start(const struct gather_options *o, struct slice payload, uint32_t *no, uint32_t *attempt)
 {

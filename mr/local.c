@@ -119,9 +119,9 @@ static void run_assigned(struct local *l)
     if (result.outcome != TASK_DONE)
         mr__progress_note(&l->run->progress, "%s task %u, attempt %u: %.*s", e.phase == SCHED_MAP ? "map" : "reduce",
                           e.task, e.attempt + 1, (int)min_u64(result.why.n, 500), result.why.p);
-    if (result.outcome == TASK_STARVED)
+    for (size_t i = 0; i < result.lost_n; i++)
         step(l, (struct sched_event){
-                    .kind = SCHED_LOST, .task = (uint32_t)(result.lost >> 32), .attempt = (uint32_t)result.lost});
+                    .kind = SCHED_LOST, .task = (uint32_t)(result.lost[i] >> 32), .attempt = (uint32_t)result.lost[i]});
     step(l, (struct sched_event){
                 .kind = kinds[result.outcome], .phase = e.phase, .worker = 1, .task = e.task, .attempt = e.attempt});
     l->result = NULL;

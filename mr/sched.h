@@ -14,7 +14,7 @@ enum sched_phase { SCHED_MAP, SCHED_REDUCE };
 struct sched_config {
     uint32_t maps, reduces;
     uint32_t attempts;             /* a task's own failures until the job is given up */
-    uint32_t losses;               /* the same for attempts that ended for no fault of its own: dead workers, lost inputs */
+    uint32_t losses;               /* the same for attempts that ended by no fault of its own (dead workers ...) */
     uint64_t silence_ns;           /* a worker not heard of for so long is evicted */
     uint64_t backup_ns;            /* an attempt that runs so long, and thrice the mean, gets a second one; 0: never */
 };

@@ -189,7 +189,7 @@ static int merge_error(struct running *r, int rc, size_t failed)
     mr__fmt(&r->result->why, "cannot read the output of map task %u (%s): %s", (uint32_t)(s->tag >> 32), s->path,
             err_text(rc));
     r->result->outcome = TASK_STARVED;
-    r->result->lost = s->tag;
+    mr__result_lose(r->result, s->tag);
     return rc;
 }
 

@@ -34,17 +34,19 @@ int mr__task_decode(struct slice in, struct task *out);            /* -EBADMSG *
 enum task_outcome {
     TASK_DONE,
     TASK_FAILED,                       /* its own fault, or nobody's: run it again, but not for ever */
-    TASK_STARVED,                      /* a map output could not be read: `lost` */
+    TASK_STARVED,                      /* map outputs could not be read: `lost` */
 };
 
 struct task_result {
     enum sched_phase phase;
     uint32_t no, attempt;
     enum task_outcome outcome;
-    uint64_t lost;                     /* mr__output_tag() */
+    uint64_t *lost;                    /* mr__output_tag()s */
+    size_t lost_n;
     struct buf why, err;               /* why it failed; the end of what it wrote to stderr (whoever has it) */
     struct counters counters;
 };
+void mr__result_lose(struct task_result *r, uint64_t tag);
 void mr__result_free(struct task_result *r);
 void mr__result_encode(struct buf *b, const struct task_result *r);
 int mr__result_decode(struct slice in, struct task_result *out);   /* -EBADMSG */

@@ -86,8 +86,15 @@ int mr__task_decode(struct slice in, struct task *out)
     return -EBADMSG;
 }
 
+void mr__result_lose(struct task_result *r, uint64_t tag)
+{
+    r->lost = xrealloc(r->lost, (r->lost_n + 1) * sizeof *r->lost);
+    r->lost[r->lost_n++] = tag;
+}
+
 void mr__result_free(struct task_result *r)
 {
+    free(r->lost);
     buf_free(&r->why);
     buf_free(&r->err);
     mr__counters_free(&r->counters);
@@ -102,7 +109,8 @@ void mr__result_encode(struct buf *b, const struct task_result *r)
     put_u32(b, r->no);
     put_u32(b, r->attempt);
     put_u8(b, (uint8_t)r->outcome);
-    put_u64(b, r->lost);
+    put_u32(b, (uint32_t)r->lost_n);
+    for (size_t i = 0; i < r->lost_n; i++) put_u64(b, r->lost[i]);
     put_slice32(b, buf_slice(&r->why));
     put_slice32(b, buf_slice(&r->err));
     put_slice32(b, buf_slice(&counters));
@@ -118,7 +126,11 @@ int mr__result_decode(struct slice in, struct task_result *out)
     out->no = get_u32(&r);
     out->attempt = get_u32(&r);
     uint8_t outcome = get_u8(&r);
-    out->lost = get_u64(&r);
+    uint32_t lost_n = get_u32(&r);
+    for (uint32_t i = 0; i < lost_n && !r.bad; i++) {
+        uint64_t tag = get_u64(&r);
+        if (!r.bad) mr__result_lose(out, tag);
+    }
     put_bytes(&out->why, get_slice32(&r));
     put_bytes(&out->err, get_slice32(&r));
     struct slice counters = get_slice32(&r);

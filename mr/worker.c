@@ -87,19 +87,16 @@ static void on_result(void *arg, struct task_result *r)
     mr__result_free(r);
 }
 
-static void on_gathered(void *arg, struct task *t, uint64_t lost, int err)
+static void on_gathered(void *arg, struct task *t, struct task_result *failed)
 {
     struct worker *w = arg;
     w->gather = NULL;
-    if (t) {
-        w->reduce = t;
-        mr__runner_start(w->runner, t);
+    if (!t) {
+        on_result(w, failed);
         return;
     }
-    struct task_result r = {
-        .phase = SCHED_REDUCE, .no = w->no, .attempt = w->attempt, .outcome = TASK_STARVED, .lost = lost};
-    mr__fmt(&r.why, "cannot fetch the output of map task %u: %s", (uint32_t)(lost >> 32), err_text(err));
-    on_result(w, &r);
+    w->reduce = t;
+    mr__runner_start(w->runner, t);
 }
 
 static bool busy(const struct worker *w) { return w->gather || mr__runner_busy(w->runner); }

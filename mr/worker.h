@@ -35,8 +35,8 @@ struct gather_options {
     const char *job;
     uint32_t parts;
     uint64_t timeout_ns;
-    /* The task is complete, or (t NULL) map output `lost` could not be had. The gather is gone. */
-    void (*done)(void *arg, struct task *t, uint64_t lost, int err);
+    /* The task is complete, or (t NULL) `failed` says why not; the callee owns what they hold. The gather is gone. */
+    void (*done)(void *arg, struct task *t, struct task_result *failed);
     void *arg;
 };
 /* The payload of MR_TASK_REDUCE. NULL: it makes no sense. *no and *attempt are the task's. */
