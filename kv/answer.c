@@ -36,10 +36,12 @@ struct kv__query *kv__query_new(struct kv__conn *c, const struct kv__call *call,
     return q;
 }
 
-static size_t cost_of(const struct kv_op *op)
+/* Bytes of the answer: an estimate, until it has turned out to be larger. */
+static size_t cost_of(const struct kv__query *q)
 {
-    if (op->code == KV_READ) return min_u64(op->len, KV_DATA_MAX) + 1;
-    if (op->code == KV_CAS) return op->name2.n + 1;
+    if (q->want) return q->want;
+    if (q->op.code == KV_READ) return min_u64(q->op.len, KV_DATA_MAX) + 1;
+    if (q->op.code == KV_CAS) return q->op.name2.n + 1;
     return SMALL_ANSWER;
 }
 
@@ -112,16 +114,6 @@ static void hold(struct kv__query *q)
     list_push_back(&q->conn->held, &q->link);
 }
 
-void kv__query_release_held(struct kv__conn *c)
-{
-    while (c->conn && !list_empty(&c->held)) {
-        struct kv__query *q = container_of(c->held.next, struct kv__query, link);
-        if (!has_room(q, cost_of(&q->op))) return;
-        list_remove(&q->link);
-        kv__query_start(q);
-    }
-}
-
 void kv__query_drop_held(struct kv__conn *c)
 {
     for (struct list *l; (l = list_pop_front(&c->held));) kv__query_drop(container_of(l, struct kv__query, link));
@@ -164,6 +156,21 @@ void kv__query_again(struct kv__query *q)
     node_read(q->server->node, &q->read);
 }
 
+static void take_room(struct kv__query *q, size_t cost)
+{
+    q->conn->busy += cost;
+    q->server->reads_bytes += cost;
+    q->cost += cost;
+}
+
+static void begin(struct kv__query *q)
+{
+    struct kv_server *s = q->server;
+    take_room(q, cost_of(q));
+    list_push_back(&s->queries, &q->link);
+    kv__query_again(q);
+}
+
 void kv__query_start(struct kv__query *q)
 {
     struct kv_server *s = q->server;
@@ -177,16 +184,22 @@ void kv__query_start(struct kv__query *q)
         send_away(q);
         return;
     }
-    size_t cost = cost_of(&q->op);
-    if (!list_empty(&c->held) || !has_room(q, cost)) {
-        list_push_back(&c->held, &q->link);
-        return;
+    if (list_empty(&c->held) && has_room(q, cost_of(q))) begin(q);
+    else list_push_back(&c->held, &q->link);
+}
+
+void kv__query_release_held(struct kv__conn *c)
+{
+    if (c->releasing) return;       /* dropping a query releases others, too: not one inside the other */
+    c->releasing = true;
+    while (c->conn && !list_empty(&c->held)) {
+        struct kv__query *q = container_of(c->held.next, struct kv__query, link);
+        if (!has_room(q, cost_of(q))) break;
+        list_remove(&q->link);
+        if (q->server->leading) begin(q);
+        else send_away(q);
     }
-    q->cost = cost;
-    c->busy += cost;
-    s->reads_bytes += cost;
-    list_push_back(&s->queries, &q->link);
-    kv__query_again(q);
+    c->releasing = false;
 }
 
 /* ---- bytes out of the log ---- */
@@ -246,6 +259,16 @@ static void read_later(struct kv__query *q, struct kv__result *res, uint32_t n)
     for (uint32_t i = 0; i < n; i++) node_payload(s->node, &reads[i]);
 }
 
+/* The answer is of this size. False: there is no room for it now. */
+static bool fits(struct kv__query *q, size_t bytes)
+{
+    if (bytes <= q->cost) return true;
+    q->want = bytes;
+    if (q->conn->busy > q->cost && q->conn->busy - q->cost + bytes > KV_CONN_BYTES) return false;
+    take_room(q, bytes - q->cost);
+    return true;
+}
+
 void kv__query_payload(struct kv__query *q, struct kv__result *res)
 {
     uint32_t left = 0;
@@ -254,8 +277,9 @@ void kv__query_payload(struct kv__query *q, struct kv__result *res)
         if (node_try_payload(q->server->node, p.index, p.off, p.len, res->data.p + p.at)) res->pieces[left++] = p;
     }
     res->npieces = left;
-    if (left) read_later(q, res, left);
-    else payload_done(q, res, 0);
+    if (left == 0) payload_done(q, res, 0);
+    else if (fits(q, res->data.n)) read_later(q, res, left);
+    else hold(q);
 }
 
 void kv__query_free_all(struct kv_server *s)

@@ -240,6 +240,7 @@ static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
     if (!c) return;
     c->refs++;
     if (type == RAFT_FRAME_HELLO && !c->client) {
+        conn->arg = NULL;       /* the node's from now on */
         forget(c);
         node_accept(c->server->node, conn, payload);
     } else {

@@ -35,6 +35,7 @@ struct kv__conn {
     size_t bytes;                           /* of the operations of calls under way */
     size_t busy;                            /* bytes of answers being gathered */
     struct list held;                       /* queries that wait for room */
+    bool releasing;
     uint64_t since, session, full_since;
 };
 
@@ -51,7 +52,7 @@ struct kv__query {
     uint32_t reading;
     int read_err;
     unsigned tries;
-    size_t cost;                            /* as counted in busy; 0: not started */
+    size_t cost, want;                      /* as counted in busy, 0: not started; the answer's size if known */
     size_t nbytes;
     uint8_t bytes[];
 };

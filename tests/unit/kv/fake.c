@@ -20,7 +20,7 @@ struct end {
     struct fake *f;
     struct end *peer;           /* NULL: gone */
     char addr[64];              /* where it was accepted, or dialled to */
-    bool dialled, open, closing, frozen, paused, high;
+    bool dialled, open, closing, fin, gone, frozen, paused, high;
     int err;
     struct list inbox;
     size_t inbox_bytes;
@@ -148,15 +148,17 @@ static void deliver(struct end *e)
 
 static void closed(struct end *e)
 {
-    if (!e->open && !e->closing && !e->dialled) return;
-    if (e->refs == 0) return;
+    if (e->gone) return;
+    e->gone = true;
     e->open = false;
     if (e->peer) {
         e->peer->peer = NULL;
-        if (!e->peer->closing) {
-            e->peer->closing = true;
+        if (!e->peer->closing && !e->peer->fin) {
+            uint64_t delay = prng_between(&e->f->rng, e->f->delay_min, e->f->delay_max), last = e->peer->last_at;
+            e->peer->fin = true;        /* what was sent before the close still arrives; not so when the connection broke */
+            e->peer->closing = e->err != 0;
             e->peer->err = -ECONNRESET;
-            poke(e->peer, POKE_CLOSED, prng_between(&e->f->rng, e->f->delay_min, e->f->delay_max));
+            poke(e->peer, POKE_CLOSED, last > e->f->now ? last - e->f->now + delay : delay);
         }
         e->peer = NULL;
     }
@@ -176,6 +178,7 @@ static void poke_fired(void *arg)
     } else if (p.what == POKE_DRAINED && p.e->open && !p.e->closing) {
         if (p.e->base.cb->drained) p.e->base.cb->drained(&p.e->base);
     } else if (p.what == POKE_CLOSED) {
+        if (p.e->fin && !p.e->closing) deliver(p.e);
         closed(p.e);
     }
     end_unref(p.e);
@@ -199,7 +202,7 @@ static void begin_close(struct end *e, int err, uint64_t delay)
 {
     if (e->closing) return;
     e->closing = true;
-    e->err = err;
+    if (!e->fin || err == 0) e->err = err;
     poke(e, POKE_CLOSED, delay);
 }
 
@@ -331,14 +334,16 @@ void fake_freeze_addr(struct fake *f, const char *addr, bool on)
 
 void fake_cut(struct conn *c) { begin_close(of(c), -ECONNRESET, 0); }
 
-void fake_cut_addr(struct fake *f, const char *addr)
+void fake_cut_some(struct fake *f, const char *addr, unsigned percent)
 {
     list_for_each(l, &f->conns)
     {
         struct end *e = container_of(l, struct end, link);
-        if (strcmp(e->addr, addr) == 0 && e->open) begin_close(e, -ECONNRESET, 0);
+        if (strcmp(e->addr, addr) == 0 && e->open && prng_chance(&f->rng, percent)) begin_close(e, -ECONNRESET, 0);
     }
 }
+
+void fake_cut_addr(struct fake *f, const char *addr) { fake_cut_some(f, addr, 100); }
 
 unsigned fake_conns_at(struct fake *f, const char *addr)
 {

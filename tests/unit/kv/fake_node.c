@@ -78,18 +78,21 @@ static void run_reads(struct node *n)
         }
         return;
     }
-    if (c->leader != n->cfg.id || c->log[c->commit].term != c->term) return;    /* nobody confirms */
+    bool leads = c->leader == n->cfg.id && c->log[c->commit].term == c->term;
+    if (!leads && !c->lease) return;        /* nobody confirms */
     struct list run;
     list_init(&run);
     for (struct list *l; (l = list_pop_front(&n->reads));) list_push_back(&run, l);
     for (struct list *l; (l = list_pop_front(&run));) {
         struct node_read *r = container_of(l, struct node_read, link);
-        if (n->applied < r->id) {
+        /* A deposed leader's lease had not ended when it looked, and ends before the answer: node_read_valid says so. */
+        if (n->applied < r->id && leads) {
             list_push_back(&n->reads, &r->link);
             continue;
         }
         c->reads++;
         r->done(r, 0, c->lease);
+        if (n->dead) return;
     }
 }
 
@@ -97,9 +100,10 @@ static void apply(struct node *n, uint64_t upto, uint64_t unused)
 {
     struct fake_cluster *c = n->c;
     n->poked = false;
-    bool any = n->applied < c->commit;
+    uint64_t before = n->applied;
     while (!n->dead && n->applied < c->commit) {
         uint64_t i = n->applied + 1;
+        if (n->believes && c->log[i].term > n->believed_term) break;    /* it is cut off from the new leader */
         if (c->log[i].data) {
             struct blob *keep = blob_ref(c->log[i].data);
             n->sm.apply(n->sm.arg, i, c->log[i].term, blob_slice(keep));
@@ -107,7 +111,7 @@ static void apply(struct node *n, uint64_t upto, uint64_t unused)
         }
         n->applied = i;
     }
-    if (any && !n->dead) n->sm.applied(n->sm.arg, n->applied);
+    if (n->applied > before && !n->dead) n->sm.applied(n->sm.arg, n->applied);
     if (!n->dead) run_reads(n);
 }
 
@@ -156,6 +160,7 @@ static void tell(struct node *n, uint64_t term, uint64_t leader)
     n->believes = leader == n->cfg.id;
     n->sm.role(n->sm.arg, n->believes ? RAFT_LEADER : RAFT_FOLLOWER, term, leader);
     if (!n->believes) run_reads(n);
+    poke(n, 0);
 }
 
 void fake_lead(struct fake_cluster *c, uint64_t id, uint64_t keep, uint64_t told_after)
@@ -230,7 +235,7 @@ void node_read(struct node *n, struct node_read *r)
 {
     r->id = n->c->commit;
     list_push_back(&n->reads, &r->link);
-    poke(n, n->c->lease ? 0 : 100 * NS_PER_US);
+    poke(n, n->c->lease && n->c->leader == n->cfg.id ? 0 : 100 * NS_PER_US);
 }
 
 bool node_read_valid(struct node *n)
