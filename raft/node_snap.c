@@ -151,12 +151,13 @@ static void snap_pump(struct node *n, struct peer *p)
     }
 }
 
+/* Starts sending the newest checkpoint, in place of what is being sent. */
 void node__snap_start(struct node *n, struct peer *p)
 {
     struct snap_out *s = &p->snap;
-    if (s->active && s->index) return;
     uint64_t index, term;
     uint32_t blocks;
+    node__snap_stop(n, p, false);       /* the core has moved on since it asked for an older one */
     s->active = true;
     s->progress_at = clock_now(n->clock);
     if (!log_ckpt_newest(n->log, &index, &term, &blocks)) {
@@ -384,6 +385,13 @@ static void in_block(struct node *n, uint32_t block, struct slice bytes)
                (unsigned long long)in->index, in->nranges);
 }
 
+static bool have_durably(const struct node *n, uint64_t index)
+{
+    struct raft_status st;
+    raft_status(n->core, &st);
+    return index <= st.commit && index <= st.persisted;
+}
+
 void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
 {
     struct raft_msg m;
@@ -406,13 +414,13 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
     raft_step(n->core, &ev, &up);
     bool take = (up.flags & RAFT_UP_SNAPSHOT_CHUNK) != 0;
     node__carry_out(n, &up);
-    if (!take || n->dead) return;
-    if (m.index <= n->applied && !n->in.installing) {       /* nothing new in it: let the leader go on from here */
+    if (n->dead || n->in.installing) return;
+    if (have_durably(n, m.index)) {     /* nothing new in it: let the leader go on from here */
         ack_to(n, m.from, m.index, blocks, true);
         return;
     }
+    if (!take) return;
     bool same = n->in.active && n->in.from == m.from && n->in.index == m.index && n->in.term == m.log_term;
-    if (!same && n->in.installing) return;
     if (!same && block > 0) {       /* of this one we have nothing (any more) */
         ack_to(n, m.from, m.index, 0, false);
         return;

@@ -104,6 +104,16 @@ static void split(struct sim_nemesis *m)
     sim_split(m->cluster, side);
 }
 
+/* An operation takes up to half a second; what was begun slowly ends slowly. */
+static void slow_disk(struct sim_nemesis *m, unsigned i)
+{
+    struct sim_cluster *c = m->cluster;
+    uint64_t most = 500 * NS_PER_MS / max_u64(c->opt.disk.op_ns_max, NS_PER_US);
+    sim_say(c, "server %u has a slow disk", i + 1);
+    sim_disk_slow(c->servers[i].disk, (uint32_t)prng_between(&m->rng, 2, most));
+    sim_at(c->world, &m->servers[i].quick, after(m, 3000));
+}
+
 static unsigned victim(struct sim_nemesis *m)
 {
     int l = sim_leader(m->cluster);
@@ -141,9 +151,7 @@ static void do_fault(struct sim_nemesis *m, unsigned kind)
         break;
     case SIM_FAULT_RESET: sim_reset(c->net, s, any(m)); break;
     case SIM_FAULT_SLOW_DISK:
-        sim_say(c, "server %u has a slow disk", s + 1);
-        sim_disk_slow(c->servers[s].disk, (uint32_t)prng_between(&m->rng, 10, 2000));
-        sim_at(c->world, &l->quick, after(m, 3000));
+        slow_disk(m, s);
         break;
     case SIM_FAULT_LOST_DISK: lose_disk(m, s); break;
     case SIM_FAULT_WALL: sim_wall_offset(c->world, s, (int64_t)prng_below(&m->rng, 7200) * 1000000000 - 3600000000000); break;

@@ -124,6 +124,9 @@ __attribute__((noreturn)) static void not_alike(struct sim_cluster *c)
                 raft_role_name(s.raft.role), raft_standing_name(s.raft.standing), (unsigned long long)s.raft.term,
                 (unsigned long long)s.raft.first, (unsigned long long)s.raft.last, (unsigned long long)s.raft.commit,
                 (unsigned long long)s.raft.applied, (unsigned long long)s.checkpoint_index);
+        for (unsigned j = 0; s.raft.role == RAFT_LEADER && j < s.raft.npeers; j++)
+            sim_say(c, "    its peer %llu: %s, match %llu, next %llu", (unsigned long long)s.raft.peers[j].id, s.raft.peers[j].state,
+                    (unsigned long long)s.raft.peers[j].match, (unsigned long long)s.raft.peers[j].next);
     }
     sim_fail(c, "the servers do not become alike within %u ms", ALIKE_MS);
 }
@@ -142,9 +145,9 @@ static void check_states(struct sim_cluster *c)
     }
 }
 
-static void swarm(uint64_t seed)
+static void run(const struct swarm *drawn, uint64_t seed)
 {
-    struct swarm w = draw(seed);
+    struct swarm w = *drawn;
     struct sim_cluster *c = sim_cluster_new(&w.cluster);
     sim_start_all(c);
     struct sim_load *load = sim_load_new(c, &w.load);
@@ -174,11 +177,40 @@ static void swarm(uint64_t seed)
     sim_cluster_free(c);
 }
 
+static void swarm(uint64_t seed)
+{
+    struct swarm w = draw(seed);
+    run(&w, seed);
+}
+
+/* Followers that need a snapshot again and again, over connections that break: a transfer that was given up, or that replication
+ * overtook, must not be the last. (Both once were: seeds 60 and 302 of the swarm of their day.) */
+static void behind(uint64_t seed)
+{
+    struct swarm w = draw(seed);
+    w.cluster.title = "behind";
+    w.cluster.n = seed % 2 ? 3 : 5;
+    w.cluster.net = (struct sim_net_config){.delay_min = NS_PER_MS, .delay_max = 30 * NS_PER_MS, .reset_ppm = seed % 3 ? 2000 : 0,
+                                            .double_percent = 20, .reorder_percent = 10, .lossy_first = RAFT_FRAME_MSG,
+                                            .lossy_last = RAFT_FRAME_MSG};
+    w.cluster.disk.op_ns_max = 200 * NS_PER_US;
+    w.cluster.node.checkpoint_bytes = 8 * KIB;
+    w.cluster.node.log.trail_bytes = 4 * KIB;
+    w.load = (struct sim_load_options){.clients = 3, .width = 6, .think_ms = 10, .read_percent = 20, .big_percent = 20, .ttl_ms = 60000};
+    w.faults = seed % 4 ? SIM_FAULT_LOST_DISK : 0;
+    w.pause_ms = 3000;
+    w.run_ms = 6000;
+    snprintf(w.cluster.text, sizeof w.cluster.text, "%u servers, lost disks, a short log", w.cluster.n);
+    run(&w, seed);
+}
+
 static void test_swarm(void **state) { sim_seeds(1, SEEDS, swarm); }
+static void test_behind(void **state) { sim_seeds(1, 30, behind); }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_behind),
         cmocka_unit_test(test_swarm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
