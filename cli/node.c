@@ -114,8 +114,8 @@ int cmd_node(int argc, char **argv)
                 return usage_error("node", "--checkpoint wants a size of at least 4k");
             break;
         case 's':
-            if (!parse_bytes(optarg, &v) || v % 4096 || v < 64 * KIB || v > 1024 * MIB)
-                return usage_error("node", "--segment wants a multiple of 4k from 64k to 1G");
+            if (!parse_bytes(optarg, &v) || v % 4096 || v < 64 * KIB || v > LOG_SEGMENT_MAX)
+                return usage_error("node", "--segment wants a multiple of 4k from 64k to 256M");
             config.node.log.segment_bytes = (uint32_t)v;
             break;
         case 't': level = TRACE_DEBUG; break;

@@ -233,7 +233,6 @@ static void on_ack(struct kv_client *c, struct slice payload)
         next(c, false);
         return;
     }
-    if (a.cluster) c->cluster = a.cluster;
     for (uint32_t i = 0; i < a.n; i++) learn(c, a.members[i].id, a.members[i].addr);
     c->node = a.node;
     if (a.leader != a.node || !a.leader) {
@@ -241,6 +240,8 @@ static void on_ack(struct kv_client *c, struct slice payload)
         return;
     }
     if (c->state != LINK_DIAL) return;
+    /* Only a leader's word: a stray data directory among the members would else keep us from the cluster itself. */
+    if (a.cluster) c->cluster = a.cluster;
     clock_disarm(c->clock, &c->retry);
     c->state = LINK_READY;
     trace_debug(c->trace, "client: connected to node %llu at %s", (unsigned long long)c->node, c->target);

@@ -100,7 +100,7 @@ static void ring_grow(struct log *log)
 
 void raft__log_put(struct log *log, const struct log_entry *e, uint32_t len)
 {
-    check(e->index == log->last + 1 && len <= ENTRY_BYTES_MAX);
+    check(e->index == log->last + 1 && len <= LOG_ENTRY_MAX);
     check(log->nruns == log->run0 || e->term >= log->runs[log->nruns - 1].term);
     if (log->last + 1 - log->first == log->ring_cap) ring_grow(log);
     log->last = e->index;

@@ -19,6 +19,10 @@
 
 #include "raft/core.h"
 
+/* Bytes of one entry. Two values of the largest kind fit in, and an entry fits in a frame. */
+#define LOG_ENTRY_MAX (12u * 1024 * 1024)
+#define LOG_SEGMENT_MAX (256u * 1024 * 1024)
+
 struct log;
 
 struct log_entry {

@@ -122,14 +122,14 @@ static void ask(struct log *log, struct ranges *r, uint64_t index)
     r->index = index;
     r->n = 0;
     if (index >= log->first) {          /* followers may want it whole */
-        emit(r, 0, ENTRY_BYTES_MAX);
+        emit(r, 0, LOG_ENTRY_MAX);
         return;
     }
     log->cfg.cb.live_ranges(log->cfg.cb.arg, index, emit, r);
     if (r->n || raft__place_live_of(&log->places, index) == 0) return;
     trace_error(log->trace, "log: entry %llu has live bytes but the state machine names none; all are kept",
                 (unsigned long long)index);
-    emit(r, 0, ENTRY_BYTES_MAX);
+    emit(r, 0, LOG_ENTRY_MAX);
 }
 
 /* The copies of one chunk on their way: read, then put. */

@@ -81,7 +81,7 @@ static void add_files(struct log *log, const struct listing *ls)
     for (size_t i = 0; i < ls->n; i++) {
         const struct found *f = &ls->v[i];
         if (f->kind == FOUND_CKPT) continue;
-        uint32_t pages = (uint32_t)min_u64(f->size / PAGE_BYTES, SEGMENT_BYTES_MAX / PAGE_BYTES);
+        uint32_t pages = (uint32_t)min_u64(f->size / PAGE_BYTES, LOG_SEGMENT_MAX / PAGE_BYTES);
         log->file_bytes += (uint64_t)pages * PAGE_BYTES;
         if (f->kind == FOUND_FREE)
             raft__spare_add(log, f->no, pages, true);
@@ -234,7 +234,7 @@ static void set_defaults(struct log_config *c)
     if (c->cache_bytes == 0) c->cache_bytes = 64 * MIB;
     if (c->trail_bytes == 0) c->trail_bytes = 64 * MIB;
     if (c->compact_live_percent == 0) c->compact_live_percent = 30;
-    check(c->segment_bytes % PAGE_BYTES == 0 && c->segment_bytes >= 4 * PAGE_BYTES && c->segment_bytes <= SEGMENT_BYTES_MAX);
+    check(c->segment_bytes % PAGE_BYTES == 0 && c->segment_bytes >= 4 * PAGE_BYTES && c->segment_bytes <= LOG_SEGMENT_MAX);
     check(c->compact_live_percent <= 100 && c->node_id);
 }
 

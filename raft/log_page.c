@@ -1,4 +1,4 @@
-/* log_page.c - the only coder of segment bytes: pages, batches, records (docs/parts/log-format.md).
+/* log_page.c - the only coder of segment bytes: pages, batches, records (docs/FORMATS.md).
  *
  * A page is a tag (batch number, kind, first-of-batch), data and a CRC32C seeded with (kind, file number, page number,
  * format): a torn page, one of the file's former life, one that belongs elsewhere and a rotten one all fail the same check.
@@ -209,7 +209,7 @@ int raft__record_get(const uint8_t *batch, const struct batch_head *h, uint32_t 
     *r = (struct record){.kind = head[6], .index = load_u64(head + 8), .term = load_u64(head + 16), .len = load_u32(head + 24),
                          .off = load_u32(head + 28), .total = load_u32(head + 32)};
     *data_pos = *pos + RECORD_HEAD;
-    if (r->len > h->bytes - *data_pos || r->total > ENTRY_BYTES_MAX || r->off > r->total || r->len > r->total - r->off)
+    if (r->len > h->bytes - *data_pos || r->total > LOG_ENTRY_MAX || r->off > r->total || r->len > r->total - r->off)
         return QE_CORRUPT;
     *pos = *data_pos + r->len;
     return 0;

@@ -231,7 +231,7 @@ static void store_done(struct log *log, struct pay_item *it, int err)
 void log_store(struct log *log, struct log_store *s)
 {
     struct pay_item *it = xcalloc(1, sizeof *it);
-    check(s->data->n > 0 && (uint64_t)s->off + s->data->n <= ENTRY_BYTES_MAX);
+    check(s->data->n > 0 && (uint64_t)s->off + s->data->n <= LOG_ENTRY_MAX);
     *it = (struct pay_item){.index = s->index, .off = s->off, .data = blob_ref(s->data), .sync = true, .done = store_done, .arg = s};
     list_init(&it->link);
     raft__pay_put(log, it);

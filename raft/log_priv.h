@@ -1,4 +1,4 @@
-/* log_priv.h - what the files of the log share. raft/log.h is the contract, docs/parts/log-format.md the bytes.
+/* log_priv.h - what the files of the log share. raft/log.h is the contract, docs/FORMATS.md the bytes.
  *
  *   log.c       open, close, append, truncate, memory, the loop's turn      log_read.c   payload and entries from disk
  *   log_page.c  pages, batches, records: the only coder of segment bytes    log_pay.c    payload segments: store, moved bytes
@@ -19,8 +19,6 @@
 #define BATCH_HEAD 48u
 #define RECORD_HEAD 40u
 #define BATCH_BYTES_MAX (4u * MIB)      /* one write, unless a single entry is larger */
-#define ENTRY_BYTES_MAX (8u * MIB)
-#define SEGMENT_BYTES_MAX (256u * MIB)
 #define READ_BYTES_MAX (1u * MIB)
 #define CKPT_UNWRITTEN_MAX (4u * MIB)
 #define SYNC_RING 1024u

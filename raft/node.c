@@ -165,7 +165,7 @@ static int parse_entries(struct node *n, struct raft_msg *m, struct slice rest)
         n->metas[i].kind = get_u8(&r);
         n->metas[i].len = get_u32(&r);
         n->bodies[i] = get_bytes(&r, n->metas[i].len);
-        if (r.bad || n->metas[i].kind < RAFT_NOOP || n->metas[i].kind > RAFT_CONFIG) return QE_FRAME;
+        if (r.bad || n->metas[i].len > LOG_ENTRY_MAX || n->metas[i].kind < RAFT_NOOP || n->metas[i].kind > RAFT_CONFIG) return QE_FRAME;
     }
     m->entries = n->metas;
     return reader_done(&r) ? 0 : QE_FRAME;
@@ -555,6 +555,8 @@ int64_t node_propose(struct node *n, struct blob *data)
 {
     int64_t result = QE_NOT_LEADER;
     if (n->dead || n->role != RAFT_LEADER) goto out;
+    result = -EMSGSIZE;
+    if (data->n > LOG_ENTRY_MAX) goto out;
     result = QE_BUSY;
     if (n->inflight_bytes > NODE_INFLIGHT_BYTES || log_last(n->log) - n->applied > NODE_INFLIGHT_ENTRIES) goto out;
     struct raft_entry_meta meta = {.kind = RAFT_COMMAND, .len = data->n};

@@ -79,7 +79,7 @@ void node_free(struct node *n);
 void node_accept(struct node *n, struct conn *c, struct slice hello);
 
 /* Leader only. Takes the reference to `data`. The command's index, or QE_NOT_LEADER, QE_BUSY (window full: try again after
- * the next applied()), -ENOSPC is the caller's matter (node_disk_full). */
+ * the next applied()), -EMSGSIZE (above LOG_ENTRY_MAX), -ENOSPC is the caller's matter (node_disk_full). */
 int64_t node_propose(struct node *n, struct blob *data);
 /* Asks when reads of the state are linearizable: done(0) is called from within the node's loop once the state holds
  * everything committed before the call; QE_NOT_LEADER otherwise. Many reads of one turn share one round. The caller calls

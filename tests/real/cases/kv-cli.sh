@@ -31,5 +31,8 @@ for bad in a//b ../x ./y ""; do c=0; kv put "$bad" v 2>/dev/null || c=$?; [ $c =
 c=0; kv put z v 2>"$WORK/err" || c=$?; [ $c = 1 ] && grep -q directory "$WORK/err" || die "put on a directory"
 head -c 4194305 /dev/zero > "$WORK/huge"
 c=0; kv put huge @"$WORK/huge" 2>"$WORK/err" || c=$?; [ $c = 1 ] && grep -q 4 "$WORK/err" || die "too large a value"
+say "the largest operation there is"
+head -c 4194304 /dev/urandom > "$WORK/max1"; head -c 4194304 /dev/urandom > "$WORK/max2"
+kv put max @"$WORK/max1"; kv cas max @"$WORK/max1" @"$WORK/max2"; kv get max | cmp - "$WORK/max2"
 agree
 down
