@@ -352,9 +352,18 @@ static void tick_fired(struct timer *t)
     node__step(n, &ev);
 }
 
+/* One timer for all: it fires for the earliest. */
+void node__slow_at(struct node *n, uint64_t at)
+{
+    if (n->slow_at && n->slow_at <= at) return;
+    n->slow_at = at;
+    clock_arm(n->clock, &n->slow, at);
+}
+
 static void slow_fired(struct timer *t)
 {
     struct node *n = t->arg;
+    n->slow_at = 0;
     if (n->dead) return;
     uint64_t now = clock_now(n->clock);
     node__snap_timeouts(n, now);

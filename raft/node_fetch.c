@@ -28,7 +28,7 @@ static bool ask(struct fetch *f, uint32_t place)
     if (conn_send(p->out, RAFT_FRAME_FETCH, &v, 1)) return false;
     f->at_peer = p->member.id;
     f->deadline = clock_now(n->clock) + FETCH_TIMEOUT_NS;
-    clock_arm(n->clock, &n->slow, f->deadline);
+    node__slow_at(n, f->deadline);
     return true;
 }
 
@@ -89,7 +89,7 @@ void node__fetch_timeouts(struct node *n, uint64_t now)
     {
         struct fetch *f = container_of(l, struct fetch, link);
         if (f->deadline <= now) ask_next(f);
-        else clock_arm(n->clock, &n->slow, f->deadline);
+        else node__slow_at(n, f->deadline);
     }
 }
 

@@ -93,6 +93,7 @@ struct node {
     bool dead;                          /* a fatal error was reported: nothing is done any more */
 
     struct timer tick, turn, slow;      /* core deadline; end of turn; once in a while: timeouts of transfers and fetches */
+    uint64_t slow_at;                   /* when slow fires; 0: it is not armed */
     struct peer peers[RAFT_PEERS_MAX];
     uint32_t npeers;
 
@@ -137,6 +138,7 @@ void node__step(struct node *n, struct raft_event *ev);
 void node__carry_out(struct node *n, const struct raft_update *up);
 void node__msg(struct node *n, struct raft_msg *m, struct slice rest);  /* a decoded message; APPEND: rest has the entries */
 void node__wake(struct node *n);                                        /* run the turn's end soon */
+void node__slow_at(struct node *n, uint64_t at);                        /* look at the timeouts then at the latest */
 void node__fatal(struct node *n, int err, const char *text);
 void node__digest_told(struct node *n, struct slice payload);
 /* node_peer.c */

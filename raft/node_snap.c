@@ -172,7 +172,7 @@ void node__snap_start(struct node *n, struct peer *p)
     log_ckpt_hold(n->log, index, true);
     trace_info(n->trace, "node %llu: sending snapshot %llu (%u blocks) to member %llu", (unsigned long long)n->cfg.id,
                (unsigned long long)index, blocks, (unsigned long long)p->member.id);
-    clock_arm(n->clock, &n->slow, s->progress_at + SNAP_RETRY_NS);
+    node__slow_at(n, s->progress_at + SNAP_RETRY_NS);
     snap_pump(n, p);
 }
 
@@ -493,6 +493,6 @@ void node__snap_timeouts(struct node *n, uint64_t now)
             if (s->acked == s->blocks) s->acked = s->blocks - 1;
             snap_pump(n, &n->peers[i]);
         }
-        clock_arm(n->clock, &n->slow, s->progress_at + SNAP_RETRY_NS);
+        node__slow_at(n, s->progress_at + SNAP_RETRY_NS);
     }
 }
