@@ -63,6 +63,8 @@ static void role_changed(struct node *n)
     n->sm.role(n->sm.arg, n->role, n->term, n->leader);
 }
 
+static void carry_out(struct node *n, const struct raft_update *up, enum raft_kind kind, struct blob *proposal);
+
 /* The first leader of a new cluster names it: a CONFIG entry with a random id, adopted where it is applied. */
 static void name_cluster(struct node *n)
 {
@@ -74,17 +76,13 @@ static void name_cluster(struct node *n)
     ev.n = 1;
     struct raft_update up;
     raft_step(n->core, &ev, &up);
-    if (up.flags & RAFT_UP_PROPOSED) {
-        struct log_entry e = {.index = up.proposed_first, .term = up.term, .kind = RAFT_CONFIG, .data = data};
-        log_append(n->log, &e);
-    }
+    carry_out(n, &up, RAFT_CONFIG, data);
     blob_unref(data);
-    for (uint32_t i = 0; i < up.nmsgs; i++) node__send(n, &up.msgs[i]);
-    clock_arm(n->clock, &n->tick, up.deadline);
     node__wake(n);
 }
 
-static void carry_out(struct node *n, const struct raft_update *up, struct blob *proposal)
+/* kind, proposal: of the entry that was proposed, if any. */
+static void carry_out(struct node *n, const struct raft_update *up, enum raft_kind kind, struct blob *proposal)
 {
     if (up->flags & RAFT_UP_TRUNCATE) log_truncate(n->log, up->truncate_from);
     if (up->flags & RAFT_UP_APPEND) append_received(n, up);
@@ -93,7 +91,7 @@ static void carry_out(struct node *n, const struct raft_update *up, struct blob 
         log_append(n->log, &e);
     }
     if (up->flags & RAFT_UP_PROPOSED) {
-        struct log_entry e = {.index = up->proposed_first, .term = up->term, .kind = RAFT_COMMAND, .data = proposal};
+        struct log_entry e = {.index = up->proposed_first, .term = up->term, .kind = (uint8_t)kind, .data = proposal};
         log_append(n->log, &e);
     }
     if (up->flags & RAFT_UP_HARD) log_set_hard(n->log, &up->hard);
@@ -139,14 +137,14 @@ static void carry_out(struct node *n, const struct raft_update *up, struct blob 
     if (flags & RAFT_UP_READS_FAILED) fail_reads(n);
 }
 
-void node__carry_out(struct node *n, const struct raft_update *up) { carry_out(n, up, NULL); }
+void node__carry_out(struct node *n, const struct raft_update *up) { carry_out(n, up, RAFT_COMMAND, NULL); }
 
 void node__step(struct node *n, struct raft_event *ev)
 {
     if (n->dead) return;
     struct raft_update up;
     raft_step(n->core, ev, &up);
-    carry_out(n, &up, NULL);
+    carry_out(n, &up, RAFT_COMMAND, NULL);
 }
 
 /* ---- received messages ---- */
@@ -579,7 +577,7 @@ int64_t node_propose(struct node *n, struct blob *data)
         result = (int64_t)up.proposed_first;
         n->inflight_bytes += data->n;
     }
-    carry_out(n, &up, data);
+    carry_out(n, &up, RAFT_COMMAND, data);
 out:
     blob_unref(data);
     return result;
