@@ -188,6 +188,7 @@ static void apply_fetched(struct log_fetch *f, int err)
 {
     struct node *n = f->arg;
     n->fetching_apply = false;
+    if (n->applied >= f->first) err = 0;    /* a snapshot has taken the place of these entries meanwhile */
     if (err) {
         node__fatal(n, err, "a committed entry cannot be read back from the log; empty this node's data directory so that "
                             "it is rebuilt from its peers");
