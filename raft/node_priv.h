@@ -125,6 +125,7 @@ struct node {
     uint64_t ckpt_index, ckpt_size, since_ckpt;
 
     struct snap_in in;
+    uint64_t in_pause_until;            /* none is begun before */
     struct list fetches;
     uint64_t fetch_id;
 

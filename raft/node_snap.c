@@ -11,6 +11,7 @@
 
 #define BLOCKS_A_TURN 4
 #define CKPT_PAUSE_NS (2 * NS_PER_MS)
+#define IN_PAUSE_NS (5 * NS_PER_S)      /* after a snapshot that could not be stored */
 
 /* ---- our own checkpoint ---- */
 
@@ -242,6 +243,13 @@ void node__snap_in_abort(struct node *n)
     in_reset(&n->in);
 }
 
+/* It cannot be stored (disk full) or is damaged: the leader's repetitions are not to begin it anew at once. */
+static void in_failed(struct node *n)
+{
+    node__snap_in_abort(n);
+    n->in_pause_until = clock_now(n->clock) + IN_PAUSE_NS;
+}
+
 static void in_room(void *arg)
 {
     struct node *n = arg;
@@ -298,7 +306,7 @@ static void pull_stored(struct log_store *s, int err)
     if (err && n->in.active && n->in.index == pl->snapshot) {
         trace_warn(n->trace, "node %llu: payload of snapshot %llu cannot be stored: %s", (unsigned long long)n->cfg.id,
                    (unsigned long long)pl->snapshot, err_text(err));
-        node__snap_in_abort(n);
+        in_failed(n);
     }
     pull_end(pl);
 }
@@ -374,7 +382,7 @@ static void in_block(struct node *n, uint32_t block, struct slice bytes)
     if (err) {
         trace_error(n->trace, "node %llu: block %u of snapshot %llu: %s", (unsigned long long)n->cfg.id, block,
                     (unsigned long long)in->index, err_text(err));
-        node__snap_in_abort(n);
+        in_failed(n);
         return;
     }
     in->next++;
@@ -421,6 +429,7 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
     }
     if (!take) return;
     bool same = n->in.active && n->in.from == m.from && n->in.index == m.index && n->in.term == m.log_term;
+    if (!same && clock_now(n->clock) < n->in_pause_until) return;
     if (!same && block > 0) {       /* of this one we have nothing (any more) */
         ack_to(n, m.from, m.index, 0, false);
         return;
@@ -433,10 +442,28 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
     if (n->in.pulling && n->in.pulls == 0 && n->in.range_at == 0) pull_more(n);
 }
 
+/* No space for it: the old state stays, and the leader begins anew. */
+static void install_gave_up(struct node *n, int err)
+{
+    trace_warn(n->trace, "node %llu: snapshot %llu cannot be stored: %s; it is tried again", (unsigned long long)n->cfg.id,
+               (unsigned long long)n->in.index, err_text(err));
+    n->in.installing = false;
+    n->sm.restore_cancel(n->sm.arg);
+    in_reset(&n->in);
+    n->in_pause_until = clock_now(n->clock) + IN_PAUSE_NS;
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED, .now = clock_now(n->clock)};
+    node__step(n, &ev);
+    node__wake(n);
+}
+
 static void install_done(void *arg, int err)
 {
     struct node *n = arg;
     if (n->dead) return;
+    if (err == -ENOSPC) {
+        install_gave_up(n, err);
+        return;
+    }
     struct snap_in in = n->in;
     if (!err) err = n->sm.restore_end(n->sm.arg, in.index);
     if (err) {
