@@ -503,7 +503,7 @@ void node__snap_ignore(struct node *n)
     uint64_t from = n->in.from, index = n->in.index;
     uint32_t blocks = n->in.blocks;
     node__snap_in_abort(n);
-    ack_to(n, from, index, blocks, true);
+    if (have_durably(n, index)) ack_to(n, from, index, blocks, true);       /* else it only came at a bad time */
 }
 
 /* ---- time ---- */
