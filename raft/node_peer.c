@@ -209,6 +209,7 @@ void node_accept(struct node *n, struct conn *c, struct slice hello)
     c->cb = &in_cb;
     c->arg = p;
     if (old) {
+        old->cb = &refused_cb;      /* its end concerns nobody, least of all a node that is gone by then */
         conn_close(old);
         tell_core(n, p->member.id, RAFT_EV_PEER_DOWN);      /* it may have lost its disk in between */
         if (p->up) tell_core(n, p->member.id, RAFT_EV_PEER_UP);
