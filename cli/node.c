@@ -125,6 +125,8 @@ int cmd_node(int argc, char **argv)
     }
     if (optind < argc) return usage_error("node", "what is '%s'?", argv[optind]);
     if (!config.node.id || !data || !config.listen || !members) return usage_error("node", "--id, --data, --listen and --cluster are needed");
+    uint32_t heartbeat = config.node.heartbeat_ms ? config.node.heartbeat_ms : 100, election = config.node.election_ms ? config.node.election_ms : 300;
+    if (election < 2 * heartbeat) return usage_error("node", "--election must be at least twice --heartbeat (now %u ms and %u ms)", election, heartbeat);
     struct cluster cluster;
     int code = cluster_parse("node", members, &cluster);
     if (code) return code;
