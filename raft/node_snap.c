@@ -11,6 +11,7 @@
 
 #define BLOCKS_A_TURN 4
 #define CKPT_PAUSE_NS (2 * NS_PER_MS)
+#define CKPT_RETRY_NS (10 * NS_PER_S)   /* after one that could not be written */
 #define IN_PAUSE_NS (5 * NS_PER_S)      /* after a snapshot that could not be stored */
 
 /* ---- our own checkpoint ---- */
@@ -30,6 +31,7 @@ void node__ckpt_abort(struct node *n)
     if (n->ckpt_snap) {
         log_ckpt_abort(n->ckpt);
         ckpt_end(n);
+        n->since_ckpt += n->ckpt_behind;
     }
 }
 
@@ -47,6 +49,8 @@ static void ckpt_done(void *arg, int err)
     if (err) {
         trace_warn(n->trace, "node %llu: checkpoint not written: %s; it is tried again later", (unsigned long long)n->cfg.id,
                    err_text(err));
+        n->since_ckpt += n->ckpt_behind;
+        n->ckpt_retry_at = clock_now(n->clock) + CKPT_RETRY_NS;
         return;
     }
     uint64_t index, term;
@@ -89,9 +93,12 @@ void node__ckpt_maybe(struct node *n)
 {
     if (n->ckpt || n->in.active || n->applied == n->ckpt_index) return;
     if (!n->ckpt_wanted && n->since_ckpt < max_u64(n->cfg.checkpoint_bytes, n->ckpt_size)) return;
+    if (n->ckpt_retry_at && clock_now(n->clock) < n->ckpt_retry_at) return;
     n->ckpt = log_ckpt_begin(n->log, n->applied, n->applied_term, false);
     if (!n->ckpt) return;
     n->ckpt_wanted = false;
+    n->ckpt_retry_at = 0;
+    n->ckpt_behind = n->since_ckpt;
     n->since_ckpt = 0;
     n->ckpt_size = 0;
     n->ckpt_snap = n->sm.snap_begin(n->sm.arg);
