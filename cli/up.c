@@ -272,8 +272,9 @@ int cmd_up(int argc, char **argv)
         snprintf(path, sizeof path, "%s/n%llu/lock", dir, (unsigned long long)cluster.members[i].id);
         if (pidfile_holder(path)) running++;
         else started[i] = start_node(dir, &cluster, i);
+        if (started[i] < 0) code = fail(EXIT_FAILED, "cannot start a process: %s", err_text(-errno));
     }
-    code = wait_for_leader(dir, &cluster, started, a.wait_ms);
+    if (!code) code = wait_for_leader(dir, &cluster, started, a.wait_ms);
     if (!code && !a.no_mount) code = start_mount(dir);
     if (!code) code = wait_for_started(dir, &cluster, started);
     close(lock);
