@@ -1,10 +1,10 @@
-/* answer.c - queries: each waits until the node says that its state may be read, is executed on the map, and gets the bytes
- * that are in the log filled in. Under a valid leader lease, with the bytes in memory, all of it happens in the loop turn
- * in which the query came.
+/* answer.c - queries: each waits until the node says that its state may be read, is executed on the map, and gets the
+ * bytes that are in the log filled in. Under a valid leader lease, with the bytes in memory, all of it happens in the
+ * loop turn in which the query came.
  *
- * The lease is looked at again after the map was read: the process may have stood still in between. What is read from the
- * log afterwards is immutable, so it needs no further check; but if compaction took the bytes away meanwhile (the file was
- * overwritten), the query starts again. Bytes that no node has any more are EIO.
+ * The lease is looked at again after the map was read: the process may have stood still in between. What is read from
+ * the log afterwards is immutable, so it needs no further check; but if compaction took the bytes away meanwhile (the
+ * file was overwritten), the query starts again. Bytes that no node has any more are EIO.
  *
  * A query does not start while its connection has too many unsent or unfinished answers; it is held, in order. */
 #include "kv/server.h"
@@ -254,7 +254,8 @@ static void read_later(struct kv__query *q, struct kv__result *res, uint32_t n)
     struct log_read *reads = q->reads;
     for (uint32_t i = 0; i < n; i++) {
         const struct kv__piece *p = &q->res.pieces[i];
-        reads[i] = (struct log_read){.index = p->index, .off = p->off, .n = p->len, .p = q->res.data.p + p->at, .done = piece_read, .arg = q};
+        reads[i] = (struct log_read){
+            .index = p->index, .off = p->off, .n = p->len, .p = q->res.data.p + p->at, .done = piece_read, .arg = q};
     }
     for (uint32_t i = 0; i < n; i++) node_payload(s->node, &reads[i]);
 }

@@ -1,8 +1,9 @@
-/* cas.c - compare-and-set whose current contents lie in the log, where applying cannot look at them. The leader reads and
- * compares them; if they are equal, it proposes the change again, naming the inode and version that it found equal instead of
- * the expected bytes, and applying only compares the version. If the file has changed in between, the change comes back
- * undecided and is compared again. If they differ, the refusal goes through the log like everything a change is answered,
- * because only there it is certain that no earlier try of the same number has succeeded. */
+/* cas.c - compare-and-set whose current contents lie in the log, where applying cannot look at them. The leader reads
+ * and compares them; if they are equal, it proposes the change again, naming the inode and version that it found
+ * equal instead of the expected bytes, and applying only compares the version. If the file has changed in between,
+ * the change comes back undecided and is compared again. If they differ, the refusal goes through the log like
+ * everything a change is answered, because only there it is certain that no earlier try of the same number has
+ * succeeded. */
 #include "kv/server.h"
 
 static void refuse(struct kv__query *q, int err)

@@ -1,16 +1,16 @@
 /* client.c - calls and the session.
  *
- * A call is encoded once, into a record that lives until its answer: queries and the opening of the session go out as they
- * come, changes get the session's numbers in the order of the calls, at most KV_WINDOW of them unanswered; the rest waits
- * here. Answers free the numbers below the lowest unanswered one (the floor), which every change carries. When the connection
- * ends, all that was sent becomes unsent again, in order, under the same numbers.
+ * A call is encoded once, into a record that lives until its answer: queries and the opening of the session go out as
+ * they come, changes get the session's numbers in the order of the calls, at most KV_WINDOW of them unanswered; the
+ * rest waits here. Answers free the numbers below the lowest unanswered one (the floor), which every change carries.
+ * When the connection ends, all that was sent becomes unsent again, in order, under the same numbers.
  *
- * The session is opened by the first change (by a mount at once) and kept alive by changes or, when there are none, by
- * SESSION_KEEP. An answer QE_SESSION means that it is gone: every unanswered change gets that answer, because whether it
- * happened is not known any more.
+ * The session is opened by the first change (by a mount at once) and kept alive by changes or, when there are none,
+ * by SESSION_KEEP. An answer QE_SESSION means that it is gone: every unanswered change gets that answer, because
+ * whether it happened is not known any more.
  *
- * The user's callbacks run only from the loop (or inside kv_cancel) and may call everything, kv_client_free too: then the
- * struct stays until the outermost callback has returned. */
+ * The user's callbacks run only from the loop (or inside kv_cancel) and may call everything, kv_client_free too: then
+ * the struct stays until the outermost callback has returned. */
 #include "kv/client.h"
 
 #include <stdlib.h>
@@ -45,7 +45,8 @@ static struct kv__ccall *record_new(struct kv_client *c, struct kv_call *user)
     if (l) c->nfree--;
     struct buf keep = q->op;
     uint32_t slot = take_slot(c);
-    *q = (struct kv__ccall){.client = c, .user = user, .code = user->op.code, .change = kv_is_change(user->op.code), .op = keep};
+    *q = (struct kv__ccall){
+        .client = c, .user = user, .code = user->op.code, .change = kv_is_change(user->op.code), .op = keep};
     buf_clear(&q->op);
     list_init(&q->link);
     q->id = (uint64_t)++c->generation << 32 | slot;
@@ -423,7 +424,8 @@ struct kv_client *kv_client_new(struct net *net, struct clock *clock, const stru
     size_t n = config->name ? min_u64(strlen(config->name), sizeof c->name - 1) : 0;
     if (n) memcpy(c->name, config->name, n);
     prng_seed(&c->rng, config->seed);
-    struct list *lists[] = {&c->lane.flight, &c->lane.queue, &c->free_lane.flight, &c->free_lane.queue, &c->dying, &c->failed, &c->free};
+    struct list *lists[] = {&c->lane.flight, &c->lane.queue, &c->free_lane.flight, &c->free_lane.queue, &c->dying,
+                            &c->failed,      &c->free};
     for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) list_init(lists[i]);
     c->turn = (struct timer){.fire = turn_fired, .arg = c};
     c->keep = (struct timer){.fire = keep_fired, .arg = c};
@@ -461,7 +463,8 @@ void kv_client_free(struct kv_client *c)
     kv__link_close(c);
     struct timer *timers[] = {&c->turn, &c->keep, &c->close_timer};
     for (unsigned i = 0; i < 3; i++) clock_disarm(c->clock, timers[i]);
-    struct list *lists[] = {&c->lane.flight, &c->lane.queue, &c->free_lane.flight, &c->free_lane.queue, &c->dying, &c->failed};
+    struct list *lists[] = {&c->lane.flight,     &c->lane.queue, &c->free_lane.flight,
+                            &c->free_lane.queue, &c->dying,      &c->failed};
     for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) drop_all(c, lists[i]);
     if (c->depth == 0) destroy(c);
 }

@@ -1,5 +1,5 @@
-/* client.h - what the files of the client share: client.c (calls, the session, life) and client_conn.c (finding the leader,
- * the connection, frames). Private to kv/ and its tests. */
+/* client.h - what the files of the client share: client.c (calls, the session, life) and client_conn.c (finding the
+ * leader, the connection, frames). Private to kv/ and its tests. */
 #ifndef QFS_KV_CLIENT_H
 #define QFS_KV_CLIENT_H
 
@@ -8,7 +8,7 @@
 #define KV_ADDRS_MAX 32u
 #define KV_DIAL_NS (1 * NS_PER_S)           /* until a connection is up and greeted */
 #define KV_SILENCE_NS (1 * NS_PER_S)        /* with calls waiting: then a ping, and after as long again another node */
-#define KV_PATIENCE_NS (15 * NS_PER_S)      /* a call unanswered for so long, though pings are: sent again on a new connection */
+#define KV_PATIENCE_NS (15 * NS_PER_S)      /* a call unanswered for so long, though pings are: connect anew */
 #define KV_PATIENCE_MAX_NS (240 * NS_PER_S) /* it doubles each time, until nothing is in flight any more */
 #define KV_CLIENT_SEND_HIGH (8u * MIB)      /* unsent bytes beyond which calls stay in the queue */
 #define KV_CLIENT_FREE_MAX 64u              /* call records kept for reuse */
@@ -98,7 +98,7 @@ struct kv_client {
 
 /* client.c */
 void kv__client_pump(struct kv_client *c);                  /* sends what can be sent */
-void kv__client_unsent(struct kv_client *c);                /* the connection is gone: what is in flight is to be sent again */
+void kv__client_unsent(struct kv_client *c);                /* the connection is gone: all in flight is unsent again */
 bool kv__client_wants(const struct kv_client *c);           /* does any call wait for an answer? */
 void kv__client_reply(struct kv_client *c, struct slice payload);
 void kv__client_enter(struct kv_client *c);

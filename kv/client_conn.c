@@ -1,13 +1,14 @@
 /* client_conn.c - the client's one connection: to the leader, wherever it is.
  *
- * Addresses are tried in random order until one answers the greeting; the greeting tells the members and the leader. A node
- * that does not lead says so at once (REDIRECT), naming the leader if it knows it: that one is dialled without delay, unless
- * this goes round in a circle; unknown leaders are asked for again after 20-50 ms, rising to 500 ms. When a connection ends,
- * all that was unanswered is sent again, in order, on the next.
+ * Addresses are tried in random order until one answers the greeting; the greeting tells the members and the leader.
+ * A node that does not lead says so at once (REDIRECT), naming the leader if it knows it: that one is dialled without
+ * delay, unless this goes round in a circle; unknown leaders are asked for again after 20-50 ms, rising to 500 ms.
+ * When a connection ends, all that was unanswered is sent again, in order, on the next.
  *
- * A node that stands still is recognised by its silence: while answers are due and nothing has come for a second, it is
- * pinged; after another second the next node is tried. The ping makes sure that it was not this process that stood still. And
- * should a call stay without an answer for very long although pings are answered, a new connection repeats it. */
+ * A node that stands still is recognised by its silence: while answers are due and nothing has come for a second, it
+ * is pinged; after another second the next node is tried. The ping makes sure that it was not this process that stood
+ * still. And should a call stay without an answer for very long although pings are answered, a new connection repeats
+ * it. */
 #include "kv/client.h"
 
 #define WAIT_MIN_MS 20u
@@ -139,7 +140,10 @@ void kv__link_want(struct kv_client *c)
 
 /* ---- silence ---- */
 
-static bool flying(const struct kv_client *c) { return !list_empty(&c->lane.flight) || !list_empty(&c->free_lane.flight); }
+static bool flying(const struct kv_client *c)
+{
+    return !list_empty(&c->lane.flight) || !list_empty(&c->free_lane.flight);
+}
 
 /* When the oldest call in flight was sent; flights are in the order of sending. */
 static uint64_t oldest(const struct kv_client *c)
@@ -228,7 +232,8 @@ static const char *leader_addr(const struct kv__ack *a)
 static void on_ack(struct kv_client *c, struct slice payload)
 {
     struct kv__ack a;
-    if (kv__ack_decode(payload, &a) || a.version != KV_VERSION || (c->cluster && a.cluster && c->cluster != a.cluster)) {
+    if (kv__ack_decode(payload, &a) || a.version != KV_VERSION ||
+        (c->cluster && a.cluster && c->cluster != a.cluster)) {
         trace_warn(c->trace, "client: %s is not a node of this cluster, or of another version", c->target);
         next(c, false);
         return;
@@ -266,7 +271,8 @@ static void on_refused(struct kv_client *c, struct slice payload)
     int err;
     struct slice text;
     if (kv__refused_decode(payload, &err, &text) == 0)
-        trace_warn(c->trace, "client: %s refuses: %.*s (%s)", c->target, (int)text.n, (const char *)text.p, err_text(err));
+        trace_warn(c->trace, "client: %s refuses: %.*s (%s)", c->target, (int)text.n, (const char *)text.p,
+                   err_text(err));
     next(c, false);
 }
 

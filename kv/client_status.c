@@ -1,5 +1,5 @@
-/* client_status.c - asks one node for its status text, over a connection of its own. Whatever goes wrong - the node cannot be
- * reached, does not answer until the deadline, is no quorumfs node - comes as the error of done(). */
+/* client_status.c - asks one node for its status text, over a connection of its own. Whatever goes wrong - the node
+ * cannot be reached, does not answer until the deadline, is no quorumfs node - comes as the error of done(). */
 #include <stdlib.h>
 
 #include "kv/wire.h"

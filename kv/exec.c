@@ -1,9 +1,9 @@
-/* exec.c - executes one change: translates its arguments into a call of fs/ and the result into a reply. Deterministic: the
- * map, the operation and the batch's time are all it looks at.
+/* exec.c - executes one change: translates its arguments into a call of fs/ and the result into a reply.
+ * Deterministic: the map, the operation and the batch's time are all it looks at.
  *
- * Compare-and-set of contents that are not inline is the one change that cannot be decided from the map alone, because the
- * bytes are in the log. It comes back undecided; the leader compares (kv/cas.c) and proposes again with the version of the
- * inode it found equal; here it then only matters whether that version is still the current one. */
+ * Compare-and-set of contents that are not inline is the one change that cannot be decided from the map alone,
+ * because the bytes are in the log. It comes back undecided; the leader compares (kv/cas.c) and proposes again with
+ * the version of the inode it found equal; here it then only matters whether that version is still the current one. */
 #include "kv/store.h"
 
 #include <stdlib.h>
@@ -72,7 +72,8 @@ static int release(struct kv__store *st, const struct fs_ctx *ctx, struct slice 
 
 static int set_attr(struct kv__store *st, const struct fs_ctx *ctx, const struct kv_op *op, struct fs_attr *out)
 {
-    struct fs_attr in = {.mode = op->mode, .uid = op->uid, .gid = op->gid, .size = op->len, .atime = op->atime, .mtime = op->mtime};
+    struct fs_attr in = {
+        .mode = op->mode, .uid = op->uid, .gid = op->gid, .size = op->len, .atime = op->atime, .mtime = op->mtime};
     return fs_setattr(&st->fs, ctx, op->ino, op->flags, &in, out);
 }
 

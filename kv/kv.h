@@ -1,9 +1,10 @@
-/* kv.h - the one door of kv/: the replicated store. A server (one a node) applies the commands of the log to the map and answers
- * clients; a client finds the leader, numbers its operations and repeats them under the same number until an answer or a
- * deadline. All of it over the doors of base/doors.h.
+/* kv.h - the one door of kv/: the replicated store. A server (one a node) applies the commands of the log to the map
+ * and answers clients; a client finds the leader, numbers its operations and repeats them under the same number until
+ * an answer or a deadline. All of it over the doors of base/doors.h.
  *
- * An operation is a whole filesystem or key/value operation, executed atomically where the data is. Its arguments are one
- * flat struct; the table KV_OPS says which fields each operation carries, and the wire form (kv/op.c) follows the table. */
+ * An operation is a whole filesystem or key/value operation, executed atomically where the data is. Its arguments are
+ * one flat struct; the table KV_OPS says which fields each operation carries, and the wire form (kv/op.c) follows the
+ * table. */
 #ifndef QFS_KV_H
 #define QFS_KV_H
 
@@ -17,8 +18,8 @@
 /* Argument fields. */
 enum {
     A_INO = 1 << 0, A_INO2 = 1 << 1, A_NAME = 1 << 2, A_NAME2 = 1 << 3, A_DATA = 1 << 4, A_OFF = 1 << 5, A_LEN = 1 << 6,
-    A_FLAGS = 1 << 7, A_MODE = 1 << 8, A_OWNER = 1 << 9 /* uid, gid */, A_RDEV = 1 << 10, A_TIMES = 1 << 11 /* atime, mtime */,
-    A_OFF2 = 1 << 12,
+    A_FLAGS = 1 << 7, A_MODE = 1 << 8, A_OWNER = 1 << 9 /* uid, gid */, A_RDEV = 1 << 10,
+    A_TIMES = 1 << 11 /* atime, mtime */, A_OFF2 = 1 << 12,
 };
 /* Reply fields, present where status >= 0. */
 enum { R_ATTR = 1 << 0, R_OFF = 1 << 1, R_DATA = 1 << 2 };
@@ -106,7 +107,7 @@ int kv_statfs_decode(struct slice in, struct kv_statfs *out);
 /* Iterates over the data of READDIR and LIST. False at the end (or at damage: then r->bad). */
 bool kv_dirent_next(struct reader *r, struct slice *name, struct fs_attr *attr);
 
-/* ---- server: one a node ------------------------------------------------------------------------------------------------- */
+/* ---- server: one a node ------------------------------------------------------------------------------------------ */
 
 struct kv_server_config {
     const char *listen;                 /* address for peers and clients */
@@ -127,7 +128,7 @@ void kv_server_status(struct kv_server *s, struct buf *out);
 struct node *kv_server_node(struct kv_server *s);               /* for tests and the simulator */
 struct omap *kv_server_map(struct kv_server *s);                /* for checkers */
 
-/* ---- client -------------------------------------------------------------------------------------------------------------- */
+/* ---- client ------------------------------------------------------------------------------------------------------ */
 
 struct kv_client_config {
     const char *const *addrs;           /* members to begin with; it learns the others */
@@ -137,10 +138,11 @@ struct kv_client_config {
     uint32_t ttl_ms;                    /* session expiry; 0: 60 s */
     uint64_t seed;
     const struct trace *trace;
-    /* The session was lost (expired while the client could not reach the cluster): every unanswered change has been answered
-     * with QE_SESSION, and a new session is being opened. May be NULL. */
+    /* The session was lost (expired while the client could not reach the cluster): every unanswered change has been
+     * answered with QE_SESSION, and a new session is being opened. May be NULL. */
     void (*session_lost)(void *arg);
-    /* There are nameless files that this session owes an answer for: query KV_OWED, answer with KV_RELEASE. May be NULL. */
+    /* There are nameless files that this session owes an answer for: query KV_OWED, answer with KV_RELEASE. May be
+     * NULL. */
     void (*owed)(void *arg);
     void *arg;
 };
@@ -152,10 +154,10 @@ void kv_client_free(struct kv_client *c);
 void kv_client_close(struct kv_client *c, uint64_t deadline, void (*done)(void *arg), void *arg);
 uint64_t kv_client_session(const struct kv_client *c);          /* 0: none open */
 
-/* One operation. The struct is the caller's until done() - called exactly once, from the loop - has been entered; the slices
- * of op are borrowed only during kv_call(). Without a deadline it waits and repeats until there is an answer; a change keeps
- * its number, so it happens once. With a deadline: -ETIMEDOUT means that a change may or may not have happened. Changes are
- * sent in the order of the calls. */
+/* One operation. The struct is the caller's until done() - called exactly once, from the loop - has been entered; the
+ * slices of op are borrowed only during kv_call(). Without a deadline it waits and repeats until there is an answer;
+ * a change keeps its number, so it happens once. With a deadline: -ETIMEDOUT means that a change may or may not have
+ * happened. Changes are sent in the order of the calls. */
 struct kv_call {
     struct kv_op op;
     uint64_t deadline;                  /* ns, 0: none */

@@ -1,11 +1,11 @@
 /* op.c - the wire form of operations and replies, after the table KV_OPS.
  *
- * An operation is its code (u8) and then the fields its table row names, in this order: u64 ino, ino2, off, off2, len, rdev;
- * u32 flags, mode; u32 uid, gid; i64 atime, mtime; u32 length + bytes of name, name2, data. A reply is i32 status, u64 index
- * and, where status >= 0, the row's reply fields: attributes, u64 off, u32 length + bytes of data.
+ * An operation is its code (u8) and then the fields its table row names, in this order: u64 ino, ino2, off, off2,
+ * len, rdev; u32 flags, mode; u32 uid, gid; i64 atime, mtime; u32 length + bytes of name, name2, data. A reply is i32
+ * status, u64 index and, where status >= 0, the row's reply fields: attributes, u64 off, u32 length + bytes of data.
  *
- * Attributes are kept small (they are stored with every remembered answer and sent with every directory entry): numbers as
- * LEB128, times as differences to ctime.
+ * Attributes are kept small (they are stored with every remembered answer and sent with every directory entry):
+ * numbers as LEB128, times as differences to ctime.
  *
  * Decoders take bytes from anywhere: what does not fit exactly is QE_FRAME. */
 #include "kv/wire.h"

@@ -1,12 +1,12 @@
 /* propose.c - changes on their way: into the batch of this turn, through the log, back to whoever waits.
  *
- * All changes of a loop turn become one entry of the log (several where they are many bytes). When the node has enough under
- * way, batches wait and are tried again when something was applied. When an entry is applied, the store reports the outcome
- * of each record and the answer goes out. When leadership is lost, everybody who waits is sent to the new leader and
- * repeats under the same number; the store knows what has been done already.
+ * All changes of a loop turn become one entry of the log (several where they are many bytes). When the node has
+ * enough under way, batches wait and are tried again when something was applied. When an entry is applied, the store
+ * reports the outcome of each record and the answer goes out. When leadership is lost, everybody who waits is sent to
+ * the new leader and repeats under the same number; the store knows what has been done already.
  *
- * The batch's times are stamped when it is proposed: wall time never falls, cluster time is the log's plus the time this node
- * has led, so that an outage of the whole cluster ends no session. */
+ * The batch's times are stamped when it is proposed: wall time never falls, cluster time is the log's plus the time
+ * this node has led, so that an outage of the whole cluster ends no session. */
 #include "kv/server.h"
 
 #include <stdlib.h>
@@ -88,8 +88,8 @@ static void enqueue(struct kv_server *s, const struct kv__record *rec, int err, 
     clock_arm(s->clock, &s->turn, 0);
 }
 
-void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code, struct slice op,
-                 struct kv__query *cas)
+void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
+                 struct slice op, struct kv__query *cas)
 {
     struct kv__record rec = {.session = call->session, .seq = call->seq, .floor = call->floor, .op = op};
     struct kv__waiter w = {.conn = c, .id = call->id, .code = code, .bytes = (uint32_t)op.n, .cas = cas};
@@ -97,7 +97,8 @@ void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call 
     if (!cas) kv__conn_begin(c, w.bytes);
 }
 
-void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code, int err)
+void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
+                         int err)
 {
     struct kv__record rec = {.session = call->session, .seq = call->seq, .floor = call->floor};
     struct kv__waiter w = {.conn = c, .id = call->id, .code = code};
@@ -186,7 +187,8 @@ void kv__propose_flush(struct kv_server *s)
 
 /* ---- and out of it ---- */
 
-void kv__propose_outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code code, const struct kv_reply *reply)
+void kv__propose_outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code code,
+                         const struct kv_reply *reply)
 {
     struct kv_server *s = arg;
     struct kv__pending *p = s->applying;
@@ -221,7 +223,9 @@ void kv__propose_apply(struct kv_server *s, uint64_t index, uint64_t term, struc
     int err = kv__store_apply(s->store, index, entry);
     s->applying = NULL;
     if (p) pending_free(s, p);
-    if (err) s->config.fatal(s->config.fatal_arg, err, "an entry of the log cannot be understood: was it written by a newer version?");
+    if (err)
+        s->config.fatal(s->config.fatal_arg, err,
+                        "an entry of the log cannot be understood: was it written by a newer version?");
 }
 
 void kv__propose_free(struct kv_server *s)

@@ -1,5 +1,5 @@
-/* query.c - answers queries from the map. File bytes that are in the log are left as gaps, named by pieces, for the server to
- * fill in (it knows the node, this file does not); everything else is complete when kv__query() returns. */
+/* query.c - answers queries from the map. File bytes that are in the log are left as gaps, named by pieces, for the
+ * server to fill in (it knows the node, this file does not); everything else is complete when kv__query() returns. */
 #include "kv/query.h"
 
 #include <stdio.h>
@@ -25,7 +25,8 @@ static void add_piece(struct kv__result *res, const struct fs_piece *piece, uint
         res->cap = res->cap ? res->cap * 2 : 16;
         res->pieces = xrealloc(res->pieces, res->cap * sizeof *res->pieces);
     }
-    res->pieces[res->npieces++] = (struct kv__piece){.index = piece->loc.index, .off = piece->loc.off, .len = piece->len, .at = at};
+    res->pieces[res->npieces++] =
+        (struct kv__piece){.index = piece->loc.index, .off = piece->loc.off, .len = piece->len, .at = at};
 }
 
 static void gather_piece(void *ctx, const struct fs_piece *piece)
@@ -185,7 +186,9 @@ void kv__query(const struct kv__store *st, const struct kv_op *op, const struct 
     case KV_GETATTR: err = fs_getattr(fs, op->ino, &r->attr); break;
     case KV_READLINK: err = fs_readlink(fs, op->ino, &r->data); break;
     case KV_READDIR: err = read_dir(st, op, res); break;
-    case KV_READ: err = op->len > KV_DATA_MAX ? -EINVAL : read_bytes(st, op->ino, op->off, (uint32_t)op->len, res); break;
+    case KV_READ:
+        err = op->len > KV_DATA_MAX ? -EINVAL : read_bytes(st, op->ino, op->off, (uint32_t)op->len, res);
+        break;
     case KV_SEEK: err = seek(st, op, r); break;
     case KV_GETXATTR: err = fs_getxattr(fs, op->ino, op->name, &r->data); break;
     case KV_LISTXATTR: err = listxattr(st, op, res); break;

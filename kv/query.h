@@ -21,8 +21,9 @@ struct kv__result {
     uint32_t npieces, cap;
 };
 
-/* Answers all queries; res->reply.status is an error where it fails. `disk` fills in the first two numbers of STATFS. */
-void kv__query(const struct kv__store *st, const struct kv_op *op, const struct kv_statfs *disk, struct kv__result *res);
+/* Answers all queries; res->reply.status is an error where it fails. `disk` has the first two numbers of STATFS. */
+void kv__query(const struct kv__store *st, const struct kv_op *op, const struct kv_statfs *disk,
+               struct kv__result *res);
 /* The first `len` bytes of a file: for comparing it. 0 or an error. */
 int kv__query_contents(const struct kv__store *st, uint64_t ino, uint32_t len, struct kv__result *res);
 void kv__result_free(struct kv__result *res);

@@ -1,12 +1,13 @@
 /* serve.c - connections and frames: who is at the other end, what it asks, and how much of it may be under way.
  *
- * The first frame of an accepted connection says what it is: a peer's (the node takes it over), a client's (HELLO) or somebody
- * who wants the status text. A client's calls go to propose.c or answer.c at once; nothing waits here. A node that does not
- * lead sends every call away with what it knows of the leader. Once one call of a connection was sent away, all later ones
- * are, even if the node leads again: the client repeats all of them elsewhere, and none may overtake an earlier one.
+ * The first frame of an accepted connection says what it is: a peer's (the node takes it over), a client's (HELLO) or
+ * somebody who wants the status text. A client's calls go to propose.c or answer.c at once; nothing waits here. A
+ * node that does not lead sends every call away with what it knows of the leader. Once one call of a connection was
+ * sent away, all later ones are, even if the node leads again: the client repeats all of them elsewhere, and none may
+ * overtake an earlier one.
  *
- * Bounds: a connection with too much under way is not read from until half of it is answered; one that does not take its
- * answers is closed after a while; more clients than KV_CLIENTS_MAX are told so and closed. */
+ * Bounds: a connection with too much under way is not read from until half of it is answered; one that does not take
+ * its answers is closed after a while; more clients than KV_CLIENTS_MAX are told so and closed. */
 #include "kv/server.h"
 
 #include <stdlib.h>
@@ -59,8 +60,8 @@ static void refuse(struct kv__conn *c, int err, const char *text)
 static bool crowded(const struct kv__conn *c, unsigned share)
 {
     const struct kv_server *s = c->server;
-    return c->calls > KV_CONN_CALLS / share || c->bytes > KV_CONN_BYTES / share || s->writes_bytes > KV_WRITES_BYTES / share ||
-           (c->conn && conn_queued(c->conn) > KV_CONN_SEND_HIGH / share);
+    return c->calls > KV_CONN_CALLS / share || c->bytes > KV_CONN_BYTES / share ||
+           s->writes_bytes > KV_WRITES_BYTES / share || (c->conn && conn_queued(c->conn) > KV_CONN_SEND_HIGH / share);
 }
 
 static void pause_if_crowded(struct kv__conn *c)
@@ -142,7 +143,8 @@ static void send_ack(struct kv__conn *c, uint64_t cluster)
 {
     struct kv_server *s = c->server;
     const struct node_config *node = &s->config.node;
-    struct kv__ack a = {.version = KV_VERSION, .cluster = cluster, .node = node->id, .leader = s->leader, .n = node->nmembers};
+    struct kv__ack a = {
+        .version = KV_VERSION, .cluster = cluster, .node = node->id, .leader = s->leader, .n = node->nmembers};
     memcpy(a.members, node->members, sizeof a.members);
     buf_clear(&s->out);
     kv__ack_encode(&a, &s->out);
@@ -172,8 +174,10 @@ static void on_hello(struct kv__conn *c, struct slice payload)
     }
     node_status(s->node, &st);
     if (h.version != KV_VERSION) refuse(c, QE_VERSION, "client and server speak different protocol versions");
-    else if (h.cluster && st.cluster_id && h.cluster != st.cluster_id) refuse(c, QE_CLUSTER, "this node belongs to another cluster");
-    else if (!c->client && s->nclients >= KV_CLIENTS_MAX) refuse(c, QE_BUSY, "this node has as many clients as it can serve");
+    else if (h.cluster && st.cluster_id && h.cluster != st.cluster_id)
+        refuse(c, QE_CLUSTER, "this node belongs to another cluster");
+    else if (!c->client && s->nclients >= KV_CLIENTS_MAX)
+        refuse(c, QE_BUSY, "this node has as many clients as it can serve");
     if (!c->conn) return;
     if (!c->client) {
         c->client = true;
@@ -189,8 +193,10 @@ static bool answered_before(struct kv__conn *c, const struct kv__call *call, enu
 {
     struct slice stored;
     struct kv_reply reply;
-    if (!(call->flags & KV_CALL_RESENT) || !kv__answer_get(c->server->store->map, call->session, call->seq, &stored)) return false;
-    if (stored.n < 1 || kv_reply_decode((enum kv_code)stored.p[0], slice_sub(stored, 1, stored.n - 1), &reply)) return false;
+    if (!(call->flags & KV_CALL_RESENT) || !kv__answer_get(c->server->store->map, call->session, call->seq, &stored))
+        return false;
+    if (stored.n < 1 || kv_reply_decode((enum kv_code)stored.p[0], slice_sub(stored, 1, stored.n - 1), &reply))
+        return false;
     if (reply.status >= 0 && stored.p[0] != code) return false;
     kv__send_reply(c, call->id, code, &reply);
     return true;
@@ -217,7 +223,8 @@ static void on_call(struct kv__conn *c, struct slice payload)
     struct kv__call call;
     struct kv_op op;
     struct slice bytes;
-    if (kv__call_decode(payload, &call, &bytes) || kv_op_decode(bytes, &op) || bytes.n > KV_OP_BYTES_MAX || forbidden(&op)) {
+    if (kv__call_decode(payload, &call, &bytes) || kv_op_decode(bytes, &op) || bytes.n > KV_OP_BYTES_MAX ||
+        forbidden(&op)) {
         refuse(c, QE_FRAME, "it sent an operation that cannot be decoded");
         return;
     }

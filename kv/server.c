@@ -1,10 +1,11 @@
 /* server.c - one node's server: creates the store and the node, joins them, and keeps their time.
  *
- * Happy path of a change: frame (serve.c) -> batch -> log (propose.c) -> apply (store.c) -> answer. Of a query: frame ->
- * permission of the node -> map (query.c) -> payload (answer.c) -> answer.
+ * Happy path of a change: frame (serve.c) -> batch -> log (propose.c) -> apply (store.c) -> answer. Of a query: frame
+ * -> permission of the node -> map (query.c) -> payload (answer.c) -> answer.
  *
- * Failures: what the disk or the state's digest makes impossible comes as fatal() and stops the process. A leader that is
- * deposed sends all who wait to the new one. Recovery that fails is reported by kv_server_new with a text for the user. */
+ * Failures: what the disk or the state's digest makes impossible comes as fatal() and stops the process. A leader
+ * that is deposed sends all who wait to the new one. Recovery that fails is reported by kv_server_new with a text for
+ * the user. */
 #include "kv/server.h"
 
 #include <stdlib.h>
@@ -29,8 +30,14 @@ static void sm_applied(void *arg, uint64_t index)
 
 static void *sm_snap_begin(void *arg) { return kv__snap_begin(((struct kv_server *)arg)->store); }
 static void sm_restore_begin(void *arg) { kv__restore_begin(((struct kv_server *)arg)->store); }
-static int sm_restore_block(void *arg, struct slice block) { return kv__restore_block(((struct kv_server *)arg)->store, block); }
-static int sm_restore_end(void *arg, uint64_t index) { return kv__restore_end(((struct kv_server *)arg)->store, index); }
+static int sm_restore_block(void *arg, struct slice block)
+{
+    return kv__restore_block(((struct kv_server *)arg)->store, block);
+}
+static int sm_restore_end(void *arg, uint64_t index)
+{
+    return kv__restore_end(((struct kv_server *)arg)->store, index);
+}
 static void sm_restore_cancel(void *arg) { kv__restore_cancel(((struct kv_server *)arg)->store); }
 static uint64_t sm_digest(void *arg) { return kv__store_digest(((struct kv_server *)arg)->store); }
 
@@ -101,7 +108,8 @@ static void tick_fired(struct timer *t)
 
 /* ---- life ---- */
 
-static struct kv_server *create(struct disk *disk, struct net *net, struct clock *clock, const struct kv_server_config *config)
+static struct kv_server *create(struct disk *disk, struct net *net, struct clock *clock,
+                                const struct kv_server_config *config)
 {
     struct kv_server *s = xcalloc(1, sizeof *s);
     s->disk = disk;

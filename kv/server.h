@@ -1,8 +1,9 @@
-/* server.h - what the files of the server share: server.c (life, the node's callbacks, time), serve.c (connections and
- * frames), propose.c (changes on their way through the log), answer.c (queries), cas.c, status.c. Private to kv/.
+/* server.h - what the files of the server share: server.c (life, the node's callbacks, time), serve.c (connections
+ * and frames), propose.c (changes on their way through the log), answer.c (queries), cas.c, status.c. Private to kv/.
  *
- * Ownership: a kv__conn lives while its connection is open or calls of it are under way (refs). A kv__query lives from its
- * arrival to its answer; a kv__pending from the first change put into it until its entry is applied or known to be lost. */
+ * Ownership: a kv__conn lives while its connection is open or calls of it are under way (refs). A kv__query lives
+ * from its arrival to its answer; a kv__pending from the first change put into it until its entry is applied or known
+ * to be lost. */
 #ifndef QFS_KV_SERVER_H
 #define QFS_KV_SERVER_H
 
@@ -122,13 +123,15 @@ void kv__conn_ease_all(struct kv_server *s);
 void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const struct kv_reply *reply);
 void kv__send_redirect(struct kv__conn *c, uint64_t id);
 /* propose.c */
-void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code, struct slice op,
-                 struct kv__query *cas);
-void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code, int err);
+void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
+                 struct slice op, struct kv__query *cas);
+void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
+                         int err);
 void kv__propose_expired(struct kv_server *s);
 void kv__propose_flush(struct kv_server *s);
 void kv__propose_apply(struct kv_server *s, uint64_t index, uint64_t term, struct slice entry);
-void kv__propose_outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code code, const struct kv_reply *reply);
+void kv__propose_outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code code,
+                         const struct kv_reply *reply);
 void kv__propose_orphan(struct kv_server *s);           /* leadership was lost: all who wait are sent away */
 void kv__propose_free(struct kv_server *s);
 uint64_t kv__cluster_now(struct kv_server *s);

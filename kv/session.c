@@ -1,6 +1,6 @@
 /* session.c - the rows of sessions and of remembered answers (the table is in session.h). Everything here is a
- * deterministic function of the map. A row that cannot be decoded is treated as absent: the map's bytes are checked where
- * they enter (log and checkpoint checksums, digest), not here. */
+ * deterministic function of the map. A row that cannot be decoded is treated as absent: the map's bytes are checked
+ * where they enter (log and checkpoint checksums, digest), not here. */
 #include "kv/session.h"
 
 struct row_key {

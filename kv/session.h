@@ -6,8 +6,8 @@
  *   r | session8 | seq8      kv_reply_encode: the answer to a change
  *   s | session8             u64 seen, floor, high, nonce, u32 ttl ms, u8 mount, text name
  *
- * Exactly once: a change executes if its number lies in [floor, floor + KV_WINDOW) and no answer is stored for it. The client
- * raises the floor over what it has got answers for, which drops those rows. */
+ * Exactly once: a change executes if its number lies in [floor, floor + KV_WINDOW) and no answer is stored for it.
+ * The client raises the floor over what it has got answers for, which drops those rows. */
 #ifndef QFS_KV_SESSION_H
 #define QFS_KV_SESSION_H
 

@@ -1,9 +1,9 @@
-/* snap.c - images of the store: written from a retained root of the map, in blocks; read back into a second map that takes
- * the first one's place when it is complete.
+/* snap.c - images of the store: written from a retained root of the map, in blocks; read back into a second map that
+ * takes the first one's place when it is complete.
  *
- * Block 0 is a header: u32 magic, u32 version, u64 rows, u64 digest. The others hold rows in key order, u16 key length, u32
- * value length, key, value. An image is accepted only if its rows ascend, their number and their digest are the header's;
- * everything else is QE_CORRUPT and leaves the old state in use. */
+ * Block 0 is a header: u32 magic, u32 version, u64 rows, u64 digest. The others hold rows in key order, u16 key
+ * length, u32 value length, key, value. An image is accepted only if its rows ascend, their number and their digest
+ * are the header's; everything else is QE_CORRUPT and leaves the old state in use. */
 #include "kv/store.h"
 
 #include <stdlib.h>
@@ -145,7 +145,8 @@ int kv__restore_end(struct kv__store *st, uint64_t index)
     return 0;
 }
 
-void kv__restore_ranges(struct kv__store *st, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len), void *ctx)
+void kv__restore_ranges(struct kv__store *st, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len),
+                        void *ctx)
 {
     check(st->restore);
     struct fs image = kv__store_fs_of(st->restore->map);

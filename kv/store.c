@@ -1,12 +1,13 @@
 /* store.c - applies a batch of changes to the map.
  *
- * For each record: find its session (unknown: QE_SESSION), raise the session's floor, drop what lies below it, answer what
- * has been answered before with the stored answer, refuse what lies beyond the window, execute the rest (kv/exec.c) and
- * store the answer. All of it depends on the map and the entry alone, so every replica does the same; time is the batch's,
- * forced to rise here, too, whatever leaders' clocks did.
+ * For each record: find its session (unknown: QE_SESSION), raise the session's floor, drop what lies below it, answer
+ * what has been answered before with the stored answer, refuse what lies beyond the window, execute the rest
+ * (kv/exec.c) and store the answer. All of it depends on the map and the entry alone, so every replica does the same;
+ * time is the batch's, forced to rise here, too, whatever leaders' clocks did.
  *
- * Sessions begin with SESSION_OPEN (repeated with the same nonce it finds the session it made) and end with SESSION_CLOSE or
- * with SESSION_EXPIRE, which the leader proposes and which is checked again here against the batch's cluster time. */
+ * Sessions begin with SESSION_OPEN (repeated with the same nonce it finds the session it made) and end with
+ * SESSION_CLOSE or with SESSION_EXPIRE, which the leader proposes and which is checked again here against the batch's
+ * cluster time. */
 #include "kv/store.h"
 
 #include <stdlib.h>
@@ -63,7 +64,8 @@ void kv__store_load_state(struct kv__store *st)
     st->cur.id = 0;
 }
 
-/* The first batch gives the root directory its date: until then the map holds what kv__store_new made, the same everywhere. */
+/* The first batch gives the root directory its date: until then the map holds what kv__store_new made, the same
+ * everywhere. */
 static void be_born(struct kv__store *st)
 {
     omap_free(st->map);
@@ -139,7 +141,8 @@ static void answer_again(struct kv__store *st, uint32_t pos, enum kv_code code, 
     struct kv_reply reply;
     if (stored.n < 1 || kv_reply_decode((enum kv_code)stored.p[0], slice_sub(stored, 1, stored.n - 1), &reply))
         reply = (struct kv_reply){.status = -EUCLEAN, .index = st->applied};
-    if (reply.status >= 0 && stored.p[0] != code && code != 0) reply = (struct kv_reply){.status = -EPROTO, .index = reply.index};
+    if (reply.status >= 0 && stored.p[0] != code && code != 0)
+        reply = (struct kv_reply){.status = -EPROTO, .index = reply.index};
     answer(st, pos, reply.status >= 0 ? (enum kv_code)stored.p[0] : code, &reply);
 }
 
@@ -194,7 +197,8 @@ static void apply_numbered(struct kv__store *st, const struct kv__record *rec, c
     answer(st, pos, code, &reply);
 }
 
-static int apply_record(struct kv__store *st, const struct kv__record *rec, uint64_t index, uint32_t pos, const uint8_t *entry)
+static int apply_record(struct kv__store *st, const struct kv__record *rec, uint64_t index, uint32_t pos,
+                        const uint8_t *entry)
 {
     int refusal = 0;
     struct kv_op op;

@@ -1,5 +1,5 @@
-/* store.h - the state machine: one ordered map, changed by nothing but the batches of the log. It needs no node, no network
- * and no clock; the server (kv/server.c) and the tests drive it alike. Private to kv/ and its tests. */
+/* store.h - the state machine: one ordered map, changed by nothing but the batches of the log. It needs no node, no
+ * network and no clock; the server (kv/server.c) and the tests drive it alike. Private to kv/ and its tests. */
 #ifndef QFS_KV_STORE_H
 #define QFS_KV_STORE_H
 
@@ -9,16 +9,16 @@
 enum kv__outcome {
     KV__ANSWER,                 /* the reply */
     KV__SILENT,                 /* nobody waits: the number is below the session's floor */
-    KV__UNDECIDED,              /* a compare-and-set that needs bytes of the log, or which the leader had compared, but the file
-                                 * has changed since: not executed, not remembered; to be compared (again) */
+    KV__UNDECIDED,              /* a compare-and-set that needs bytes of the log, or that the leader had compared, but
+                                 * the file has changed since: not executed, not remembered; to be compared (again) */
 };
 
 struct kv__store_cb {
     void *arg;
     /* Payload references of an entry change by delta bytes (also for all of them, at the end of a restore). */
     void (*live)(void *arg, uint64_t index, int64_t delta);
-    /* The outcome of record `pos` of the batch being applied; the reply's slices live during the call. `code` says how to encode
-     * it; 0 only where the status is an error. */
+    /* The outcome of record `pos` of the batch being applied; the reply's slices live during the call. `code` says
+     * how to encode it; 0 only where the status is an error. */
     void (*outcome)(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code code, const struct kv_reply *reply);
 };
 
@@ -31,15 +31,15 @@ struct kv__store {
     uint64_t cluster;           /* ns during which some leader led, as the log tells it; never falling */
     uint64_t sessions, mounts;
     bool born;                  /* a batch has been applied: the root directory has its date */
-    struct kv__session cur;     /* the session of the record applied last; id 0: none. Written back at the batch's end */
+    struct kv__session cur;     /* the session of the last record; id 0: none. Written back at the batch's end */
     struct buf scratch;
     struct kv__restore *restore;
 };
 
 struct kv__store *kv__store_new(const struct kv__store_cb *cb);
 void kv__store_free(struct kv__store *st);
-/* Executes one entry of the log. QE_FRAME or QE_VERSION: this program does not understand it, so it cannot go on; the state
- * is then not to be used any more. */
+/* Executes one entry of the log. QE_FRAME or QE_VERSION: this program does not understand it, so it cannot go on; the
+ * state is then not to be used any more. */
 int kv__store_apply(struct kv__store *st, uint64_t index, struct slice entry);
 uint64_t kv__store_digest(const struct kv__store *st);
 
@@ -52,12 +52,14 @@ void kv__restore_begin(struct kv__store *st);
 int kv__restore_block(struct kv__store *st, struct slice block);
 int kv__restore_end(struct kv__store *st, uint64_t index);
 void kv__restore_cancel(struct kv__store *st);
-void kv__restore_ranges(struct kv__store *st, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len), void *ctx);
+void kv__restore_ranges(struct kv__store *st, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len),
+                        void *ctx);
 
 /* ---- shared by the files of the store ---- */
-/* Executes one change that is neither a session's opening nor its end (kv/exec.c). `entry` begins where the entry does, so
- * that payload can be named by its place. False: undecided. */
-bool kv__exec(struct kv__store *st, const struct kv_op *op, uint64_t index, const uint8_t *entry, struct kv_reply *reply);
+/* Executes one change that is neither a session's opening nor its end (kv/exec.c). `entry` begins where the entry
+ * does, so that payload can be named by its place. False: undecided. */
+bool kv__exec(struct kv__store *st, const struct kv_op *op, uint64_t index, const uint8_t *entry,
+              struct kv_reply *reply);
 void kv__store_load_state(struct kv__store *st);    /* takes the row `k` over into the struct */
 /* A filesystem over another map, for looking at an image that is being restored. */
 struct fs kv__store_fs_of(struct omap *map);

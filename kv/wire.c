@@ -1,7 +1,7 @@
 /* wire.c - the frames of kv/ (their layout is the table in wire.h) and the batch of changes that makes a log entry.
  *
- * A batch grows in one blob while the changes of a loop turn arrive, so that an operation's bytes are copied once, from the
- * receive buffer to where the log, its followers and later readers take them. */
+ * A batch grows in one blob while the changes of a loop turn arrive, so that an operation's bytes are copied once,
+ * from the receive buffer to where the log, its followers and later readers take them. */
 #include "kv/wire.h"
 
 #include <stdlib.h>

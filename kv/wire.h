@@ -1,20 +1,22 @@
-/* wire.h - bytes that clients, servers and log entries exchange: the frames of kv/ and the batch of changes that is one
- * entry of the log. The forms of single operations and replies are kv/op.c's. Private to kv/ and its tests.
+/* wire.h - bytes that clients, servers and log entries exchange: the frames of kv/ and the batch of changes that is
+ * one entry of the log. The forms of single operations and replies are kv/op.c's. Private to kv/ and its tests.
  *
- * Every decoder returns 0 or QE_FRAME and borrows from its input. Numbers are little-endian, text is u16 length + bytes. */
+ * Every decoder returns 0 or QE_FRAME and borrows from its input. Numbers are little-endian, text is u16 length +
+ * bytes. */
 #ifndef QFS_KV_WIRE_H
 #define QFS_KV_WIRE_H
 
 #include "kv/kv.h"
 
 enum {
-    KV_FRAME_HELLO = 64,        /* u32 version, u64 cluster (0: not known), u64 session (0: none). Also a ping at any time */
-    KV_FRAME_HELLO_ACK,         /* u32 version, u64 cluster, u64 node, u64 leader (0: unknown), u8 n, n x (u64 id, text address) */
+    KV_FRAME_HELLO = 64,        /* u32 version, u64 cluster (0: not known), u64 session (0: none). Also a ping */
+    KV_FRAME_HELLO_ACK,         /* u32 version, u64 cluster, u64 node, u64 leader (0: unknown), u8 n,
+                                 * n x (u64 id, text address) */
     KV_FRAME_REFUSED,           /* i32 error, text: the server will not serve this connection and closes it */
     KV_FRAME_CALL,              /* u64 call, u8 flags, u64 session, u64 seq, u64 floor, op */
     KV_FRAME_REPLY,             /* u64 call, u8 code, reply */
-    KV_FRAME_REDIRECT,          /* u64 call, u64 leader (0: unknown), text address: ask there. The call was not answered, and no later
-                                 * one of this connection will be */
+    KV_FRAME_REDIRECT,          /* u64 call, u64 leader (0: unknown), text address: ask there. The call was not
+                                 * answered, and no later one of this connection will be */
     KV_FRAME_STATUS,            /* nothing */
     KV_FRAME_STATUS_RESP,       /* the text */
 };
@@ -52,12 +54,13 @@ int kv__redirect_decode(struct slice in, uint64_t *id, uint64_t *leader, struct 
 void kv__refused_encode(int err, const char *text, struct buf *out);
 int kv__refused_decode(struct slice in, int *err, struct slice *text);
 
-/* ---- one entry of the log: a batch of changes ----------------------------------------------------------------------------
+/* ---- one entry of the log: a batch of changes ---------------------------------------------------------------------
  *
  *   u8 version, i64 wall ns, u64 cluster time ns, u32 n, n x (u64 session, u64 seq, u64 floor, u32 length, op)
  *
- * An op whose first byte is 0 is a refusal (u8 0, i32 error): the leader would not execute the change (disk full, a large
- * compare that failed) but says so through the log, where an earlier try of the same number is known for certain. */
+ * An op whose first byte is 0 is a refusal (u8 0, i32 error): the leader would not execute the change (disk full, a
+ * large compare that failed) but says so through the log, where an earlier try of the same number is known for
+ * certain. */
 #define KV_BATCH_VERSION 1u
 #define KV_BATCH_HEAD 21u
 #define KV_RECORD_HEAD 28u
@@ -77,7 +80,7 @@ struct kv__batch {
 
 void kv__batch_add(struct kv__batch *b, const struct kv__record *r);
 void kv__batch_refuse(struct kv__batch *b, const struct kv__record *r, int err);      /* r->op is not used */
-void kv__batch_stamp(struct kv__batch *b, int64_t wall, uint64_t cluster);  /* may be repeated while the blob is not shared */
+void kv__batch_stamp(struct kv__batch *b, int64_t wall, uint64_t cluster);  /* while the blob is not shared */
 void kv__batch_fit(struct kv__batch *b);                    /* gives back memory that growing took too much */
 void kv__batch_free(struct kv__batch *b);
 int kv__batch_open(struct slice entry, int64_t *wall, uint64_t *cluster, uint32_t *n, struct reader *r);

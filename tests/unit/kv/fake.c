@@ -155,7 +155,7 @@ static void closed(struct end *e)
         e->peer->peer = NULL;
         if (!e->peer->closing && !e->peer->fin) {
             uint64_t delay = prng_between(&e->f->rng, e->f->delay_min, e->f->delay_max), last = e->peer->last_at;
-            e->peer->fin = true;        /* what was sent before the close still arrives; not so when the connection broke */
+            e->peer->fin = true; /* what was sent before the close still arrives; not so when the connection broke */
             e->peer->closing = e->err != 0;
             e->peer->err = -ECONNRESET;
             poke(e->peer, POKE_CLOSED, last > e->f->now ? last - e->f->now + delay : delay);
@@ -284,7 +284,8 @@ static struct end *end_new(struct fake *f, const char *addr)
 
 void fake_init(struct fake *f, uint64_t seed)
 {
-    *f = (struct fake){.clock = {&clock_ops}, .net = {&net_ops}, .now = 1000 * NS_PER_S, .wall_skew = 1700000000000000000};
+    *f = (struct fake){
+        .clock = {&clock_ops}, .net = {&net_ops}, .now = 1000 * NS_PER_S, .wall_skew = 1700000000000000000};
     f->delay_min = 20 * NS_PER_US;
     f->delay_max = 80 * NS_PER_US;
     prng_seed(&f->rng, seed);

@@ -1,5 +1,6 @@
-/* fake.h - a clock and a network in memory, for the tests of kv/. Time moves only from event to event; nothing depends on the
- * machine's speed. Connections deliver in order after a delay; ends can stand still (frozen), addresses can refuse. */
+/* fake.h - a clock and a network in memory, for the tests of kv/. Time moves only from event to event; nothing
+ * depends on the machine's speed. Connections deliver in order after a delay; ends can stand still (frozen),
+ * addresses can refuse. */
 #ifndef QFS_TESTS_KV_FAKE_H
 #define QFS_TESTS_KV_FAKE_H
 

@@ -58,7 +58,8 @@ static void late_fired(void *arg)
     unref(l.n);
 }
 
-static void later(struct node *n, uint64_t delay, void (*fire)(struct node *n, uint64_t a, uint64_t b), uint64_t a, uint64_t b)
+static void later(struct node *n, uint64_t delay, void (*fire)(struct node *n, uint64_t a, uint64_t b), uint64_t a,
+                  uint64_t b)
 {
     struct late *l = xcalloc(1, sizeof *l);
     *l = (struct late){n, fire, a, b};
@@ -85,7 +86,7 @@ static void run_reads(struct node *n)
     for (struct list *l; (l = list_pop_front(&n->reads));) list_push_back(&run, l);
     for (struct list *l; (l = list_pop_front(&run));) {
         struct node_read *r = container_of(l, struct node_read, link);
-        /* A deposed leader's lease had not ended when it looked, and ends before the answer: node_read_valid says so. */
+        /* A deposed leader's lease had not ended when it looked, and ends before the answer (node_read_valid). */
         if (n->applied < r->id && leads) {
             list_push_back(&n->reads, &r->link);
             continue;
@@ -186,8 +187,8 @@ static void start(struct node *n, uint64_t a, uint64_t b)
     apply(n, 0, 0);
 }
 
-int node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config, const struct node_sm *sm,
-             struct node **out, struct buf *why)
+int node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config,
+             const struct node_sm *sm, struct node **out, struct buf *why)
 {
     struct node *n = xcalloc(1, sizeof *n);
     n->c = fake_cluster;
@@ -259,13 +260,15 @@ int node_try_payload(struct node *n, uint64_t index, uint32_t off, uint32_t len,
 static void payload_fired(struct node *n, uint64_t a, uint64_t b)
 {
     struct log_read *r = (struct log_read *)(uintptr_t)a;
-    int err = prng_chance(&n->c->f->rng, n->c->payload_gone) ? QE_GONE : read_payload(n->c, r->index, r->off, r->n, r->p);
+    int err =
+        prng_chance(&n->c->f->rng, n->c->payload_gone) ? QE_GONE : read_payload(n->c, r->index, r->off, r->n, r->p);
     r->done(r, err);
 }
 
 void node_payload(struct node *n, struct log_read *r)
 {
-    later(n, prng_between(&n->c->f->rng, n->c->late_delay / 2, n->c->late_delay), payload_fired, (uint64_t)(uintptr_t)r, 0);
+    later(n, prng_between(&n->c->f->rng, n->c->late_delay / 2, n->c->late_delay), payload_fired, (uint64_t)(uintptr_t)r,
+          0);
 }
 
 void node_live_add(struct node *n, uint64_t index, int64_t delta) { n->c->live += delta; }
@@ -283,9 +286,14 @@ void node_transfer(struct node *n, uint64_t to)
 
 void node_status(struct node *n, struct node_status *out)
 {
-    *out = (struct node_status){.cluster_id = 4711, .disk_total = 1000000, .disk_avail = 400000, .digest = n->sm.digest(n->sm.arg)};
-    out->raft = (struct raft_status){.id = n->cfg.id, .term = n->believed_term, .leader = n->c->leader, .commit = n->c->commit,
-                                     .applied = n->applied, .role = n->believes ? RAFT_LEADER : RAFT_FOLLOWER,
+    *out = (struct node_status){
+        .cluster_id = 4711, .disk_total = 1000000, .disk_avail = 400000, .digest = n->sm.digest(n->sm.arg)};
+    out->raft = (struct raft_status){.id = n->cfg.id,
+                                     .term = n->believed_term,
+                                     .leader = n->c->leader,
+                                     .commit = n->c->commit,
+                                     .applied = n->applied,
+                                     .role = n->believes ? RAFT_LEADER : RAFT_FOLLOWER,
                                      .standing = RAFT_VOTER};
 }
 

@@ -1,6 +1,6 @@
-/* fake_node.h - stands in for raft/: nodes that share one log, whose leader the test names. What a real cluster does to the
- * layer above happens here on demand: uncommitted entries are lost or kept when the leader changes, a deposed leader does not
- * know it for a while, reads wait for a confirmation, payload comes late or not at all. */
+/* fake_node.h - stands in for raft/: nodes that share one log, whose leader the test names. What a real cluster does
+ * to the layer above happens here on demand: uncommitted entries are lost or kept when the leader changes, a deposed
+ * leader does not know it for a while, reads wait for a confirmation, payload comes late or not at all. */
 #ifndef QFS_TESTS_KV_FAKE_NODE_H
 #define QFS_TESTS_KV_FAKE_NODE_H
 
@@ -36,8 +36,8 @@ extern struct fake_cluster *fake_cluster;
 
 struct fake_cluster *fake_cluster_new(struct fake *f);
 void fake_cluster_free(struct fake_cluster *c);
-/* Node id leads from now on, 0: nobody. Of the uncommitted entries the first `keep` survive. The old leader is told after
- * `told_after`; until then it believes to lead. */
+/* Node id leads from now on, 0: nobody. Of the uncommitted entries the first `keep` survive. The old leader is told
+ * after `told_after`; until then it believes to lead. */
 void fake_lead(struct fake_cluster *c, uint64_t id, uint64_t keep, uint64_t told_after);
 uint64_t fake_applied(struct fake_cluster *c, uint64_t id);
 

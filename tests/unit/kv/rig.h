@@ -22,11 +22,13 @@ static inline uint64_t random_number(struct prng *r) { return prng_u64(r) >> prn
 
 static inline struct fs_attr random_attr(struct prng *r)
 {
-    return (struct fs_attr){.ino = random_number(r), .mode = (uint32_t)random_number(r), .nlink = (uint32_t)random_number(r),
-                            .uid = (uint32_t)random_number(r), .gid = (uint32_t)random_number(r), .rdev = random_number(r),
-                            .size = random_number(r), .blocks = random_number(r), .atime = (int64_t)random_number(r),
+    return (struct fs_attr){.ino = random_number(r), .mode = (uint32_t)random_number(r),
+                            .nlink = (uint32_t)random_number(r), .uid = (uint32_t)random_number(r),
+                            .gid = (uint32_t)random_number(r), .rdev = random_number(r), .size = random_number(r),
+                            .blocks = random_number(r), .atime = (int64_t)random_number(r),
                             .mtime = -(int64_t)(random_number(r) >> 1), .ctime = (int64_t)random_number(r),
-                            .btime = (int64_t)random_number(r), .version = random_number(r), .has_xattr = prng_chance(r, 50)};
+                            .btime = (int64_t)random_number(r), .version = random_number(r),
+                            .has_xattr = prng_chance(r, 50)};
 }
 
 static inline void assert_attr_equal(const struct fs_attr *a, const struct fs_attr *b)

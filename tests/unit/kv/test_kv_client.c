@@ -1,5 +1,5 @@
-/* The client against servers that follow a script: changing leaders, lost answers, silence, refusals, nonsense. The servers
- * execute each (session, seq) once and remember every change they saw, in order. */
+/* The client against servers that follow a script: changing leaders, lost answers, silence, refusals, nonsense. The
+ * servers execute each (session, seq) once and remember every change they saw, in order. */
 #include "rig.h"
 
 #include <stdio.h>
@@ -268,7 +268,8 @@ static void one_done(struct kv_call *call, const struct kv_reply *reply)
     o->at = o->w->f.now;
 }
 
-static const struct kv_op APPEND = {.code = KV_APPEND, .name = {(const uint8_t *)"k", 1}, .data = {(const uint8_t *)"x", 1}};
+static const struct kv_op APPEND = {
+    .code = KV_APPEND, .name = {(const uint8_t *)"k", 1}, .data = {(const uint8_t *)"x", 1}};
 static const struct kv_op GET = {.code = KV_GETATTR, .ino = 1};
 
 static void start(struct world *w, struct kv_client *c, struct one *o, struct kv_op op, uint64_t deadline)

@@ -1,5 +1,5 @@
-/* What a server does not let happen to itself, and the life around the calls: strangers, nonsense, clients that do not read or
- * send too much, a full disk, sessions that end, stopping, the status text. */
+/* What a server does not let happen to itself, and the life around the calls: strangers, nonsense, clients that do
+ * not read or send too much, a full disk, sessions that end, stopping, the status text. */
 #include <stdio.h>
 #include <string.h>
 
@@ -204,7 +204,8 @@ static void damaged_frames(void **state)
     }
     assert_true(refused > 200);
     struct raw r;
-    struct kv_op forbidden[] = {{.code = KV_SESSION_EXPIRE, .ino = 1}, {.code = KV_CAS, .name = slice_str("k"), .flags = 2}};
+    struct kv_op forbidden[] = {{.code = KV_SESSION_EXPIRE, .ino = 1},
+                                {.code = KV_CAS, .name = slice_str("k"), .flags = 2}};
     for (unsigned i = 0; i < 2; i++) {
         raw_client(w, &r, "n1");
         raw_call(&r, 0, 0, 0, forbidden[i]);
@@ -412,7 +413,8 @@ static void on_owed(void *arg) { owed_calls++; }
 static void mounts_learn_what_they_owe(void **state)
 {
     struct world *w = world_new(11);
-    struct kv_client_config cfg = {.addrs = ADDR + 1, .naddrs = 3, .mount = true, .seed = 5, .ttl_ms = 30000, .owed = on_owed};
+    struct kv_client_config cfg = {
+        .addrs = ADDR + 1, .naddrs = 3, .mount = true, .seed = 5, .ttl_ms = 30000, .owed = on_owed};
     struct kv_client *m = kv_client_new(&w->f.net, &w->f.clock, &cfg), *c = client(w, 2, false);
     struct sync s = {0};
     fake_run(&w->f, 1 * S);
@@ -520,15 +522,44 @@ static void status_text(void **state)
     kv_status(&w->f.net, &w->f.clock, &a.call);
     fake_run(&w->f, 10 * MS);
     assert_int_equal(a.err, 0);
-    static const char *const lines[] = {"id 2\n", "role follower\n", "leader 1\n", "leader_addr n1\n", "standing voter\n", "files 1\n",
-                                        "dirs 2\n", "sessions 1\n", "mounts 1\n", "mount.0 test client\n", "disk_avail 400000\n",
-                                        "damaged 0\n", "clients 0\n", "cluster 0000000000001267\n"};
+    static const char *const lines[] = {"id 2\n",
+                                        "role follower\n",
+                                        "leader 1\n",
+                                        "leader_addr n1\n",
+                                        "standing voter\n",
+                                        "files 1\n",
+                                        "dirs 2\n",
+                                        "sessions 1\n",
+                                        "mounts 1\n",
+                                        "mount.0 test client\n",
+                                        "disk_avail 400000\n",
+                                        "damaged 0\n",
+                                        "clients 0\n",
+                                        "cluster 0000000000001267\n"};
     for (unsigned i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(a.text, lines[i])) fail_msg("no line %s in\n%s", lines[i], a.text);
-    static const char *const keys[] = {"version ", "term ", "commit ", "applied ", "persisted ", "first ", "last ", "digest ",
-                                       "digest_index ", "log_disk_bytes ", "log_live_bytes ", "log_replay_bytes ", "disk_total ",
-                                       "sync_us_p50 ", "sync_us_p99 ", "sync_us_max ", "checkpoint ", "snapshots_sent ",
-                                       "snapshots_installed ", "repairs ", "bytes ", "map_bytes "};
+    static const char *const keys[] = {"version ",
+                                       "term ",
+                                       "commit ",
+                                       "applied ",
+                                       "persisted ",
+                                       "first ",
+                                       "last ",
+                                       "digest ",
+                                       "digest_index ",
+                                       "log_disk_bytes ",
+                                       "log_live_bytes ",
+                                       "log_replay_bytes ",
+                                       "disk_total ",
+                                       "sync_us_p50 ",
+                                       "sync_us_p99 ",
+                                       "sync_us_max ",
+                                       "checkpoint ",
+                                       "snapshots_sent ",
+                                       "snapshots_installed ",
+                                       "repairs ",
+                                       "bytes ",
+                                       "map_bytes "};
     for (unsigned i = 0; i < sizeof keys / sizeof *keys; i++) {
         char line[64];
         snprintf(line, sizeof line, "\n%s", keys[i]);

@@ -1,5 +1,5 @@
-/* Round trips of every operation, reply, frame and batch with random contents; then the same bytes cut and damaged: decoders
- * must answer with an error or something well-formed, and never read outside (the sanitizers watch). */
+/* Round trips of every operation, reply, frame and batch with random contents; then the same bytes cut and damaged:
+ * decoders must answer with an error or something well-formed, and never read outside (the sanitizers watch). */
 #include "rig.h"
 
 #include <stdio.h>
@@ -87,7 +87,8 @@ static void ops_round_trip(void **state)
 static struct kv_reply random_reply(struct prng *r, enum kv_code code)
 {
     unsigned f = kv__op_info(code)->reply;
-    struct kv_reply reply = {.status = prng_chance(r, 30) ? -(int32_t)prng_between(r, 1, 3000) : (int32_t)prng_below(r, 5),
+    struct kv_reply reply = {.status =
+                                 prng_chance(r, 30) ? -(int32_t)prng_between(r, 1, 3000) : (int32_t)prng_below(r, 5),
                              .index = random_number(r)};
     if (reply.status < 0) return reply;
     if (f & R_ATTR) reply.attr = random_attr(r);
@@ -175,7 +176,8 @@ static void damaged_bytes(void **state)
         if (prng_chance(&r, 50)) kv_op_encode(&op, &b, NULL);
         else buf_append(&b, pool[0], prng_below(&r, 400));
         if (b.n && prng_chance(&r, 50)) b.n = prng_below(&r, b.n);
-        for (unsigned k = (unsigned)prng_below(&r, 4); k > 0 && b.n; k--) b.p[prng_below(&r, b.n)] ^= (uint8_t)prng_u64(&r);
+        for (unsigned k = (unsigned)prng_below(&r, 4); k > 0 && b.n; k--)
+            b.p[prng_below(&r, b.n)] ^= (uint8_t)prng_u64(&r);
         decode_exact(b.p, b.n);
         buf_free(&b);
     }
@@ -220,7 +222,8 @@ static void entries_and_numbers(void **state)
     struct kv_statfs s = {1, 2, {3, 4, 5}}, back;
     kv__statfs_encode(&s, &b);
     assert_int_equal(kv_statfs_decode(buf_slice(&b), &back), 0);
-    assert_true(back.total == 1 && back.avail == 2 && back.used.files == 3 && back.used.dirs == 4 && back.used.bytes == 5);
+    assert_true(back.total == 1 && back.avail == 2 && back.used.files == 3 && back.used.dirs == 4 &&
+                back.used.bytes == 5);
     buf_free(&b);
 }
 
@@ -228,8 +231,18 @@ static void entries_and_numbers(void **state)
 static void attributes_are_small(void **state)
 {
     int64_t now = 1700000000123456789;
-    struct fs_attr a = {.ino = 1000000, .mode = 0100644, .nlink = 1, .uid = 1000, .gid = 1000, .size = 4096, .blocks = 8,
-                        .atime = now, .mtime = now, .ctime = now, .btime = now, .version = 3};
+    struct fs_attr a = {.ino = 1000000,
+                        .mode = 0100644,
+                        .nlink = 1,
+                        .uid = 1000,
+                        .gid = 1000,
+                        .size = 4096,
+                        .blocks = 8,
+                        .atime = now,
+                        .mtime = now,
+                        .ctime = now,
+                        .btime = now,
+                        .version = 3};
     struct buf b = {0};
     kv__attr_encode(&a, &b);
     assert_true(b.n <= 32);
@@ -244,7 +257,13 @@ static void frames_round_trip(void **state)
     assert_int_equal(kv__hello_decode(buf_slice(&b), &h2), 0);
     assert_true(h2.version == 1 && h2.cluster == 2 && h2.session == 3);
     buf_clear(&b);
-    struct kv__ack a = {.version = 1, .cluster = 9, .node = 2, .leader = 3, .n = 2, .members = {{1, "a:1"}, {2, "unix:/x"}}}, a2;
+    struct kv__ack a = {.version = 1,
+                        .cluster = 9,
+                        .node = 2,
+                        .leader = 3,
+                        .n = 2,
+                        .members = {{1, "a:1"}, {2, "unix:/x"}}},
+                   a2;
     kv__ack_encode(&a, &b);
     assert_int_equal(kv__ack_decode(buf_slice(&b), &a2), 0);
     assert_true(a2.n == 2 && a2.members[1].id == 2 && a2.leader == 3);

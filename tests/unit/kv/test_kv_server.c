@@ -1,4 +1,5 @@
-/* Servers and clients together, over a shared fake log: what is promised to clients holds whatever happens to leaders. */
+/* Servers and clients together, over a shared fake log: what is promised to clients holds whatever happens to
+ * leaders. */
 #include "rig.h"
 
 #include <stdio.h>
@@ -101,7 +102,8 @@ static void compare_and_set_of_long_contents(void **state)
         assert_int_equal(t.reply.status, i ? QE_MISMATCH : 0);
         assert_int_equal(call(w, c, &s, op_put("k", y)), 0);
     }
-    assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_CAS, .name = slice_str(""), .name2 = slice_str(x)}), -EINVAL);
+    assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_CAS, .name = slice_str(""), .name2 = slice_str(x)}),
+                     -EINVAL);
     assert_replicas_equal(w);
     kv_client_free(c);
     kv_client_free(d);
@@ -178,7 +180,8 @@ static void token_done(struct kv_call *call, const struct kv_reply *reply)
             }
             assert_true(reply->index >= t->index_before);
         } else {
-            assert_true(reply->status == -ENOENT ? t->before[wr->id] == 0 : reply->status == -ETIMEDOUT || reply->status == -EINTR);
+            assert_true(reply->status == -ENOENT ? t->before[wr->id] == 0
+                                                 : reply->status == -ETIMEDOUT || reply->status == -EINTR);
         }
         wr->last_index = max_u64(wr->last_index, reply->index);
     } else {

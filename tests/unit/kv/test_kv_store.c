@@ -1,5 +1,5 @@
-/* The state machine without a node: equal batches make equal states and answers, images carry everything over, every number
- * is executed once, sessions end at the right moment of cluster time. */
+/* The state machine without a node: equal batches make equal states and answers, images carry everything over, every
+ * number is executed once, sessions end at the right moment of cluster time. */
 #include "rig.h"
 
 #include <stdio.h>
@@ -116,7 +116,8 @@ static void maker_free(struct maker *m)
 }
 
 /* One change in a batch of its own. */
-static struct said one(struct rig *g, uint64_t index, uint64_t cluster, uint64_t session, uint64_t seq, uint64_t floor, const struct kv_op *op)
+static struct said one(struct rig *g, uint64_t index, uint64_t cluster, uint64_t session, uint64_t seq, uint64_t floor,
+                       const struct kv_op *op)
 {
     struct maker m = {0};
     add(&m, session, seq, floor, op);
@@ -128,7 +129,8 @@ static struct said one(struct rig *g, uint64_t index, uint64_t cluster, uint64_t
 
 static struct kv_op op_open(uint64_t nonce, bool mount, uint64_t ttl_ms)
 {
-    return (struct kv_op){.code = KV_SESSION_OPEN, .name = slice_str("test"), .flags = mount, .len = ttl_ms, .off2 = nonce};
+    return (struct kv_op){
+        .code = KV_SESSION_OPEN, .name = slice_str("test"), .flags = mount, .len = ttl_ms, .off2 = nonce};
 }
 
 static struct kv_op op_append(const char *key, const char *text)
@@ -164,7 +166,8 @@ static void assert_contents(struct rig *g, const char *key, const char *text)
 static void executes_once(void **state)
 {
     struct rig *g = rig_new();
-    struct kv_op open = op_open(77, false, 10000), a = op_append("k", "a"), b = op_append("k", "b"), c = op_append("k", "c");
+    struct kv_op open = op_open(77, false, 10000), a = op_append("k", "a"), b = op_append("k", "b"),
+                 c = op_append("k", "c");
     struct said s = one(g, 1, 0, 0, 0, 0, &open);
     uint64_t id = s.off;
     assert_int_equal(s.status, 0);
@@ -173,7 +176,8 @@ static void executes_once(void **state)
     struct said first = one(g, 3, 0, id, 3, 1, &c);     /* ahead of 2: executed when it comes */
     assert_int_equal(one(g, 4, 0, id, 2, 1, &b).status, 0);
     assert_contents(g, "k", "acb");
-    struct said again = one(g, 5, 0, id, 3, 1, &c);     /* a repetition gets the stored answer, with the first one's index */
+    struct said again =
+        one(g, 5, 0, id, 3, 1, &c); /* a repetition gets the stored answer, with the first one's index */
     assert_int_equal(again.what, KV__ANSWER);
     assert_int_equal(again.index, 3);
     assert_int_equal(again.code, KV_APPEND);
@@ -202,7 +206,7 @@ static void window(void **state)
     uint64_t id = one(g, 1, 0, 0, 0, 0, &open).off;
     assert_int_equal(one(g, 2, 0, id, KV_WINDOW, 1, &a).status, 0);
     assert_int_equal(one(g, 3, 0, id, KV_WINDOW + 1, 1, &a).status, QE_BUSY);
-    assert_int_equal(one(g, 4, 0, id, KV_WINDOW + 1, 2, &a).status, 0);     /* not remembered: it executes when it fits */
+    assert_int_equal(one(g, 4, 0, id, KV_WINDOW + 1, 2, &a).status, 0); /* not remembered: it executes when it fits */
     assert_contents(g, "k", "aa");
     uint64_t rows = omap_count(g->st->map);
     assert_int_equal(one(g, 5, 0, id, KV_WINDOW + 2, KV_WINDOW + 2, &a).status, 0);
@@ -234,7 +238,8 @@ static void several_in_a_batch(void **state)
     add(&m, a, 1, 1, &x);
     assert_int_equal(apply(&m, g, 2, 6, 6), 0);
     assert_int_equal(g->nsaid, 6);
-    for (unsigned i = 0; i < 6; i++) assert_true(g->said[i].what == KV__ANSWER && g->said[i].status == 0 && g->said[i].pos == i);
+    for (unsigned i = 0; i < 6; i++)
+        assert_true(g->said[i].what == KV__ANSWER && g->said[i].status == 0 && g->said[i].pos == i);
     assert_contents(g, "k", "xyx");
     maker_free(&m);
     rig_free(g);
@@ -331,11 +336,16 @@ static void too_many_sessions(void **state)
 
 /* ---- compare-and-set, refusals ---- */
 
-static struct said cas(struct rig *g, uint64_t index, uint64_t id, uint64_t seq, const char *key, const char *expected, const char *to,
-                       uint32_t flags, uint64_t ino, uint64_t version)
+static struct said cas(struct rig *g, uint64_t index, uint64_t id, uint64_t seq, const char *key, const char *expected,
+                       const char *to, uint32_t flags, uint64_t ino, uint64_t version)
 {
-    struct kv_op op = {.code = KV_CAS, .name = slice_str(key), .name2 = slice_str(expected), .data = slice_str(to), .flags = flags,
-                       .ino = ino, .off = version};
+    struct kv_op op = {.code = KV_CAS,
+                       .name = slice_str(key),
+                       .name2 = slice_str(expected),
+                       .data = slice_str(to),
+                       .flags = flags,
+                       .ino = ino,
+                       .off = version};
     return one(g, index, 0, id, seq, 1, &op);
 }
 
@@ -461,9 +471,10 @@ static struct slice random_data(struct prng *r)
 
 static struct kv_op random_change(struct prng *r)
 {
-    static const enum kv_code codes[] = {KV_MKNOD, KV_CREATE, KV_LINK, KV_UNLINK, KV_RMDIR, KV_RENAME, KV_SETATTR, KV_WRITE, KV_WRITE,
-                                         KV_FALLOCATE, KV_COPY_RANGE, KV_SETXATTR, KV_REMOVEXATTR, KV_RELEASE, KV_PUT, KV_PUT, KV_APPEND,
-                                         KV_APPEND, KV_DELETE, KV_CAS, KV_SESSION_KEEP};
+    static const enum kv_code codes[] = {
+        KV_MKNOD, KV_CREATE, KV_LINK,      KV_UNLINK,     KV_RMDIR,    KV_RENAME,      KV_SETATTR,
+        KV_WRITE, KV_WRITE,  KV_FALLOCATE, KV_COPY_RANGE, KV_SETXATTR, KV_REMOVEXATTR, KV_RELEASE,
+        KV_PUT,   KV_PUT,    KV_APPEND,    KV_APPEND,     KV_DELETE,   KV_CAS,         KV_SESSION_KEEP};
     struct kv_op op = {.code = codes[prng_below(r, sizeof codes / sizeof *codes)]};
     static const uint32_t modes[] = {0040755, 0100644, 0120777, 0010600};
     op.ino = prng_between(r, 1, 20);
@@ -490,7 +501,8 @@ static void random_record(struct prng *r, struct ids *ids, struct maker *m)
 {
     unsigned k = (unsigned)prng_below(r, 6);
     if (!ids->session[k] || prng_chance(r, 2)) {
-        struct kv_op open = op_open(prng_chance(r, 80) ? ++ids->nonce : ids->nonce, prng_chance(r, 50), prng_between(r, 1, 20) * 1000);
+        struct kv_op open =
+            op_open(prng_chance(r, 80) ? ++ids->nonce : ids->nonce, prng_chance(r, 50), prng_between(r, 1, 20) * 1000);
         add(m, 0, 0, 0, &open);
         return;
     }
@@ -743,15 +755,32 @@ static void full_disk(void **state)
     struct kv_op open = op_open(1, false, 0), put = op_put("f", "0123456789");
     uint64_t id = one(g, 1, 0, 0, 0, 0, &open).off;
     uint64_t ino = one(g, 2, 0, id, 1, 1, &put).attr.ino;
-    struct kv_op refused[] = {put, op_append("f", "x"), {.code = KV_WRITE, .ino = ino}, {.code = KV_MKNOD, .ino = 1},
-                              {.code = KV_CREATE, .ino = 1, .name = slice_str("new")}, {.code = KV_LINK}, {.code = KV_SETXATTR},
-                              {.code = KV_FALLOCATE, .ino = ino}, {.code = KV_COPY_RANGE}, {.code = KV_CAS},
+    struct kv_op refused[] = {put,
+                              op_append("f", "x"),
+                              {.code = KV_WRITE, .ino = ino},
+                              {.code = KV_MKNOD, .ino = 1},
+                              {.code = KV_CREATE, .ino = 1, .name = slice_str("new")},
+                              {.code = KV_LINK},
+                              {.code = KV_SETXATTR},
+                              {.code = KV_FALLOCATE, .ino = ino},
+                              {.code = KV_COPY_RANGE},
+                              {.code = KV_CAS},
                               {.code = KV_SETATTR, .ino = ino, .flags = FS_SET_SIZE, .len = 11}};
-    for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++) assert_int_equal(kv__full_disk_error(g->st, &refused[i]), -ENOSPC);
-    struct kv_op fine[] = {{.code = KV_UNLINK}, {.code = KV_RMDIR}, {.code = KV_DELETE}, {.code = KV_RENAME}, {.code = KV_RELEASE},
-                           {.code = KV_SESSION_OPEN}, {.code = KV_SESSION_KEEP}, {.code = KV_SESSION_CLOSE}, {.code = KV_REMOVEXATTR},
-                           {.code = KV_CREATE, .ino = 1, .name = slice_str("f")}, {.code = KV_FALLOCATE, .ino = ino, .flags = 3},
-                           {.code = KV_SETATTR, .ino = ino, .flags = FS_SET_SIZE, .len = 10}, {.code = KV_SETATTR, .flags = FS_SET_MODE}};
+    for (unsigned i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_int_equal(kv__full_disk_error(g->st, &refused[i]), -ENOSPC);
+    struct kv_op fine[] = {{.code = KV_UNLINK},
+                           {.code = KV_RMDIR},
+                           {.code = KV_DELETE},
+                           {.code = KV_RENAME},
+                           {.code = KV_RELEASE},
+                           {.code = KV_SESSION_OPEN},
+                           {.code = KV_SESSION_KEEP},
+                           {.code = KV_SESSION_CLOSE},
+                           {.code = KV_REMOVEXATTR},
+                           {.code = KV_CREATE, .ino = 1, .name = slice_str("f")},
+                           {.code = KV_FALLOCATE, .ino = ino, .flags = 3},
+                           {.code = KV_SETATTR, .ino = ino, .flags = FS_SET_SIZE, .len = 10},
+                           {.code = KV_SETATTR, .flags = FS_SET_MODE}};
     for (unsigned i = 0; i < sizeof fine / sizeof *fine; i++) assert_int_equal(kv__full_disk_error(g->st, &fine[i]), 0);
     rig_free(g);
 }
