@@ -1,10 +1,10 @@
-/* kvload.c - load on a cluster, for bench/kv: closed loops of clients, each a kv client of its own (its own connection and session)
- * with one operation in flight.
+/* kvload.c - load on a cluster, for bench/kv: closed loops of clients, each a kv client of its own (its own connection
+ * and session) with one operation in flight.
  *
  *   kvload CLUSTER fill|put|get SIZE CLIENTS SECS
- *   kvload CLUSTER failover SIZE CLIENTS SECS PID     kills PID (SIGKILL) under load; the time to the first acknowledged put
- *                                                     that was issued after it
- * Prints "RESULT ops= secs= rate= p50us= p99us= maxus= errs=" or "FAILOVER ms=". */
+ *   kvload CLUSTER failover SIZE CLIENTS SECS PID     kills PID (SIGKILL) under load; the time to the first
+ * acknowledged put that was issued after it Prints "RESULT ops= secs= rate= p50us= p99us= maxus= errs=" or "FAILOVER
+ * ms=". */
 #include "cli/cli.h"
 
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define STEPS 64u       /* histogram steps per power of two */
+#define STEPS 64u /* histogram steps per power of two */
 
 struct load {
     struct io_loop *loop;
@@ -89,7 +89,8 @@ static void send_next(struct worker *w)
     uint64_t k = filling ? w->next_fill : prng_below(&l->rng, l->keys);
     if (filling) w->next_fill += l->clients;
     int n = snprintf(w->key, sizeof w->key, "b%zu/%llu", l->size, (unsigned long long)k);
-    w->call = (struct kv_call){.op = {.code = l->code, .name = slice_of(w->key, (size_t)n)}, .done = answered, .arg = w};
+    w->call =
+        (struct kv_call){.op = {.code = l->code, .name = slice_of(w->key, (size_t)n)}, .done = answered, .arg = w};
     if (l->code == KV_PUT) w->call.op.data = slice_of(l->value, l->size);
     kv_call(w->kv, &w->call);
 }
@@ -126,7 +127,9 @@ int main(int argc, char **argv)
     struct worker *ws = xcalloc(clients, sizeof *ws);
     for (unsigned i = 0; i < clients; i++) {
         struct kv_client_config config = {.addrs = addrs, .naddrs = cluster.n, .name = "kvload", .seed = io_random()};
-        ws[i] = (struct worker){.load = &l, .kv = kv_client_new(io_net(l.loop), io_clock(l.loop), &config), .next_fill = fill ? i : UINT64_MAX};
+        ws[i] = (struct worker){.load = &l,
+                                .kv = kv_client_new(io_net(l.loop), io_clock(l.loop), &config),
+                                .next_fill = fill ? i : UINT64_MAX};
     }
     l.begin = now_ns();
     l.end = l.begin + (uint64_t)(secs * 1e9);
@@ -137,8 +140,11 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < clients; i++) send_next(&ws[i]);
     io_loop_run(l.loop);
     double took = (double)(now_ns() - l.begin) / 1e9;
-    if (failover) printf("FAILOVER ms=%.1f\n", (double)(l.first_after - l.killed_at) / 1e6);
-    else printf("RESULT ops=%llu secs=%.3f rate=%.1f p50us=%.1f p99us=%.1f maxus=%.1f errs=%llu\n", (unsigned long long)l.ops, took,
-                (double)l.ops / took, quantile_us(&l, .5), quantile_us(&l, .99), (double)l.max / 1e3, (unsigned long long)l.errs);
+    if (failover)
+        printf("FAILOVER ms=%.1f\n", (double)(l.first_after - l.killed_at) / 1e6);
+    else
+        printf("RESULT ops=%llu secs=%.3f rate=%.1f p50us=%.1f p99us=%.1f maxus=%.1f errs=%llu\n",
+               (unsigned long long)l.ops, took, (double)l.ops / took, quantile_us(&l, .5), quantile_us(&l, .99),
+               (double)l.max / 1e3, (unsigned long long)l.errs);
     return EXIT_OK;
 }

@@ -31,8 +31,10 @@ int cluster_load(const char *dir, struct cluster *out)
         unsigned long long id;
         char addr[ADDR_MAX], full[4096 + ADDR_MAX];
         if (sscanf(line, "%llu %255s", &id, addr) != 2) goto out;
-        if (strncmp(addr, "unix:", 5) == 0 && addr[5] != '/') snprintf(full, sizeof full, "unix:%s/%s", out->dir, addr + 5);
-        else snprintf(full, sizeof full, "%s", addr);
+        if (strncmp(addr, "unix:", 5) == 0 && addr[5] != '/')
+            snprintf(full, sizeof full, "unix:%s/%s", out->dir, addr + 5);
+        else
+            snprintf(full, sizeof full, "%s", addr);
         if (add_member(out, id, full)) goto out;
     }
     err = out->n ? 0 : -EINVAL;
@@ -88,7 +90,8 @@ int cluster_parse(const char *command, const char *spec, struct cluster *out)
         if (err) return usage_error(command, "cannot read the cluster in '%s': %s", spec, err_text(err));
         return 0;
     }
-    if (parse_list(spec, out)) return usage_error(command, "'%s' is no list of addresses (HOST:PORT or unix:/PATH, comma-separated)", spec);
+    if (parse_list(spec, out))
+        return usage_error(command, "'%s' is no list of addresses (HOST:PORT or unix:/PATH, comma-separated)", spec);
     return 0;
 }
 
@@ -100,7 +103,8 @@ void cli_client_open(struct cli_client *c, const struct cluster *cluster, const 
     for (unsigned i = 0; i < cluster->n; i++) addrs[i] = cluster->members[i].addr;
     *c = (struct cli_client){.loop = io_loop_new()};
     io_trace_fd(&c->trace, STDERR_FILENO, TRACE_ERROR);
-    struct kv_client_config config = {.addrs = addrs, .naddrs = cluster->n, .name = name, .seed = io_random(), .trace = &c->trace};
+    struct kv_client_config config = {
+        .addrs = addrs, .naddrs = cluster->n, .name = name, .seed = io_random(), .trace = &c->trace};
     c->kv = kv_client_new(io_net(c->loop), io_clock(c->loop), &config);
 }
 
@@ -139,7 +143,8 @@ static void answered(struct kv_call *call, const struct kv_reply *reply)
     io_loop_stop(p->client->loop);
 }
 
-int cli_call(struct cli_client *c, const struct kv_op *op, uint64_t timeout_ms, struct kv_reply *reply, struct buf *data)
+int cli_call(struct cli_client *c, const struct kv_op *op, uint64_t timeout_ms, struct kv_reply *reply,
+             struct buf *data)
 {
     struct pending p = {.client = c, .reply = reply, .data = data};
     struct kv_call call = {.op = *op, .done = answered, .arg = &p};

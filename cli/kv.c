@@ -19,8 +19,10 @@ static const char help[] =
     "  cas KEY OLD NEW            sets NEW if the value is OLD (--absent instead of OLD: if there is no such key)\n"
     "\n"
     "A VALUE is taken literally, '-' reads it from stdin, '@FILE' from a file ('@@x' is the literal '@x').\n"
-    "Keys are paths in the mount: `kv put a/b` makes the file a/b. Values of up to 4 MiB; larger ones go through the mount.\n"
-    "Exit codes: 0 done, 1 failed, 2 usage, 3 no answer from the cluster (a change may or may not have happened), 4 no such\n"
+    "Keys are paths in the mount: `kv put a/b` makes the file a/b. Values of up to 4 MiB; larger ones go through the "
+    "mount.\n"
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 no answer from the cluster (a change may or may not have happened), 4 no "
+    "such\n"
     "key, 5 cas: another value.\n";
 
 struct kv_args {
@@ -38,7 +40,9 @@ static int read_all(int fd, const char *what, struct buf *out)
         if (n < 0) return fail(EXIT_FAILED, "cannot read %s: %s", what, err_text(-errno));
         if (n == 0) return 0;
         out->n += (size_t)n;
-        if (out->n > KV_DATA_MAX) return fail(EXIT_FAILED, "%s is larger than 4 MiB, the limit of a value: write it through a mount instead", what);
+        if (out->n > KV_DATA_MAX)
+            return fail(EXIT_FAILED, "%s is larger than 4 MiB, the limit of a value: write it through a mount instead",
+                        what);
     }
 }
 
@@ -71,23 +75,33 @@ static int write_all(struct slice s)
 static int explain(const char *key, int status, bool changed)
 {
     switch (status) {
-    case -ENOENT: return fail(EXIT_ABSENT, "%s: no such key", key);
-    case QE_MISMATCH: return fail(EXIT_CONFLICT, "%s: %s", key, err_text(status));
-    case -EISDIR: return fail(EXIT_FAILED, "%s is a directory: its keys are below it", key);
-    case -ENOTDIR: return fail(EXIT_FAILED, "%s: a part of this path is a file, not a directory", key);
-    case -EINVAL: return fail(EXIT_FAILED, "'%s' is no key: it must be a path without empty, '.' or '..' parts", key);
-    case -ENAMETOOLONG: return fail(EXIT_FAILED, "this key is too long (at most %u bytes, %u a part)", FS_KEY_MAX, FS_NAME_MAX);
-    case -EFBIG: return fail(EXIT_FAILED, "%s is larger than 4 MiB: read it through a mount", key);
+    case -ENOENT:
+        return fail(EXIT_ABSENT, "%s: no such key", key);
+    case QE_MISMATCH:
+        return fail(EXIT_CONFLICT, "%s: %s", key, err_text(status));
+    case -EISDIR:
+        return fail(EXIT_FAILED, "%s is a directory: its keys are below it", key);
+    case -ENOTDIR:
+        return fail(EXIT_FAILED, "%s: a part of this path is a file, not a directory", key);
+    case -EINVAL:
+        return fail(EXIT_FAILED, "'%s' is no key: it must be a path without empty, '.' or '..' parts", key);
+    case -ENAMETOOLONG:
+        return fail(EXIT_FAILED, "this key is too long (at most %u bytes, %u a part)", FS_KEY_MAX, FS_NAME_MAX);
+    case -EFBIG:
+        return fail(EXIT_FAILED, "%s is larger than 4 MiB: read it through a mount", key);
     case -ETIMEDOUT:
-        return fail(EXIT_UNREACHABLE, "no answer from the cluster in time%s (quorumfs status shows its members)", changed ? "; the change may or may not have happened" : "");
-    default: return fail(EXIT_FAILED, "%s: %s", key, err_text(status));
+        return fail(EXIT_UNREACHABLE, "no answer from the cluster in time%s (quorumfs status shows its members)",
+                    changed ? "; the change may or may not have happened" : "");
+    default:
+        return fail(EXIT_FAILED, "%s: %s", key, err_text(status));
     }
 }
 
 static int simple(struct cli_client *c, const struct kv_args *a, enum kv_code code, int argc, char **argv)
 {
     bool has_value = code == KV_PUT || code == KV_APPEND;
-    if (argc != (has_value ? 2 : 1)) return usage_error("kv", has_value ? "KEY and VALUE are needed" : "one KEY is needed");
+    if (argc != (has_value ? 2 : 1))
+        return usage_error("kv", has_value ? "KEY and VALUE are needed" : "one KEY is needed");
     struct buf value = {0}, data = {0};
     int result = has_value ? read_value(argv[1], &value) : 0;
     if (!result) {
@@ -107,7 +121,11 @@ static int cas(struct cli_client *c, const struct kv_args *a, int argc, char **a
     int result = a->absent ? 0 : read_value(argv[1], &old);
     if (!result) result = read_value(argv[argc - 1], &value);
     if (!result) {
-        struct kv_op op = {.code = KV_CAS, .name = slice_str(argv[0]), .name2 = buf_slice(&old), .data = buf_slice(&value), .flags = a->absent};
+        struct kv_op op = {.code = KV_CAS,
+                           .name = slice_str(argv[0]),
+                           .name2 = buf_slice(&old),
+                           .data = buf_slice(&value),
+                           .flags = a->absent};
         int status = cli_call(c, &op, a->timeout_ms, NULL, NULL);
         if (status < 0) result = explain(argv[0], status, true);
     }
@@ -126,7 +144,8 @@ static int list(struct cli_client *c, const struct kv_args *a, int argc, char **
     int result = 0;
     if (a->from) buf_append(&from, a->from, strlen(a->from));
     for (bool more = left > 0; more && !result;) {
-        struct kv_op op = {.code = KV_LIST, .name = slice_str(prefix), .name2 = buf_slice(&from), .len = min_u64(left, 1000)};
+        struct kv_op op = {
+            .code = KV_LIST, .name = slice_str(prefix), .name2 = buf_slice(&from), .len = min_u64(left, 1000)};
         struct kv_reply reply;
         buf_clear(&page);
         int status = cli_call(c, &op, a->timeout_ms, &reply, &page);
@@ -144,7 +163,7 @@ static int list(struct cli_client *c, const struct kv_args *a, int argc, char **
             putchar('\n');
             buf_clear(&from);
             buf_append(&from, key.p, key.n);
-            put_u8(&from, 0);       /* the smallest key behind it */
+            put_u8(&from, 0); /* the smallest key behind it */
             got++;
         }
         left -= min_u64(left, got);
@@ -158,25 +177,41 @@ static int list(struct cli_client *c, const struct kv_args *a, int argc, char **
 
 int cmd_kv(int argc, char **argv)
 {
-    static const struct option options[] = {{"dir", 1, 0, 'C'}, {"cluster", 1, 0, 'C'}, {"timeout", 1, 0, 't'}, {"from", 1, 0, 'f'},
-                                            {"limit", 1, 0, 'n'}, {"absent", 0, 0, 'a'}, {"help", 0, 0, 'h'}, {0}};
-    static const struct { const char *name; enum kv_code code; } verbs[] = {
-        {"get", KV_GET}, {"put", KV_PUT}, {"append", KV_APPEND}, {"delete", KV_DELETE}, {"list", KV_LIST}, {"cas", KV_CAS}};
+    static const struct option options[] = {
+        {"dir", 1, 0, 'C'},   {"cluster", 1, 0, 'C'}, {"timeout", 1, 0, 't'}, {"from", 1, 0, 'f'},
+        {"limit", 1, 0, 'n'}, {"absent", 0, 0, 'a'},  {"help", 0, 0, 'h'},    {0}};
+    static const struct {
+        const char *name;
+        enum kv_code code;
+    } verbs[] = {{"get", KV_GET},       {"put", KV_PUT},   {"append", KV_APPEND},
+                 {"delete", KV_DELETE}, {"list", KV_LIST}, {"cas", KV_CAS}};
     struct kv_args a = {.timeout_ms = 30000, .limit = UINT64_MAX};
     for (int c; (c = getopt_long(argc, argv, "C:l", options, NULL)) != -1;) {
         switch (c) {
-        case 'C': a.spec = optarg; break;
-        case 't':
-            if (!parse_ms(optarg, &a.timeout_ms)) return usage_error("kv", "--timeout wants a time such as 10s (0: wait for ever)");
+        case 'C':
+            a.spec = optarg;
             break;
-        case 'f': a.from = optarg; break;
+        case 't':
+            if (!parse_ms(optarg, &a.timeout_ms))
+                return usage_error("kv", "--timeout wants a time such as 10s (0: wait for ever)");
+            break;
+        case 'f':
+            a.from = optarg;
+            break;
         case 'n':
             if (!parse_u64(optarg, &a.limit)) return usage_error("kv", "--limit wants a number");
             break;
-        case 'a': a.absent = true; break;
-        case 'l': a.sizes = true; break;
-        case 'h': fputs(help, stdout); return EXIT_OK;
-        default: return usage_error("kv", "see the options below");
+        case 'a':
+            a.absent = true;
+            break;
+        case 'l':
+            a.sizes = true;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return EXIT_OK;
+        default:
+            return usage_error("kv", "see the options below");
         }
     }
     if (optind == argc) return usage_error("kv", "what is to be done? get, put, append, delete, list or cas");
@@ -192,9 +227,12 @@ int cmd_kv(int argc, char **argv)
     cli_client_open(&client, &cluster, "kv");
     argc -= optind;
     argv += optind;
-    if (code == KV_LIST) result = list(&client, &a, argc, argv);
-    else if (code == KV_CAS) result = cas(&client, &a, argc, argv);
-    else result = simple(&client, &a, code, argc, argv);
+    if (code == KV_LIST)
+        result = list(&client, &a, argc, argv);
+    else if (code == KV_CAS)
+        result = cas(&client, &a, argc, argv);
+    else
+        result = simple(&client, &a, code, argc, argv);
     cli_client_close(&client);
     return result;
 }

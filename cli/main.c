@@ -1,4 +1,5 @@
-/* main.c - the one program: picks the subcommand. Started as mount.quorumfs (by mount(8) and fstab) it is `quorumfs mount`. */
+/* main.c - the one program: picks the subcommand. Started as mount.quorumfs (by mount(8) and fstab) it is `quorumfs
+ * mount`. */
 #include "cli/cli.h"
 
 #include <stdio.h>

@@ -37,7 +37,7 @@ static void stopped(void *arg)
 static void on_signal(void *arg, int signum)
 {
     struct process *p = arg;
-    if (p->stopping) {      /* asked twice: at once */
+    if (p->stopping) { /* asked twice: at once */
         stopped(p);
         return;
     }
@@ -73,7 +73,7 @@ static int serve(struct process *p, const char *data, struct kv_server_config *c
     io_on_signal(p->loop, SIGINT, on_signal, p);
     io_loop_run(p->loop);
     code = p->code;
-    io_disk_close(disk);        /* first: its threads may still write from the server's buffers */
+    io_disk_close(disk); /* first: its threads may still write from the server's buffers */
     kv_server_free(p->server);
     goto out_loop;
 out_disk:
@@ -87,9 +87,9 @@ out_loop:
 int cmd_node(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"id", 1, 0, 'i'}, {"data", 1, 0, 'd'}, {"listen", 1, 0, 'l'}, {"cluster", 1, 0, 'c'}, {"heartbeat", 1, 0, 'b'},
-        {"election", 1, 0, 'e'}, {"no-lease-reads", 0, 0, 'n'}, {"checkpoint", 1, 0, 'k'}, {"segment", 1, 0, 's'},
-        {"trace", 0, 0, 't'}, {"help", 0, 0, 'h'}, {0}};
+        {"id", 1, 0, 'i'},        {"data", 1, 0, 'd'},     {"listen", 1, 0, 'l'},         {"cluster", 1, 0, 'c'},
+        {"heartbeat", 1, 0, 'b'}, {"election", 1, 0, 'e'}, {"no-lease-reads", 0, 0, 'n'}, {"checkpoint", 1, 0, 'k'},
+        {"segment", 1, 0, 's'},   {"trace", 0, 0, 't'},    {"help", 0, 0, 'h'},           {0}};
     struct process p = {0};
     struct kv_server_config config = {.node = {.lease_reads = true}, .fatal = on_fatal, .fatal_arg = &p};
     const char *data = NULL, *members = NULL;
@@ -98,17 +98,27 @@ int cmd_node(int argc, char **argv)
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
         case 'i':
-            if (!parse_u64(optarg, &config.node.id) || !config.node.id) return usage_error("node", "--id wants a number greater than 0");
+            if (!parse_u64(optarg, &config.node.id) || !config.node.id)
+                return usage_error("node", "--id wants a number greater than 0");
             break;
-        case 'd': data = optarg; break;
-        case 'l': config.listen = optarg; break;
-        case 'c': members = optarg; break;
+        case 'd':
+            data = optarg;
+            break;
+        case 'l':
+            config.listen = optarg;
+            break;
+        case 'c':
+            members = optarg;
+            break;
         case 'b':
         case 'e':
-            if (!parse_ms(optarg, &v) || v < 5 || v > 60000) return usage_error("node", "'%s' is no time between 5ms and 60s", optarg);
+            if (!parse_ms(optarg, &v) || v < 5 || v > 60000)
+                return usage_error("node", "'%s' is no time between 5ms and 60s", optarg);
             *(c == 'b' ? &config.node.heartbeat_ms : &config.node.election_ms) = (uint32_t)v;
             break;
-        case 'n': config.node.lease_reads = false; break;
+        case 'n':
+            config.node.lease_reads = false;
+            break;
         case 'k':
             if (!parse_bytes(optarg, &config.node.checkpoint_bytes) || config.node.checkpoint_bytes < 4096)
                 return usage_error("node", "--checkpoint wants a size of at least 4k");
@@ -118,15 +128,24 @@ int cmd_node(int argc, char **argv)
                 return usage_error("node", "--segment wants a multiple of 4k from 64k to 256M");
             config.node.log.segment_bytes = (uint32_t)v;
             break;
-        case 't': level = TRACE_DEBUG; break;
-        case 'h': fputs(help, stdout); return EXIT_OK;
-        default: return usage_error("node", "see the options below");
+        case 't':
+            level = TRACE_DEBUG;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return EXIT_OK;
+        default:
+            return usage_error("node", "see the options below");
         }
     }
     if (optind < argc) return usage_error("node", "what is '%s'?", argv[optind]);
-    if (!config.node.id || !data || !config.listen || !members) return usage_error("node", "--id, --data, --listen and --cluster are needed");
-    uint32_t heartbeat = config.node.heartbeat_ms ? config.node.heartbeat_ms : 100, election = config.node.election_ms ? config.node.election_ms : 300;
-    if (election < 2 * heartbeat) return usage_error("node", "--election must be at least twice --heartbeat (now %u ms and %u ms)", election, heartbeat);
+    if (!config.node.id || !data || !config.listen || !members)
+        return usage_error("node", "--id, --data, --listen and --cluster are needed");
+    uint32_t heartbeat = config.node.heartbeat_ms ? config.node.heartbeat_ms : 100,
+             election = config.node.election_ms ? config.node.election_ms : 300;
+    if (election < 2 * heartbeat)
+        return usage_error("node", "--election must be at least twice --heartbeat (now %u ms and %u ms)", election,
+                           heartbeat);
     struct cluster cluster;
     int code = cluster_parse("node", members, &cluster);
     if (code) return code;

@@ -36,25 +36,30 @@ static void human_bytes(const char *digits, char *out, size_t size)
         d /= 1024;
         u++;
     }
-    if (u == 0) snprintf(out, size, "%llu", (unsigned long long)v);
-    else snprintf(out, size, "%.1f%c", d, units[u]);
+    if (u == 0)
+        snprintf(out, size, "%llu", (unsigned long long)v);
+    else
+        snprintf(out, size, "%.1f%c", d, units[u]);
 }
 
 static void print_table(const struct cluster *c, const struct facts *f)
 {
-    printf("%-4s %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", "node", "role", "standing", "term", "commit", "applied", "log", "live", "fsync p99", "address");
+    printf("%-4s %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", "node", "role", "standing", "term", "commit", "applied",
+           "log", "live", "fsync p99", "address");
     for (unsigned i = 0; i < c->n; i++) {
         char b[8][64], log[32], live[32], sync[80];
         if (!f[i].answered) {
-            printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)c->members[i].id, "no answer", "-", "-", "-", "-", "-", "-", "-", c->members[i].addr);
+            printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)c->members[i].id,
+                   "no answer", "-", "-", "-", "-", "-", "-", "-", c->members[i].addr);
             continue;
         }
         human_bytes(value(&f[i], "log_disk_bytes", b[0], 64), log, sizeof log);
         human_bytes(value(&f[i], "log_live_bytes", b[0], 64), live, sizeof live);
         snprintf(sync, sizeof sync, "%s us", value(&f[i], "sync_us_p99", b[0], 64));
-        printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)c->members[i].id, value(&f[i], "role", b[1], 64),
-               value(&f[i], "standing", b[2], 64), value(&f[i], "term", b[3], 64), value(&f[i], "commit", b[4], 64),
-               value(&f[i], "applied", b[5], 64), log, live, sync, c->members[i].addr);
+        printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)c->members[i].id,
+               value(&f[i], "role", b[1], 64), value(&f[i], "standing", b[2], 64), value(&f[i], "term", b[3], 64),
+               value(&f[i], "commit", b[4], 64), value(&f[i], "applied", b[5], 64), log, live, sync,
+               c->members[i].addr);
     }
 }
 
@@ -133,16 +138,20 @@ static void print_json(const struct cluster *c, const struct facts *f, int leade
 
 int cmd_status(int argc, char **argv)
 {
-    static const struct option options[] = {{"dir", 1, 0, 'C'}, {"cluster", 1, 0, 'C'}, {"json", 0, 0, 'j'}, {"help", 0, 0, 'h'}, {0}};
+    static const struct option options[] = {
+        {"dir", 1, 0, 'C'}, {"cluster", 1, 0, 'C'}, {"json", 0, 0, 'j'}, {"help", 0, 0, 'h'}, {0}};
     const char *spec = NULL;
     bool json = false;
     for (int c; (c = getopt_long(argc, argv, "C:", options, NULL)) != -1;) {
-        if (c == 'C') spec = optarg;
-        else if (c == 'j') json = true;
+        if (c == 'C')
+            spec = optarg;
+        else if (c == 'j')
+            json = true;
         else if (c == 'h') {
             fputs(help, stdout);
             return EXIT_OK;
-        } else return usage_error("status", "see the options below");
+        } else
+            return usage_error("status", "see the options below");
     }
     if (optind < argc) return usage_error("status", "what is '%s'?", argv[optind]);
     struct cluster cluster;
@@ -157,13 +166,16 @@ int cmd_status(int argc, char **argv)
     }
     io_loop_free(loop);
     int leader = leader_of(&cluster, facts);
-    if (json) print_json(&cluster, facts, leader, answered);
+    if (json)
+        print_json(&cluster, facts, leader, answered);
     else {
         print_table(&cluster, facts);
         if (leader >= 0) print_rest(&facts[leader]);
     }
     bool healthy = leader >= 0 && answered > cluster.n / 2;
-    if (!healthy && !json) printf("\nno leader with a majority: %u of %u members answer; writes wait until more are back\n", answered, cluster.n);
+    if (!healthy && !json)
+        printf("\nno leader with a majority: %u of %u members answer; writes wait until more are back\n", answered,
+               cluster.n);
     for (unsigned i = 0; i < cluster.n; i++) buf_free(&facts[i].text);
     return healthy ? EXIT_OK : EXIT_UNREACHABLE;
 }

@@ -1,11 +1,11 @@
 /* up.c - `quorumfs up` and `quorumfs down`: a local cluster in one directory.
  *
- *   DIR/cluster       the members (cluster.c)         DIR/n1 ..      data directories (each with a locked pid file `lock`)
- *   DIR/n1.sock ..    where they listen               DIR/log/       what the processes print
- *   DIR/mnt           the mount                       DIR/mnt.pid    locked by the mount process
+ *   DIR/cluster       the members (cluster.c)         DIR/n1 ..      data directories (each with a locked pid file
+ * `lock`) DIR/n1.sock ..    where they listen               DIR/log/       what the processes print DIR/mnt the mount
+ * DIR/mnt.pid    locked by the mount process
  *
- * `up` starts what does not run, so it also continues after `down`, a crash or a power cut; `down` stops what these locks
- * name and nothing else. */
+ * `up` starts what does not run, so it also continues after `down`, a crash or a power cut; `down` stops what these
+ * locks name and nothing else. */
 #include "cli/cli.h"
 
 #include <dirent.h>
@@ -19,12 +19,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char help_up[] =
-    "usage: quorumfs up --dir DIR [--nodes N] [--no-mount] [--wait TIME]\n"
-    "\n"
-    "Starts a cluster of N node processes (default 3) that keep their data in DIR and listen on unix sockets there, and mounts\n"
-    "it at DIR/mnt. Returns when the mount serves. Starts only what does not run yet: run it again after `down`, a crash or a\n"
-    "power cut; all data is there.\n";
+static const char help_up[] = "usage: quorumfs up --dir DIR [--nodes N] [--no-mount] [--wait TIME]\n"
+                              "\n"
+                              "Starts a cluster of N node processes (default 3) that keep their data in DIR and listen "
+                              "on unix sockets there, and mounts\n"
+                              "it at DIR/mnt. Returns when the mount serves. Starts only what does not run yet: run it "
+                              "again after `down`, a crash or a\n"
+                              "power cut; all data is there.\n";
 static const char help_down[] =
     "usage: quorumfs down --dir DIR\n"
     "\n"
@@ -38,20 +39,25 @@ struct up_args {
 
 static int parse_up(const char *command, const char *help, struct up_args *a, int argc, char **argv)
 {
-    static const struct option options[] = {{"dir", 1, 0, 'd'}, {"nodes", 1, 0, 'n'}, {"no-mount", 0, 0, 'm'}, {"wait", 1, 0, 'w'}, {"help", 0, 0, 'h'}, {0}};
+    static const struct option options[] = {{"dir", 1, 0, 'd'},  {"nodes", 1, 0, 'n'}, {"no-mount", 0, 0, 'm'},
+                                            {"wait", 1, 0, 'w'}, {"help", 0, 0, 'h'},  {0}};
     *a = (struct up_args){.wait_ms = 60000};
     bool up = strcmp(command, "up") == 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
-        if (c == 'd') a->dir = optarg;
+        if (c == 'd')
+            a->dir = optarg;
         else if (c == 'h') {
             fputs(help, stdout);
             exit(EXIT_OK);
         } else if (c == 'n' && up) {
-            if (!parse_u64(optarg, &a->nodes) || a->nodes < 1 || a->nodes > RAFT_PEERS_MAX) return usage_error(command, "--nodes wants a number from 1 to 9");
-        } else if (c == 'm' && up) a->no_mount = true;
+            if (!parse_u64(optarg, &a->nodes) || a->nodes < 1 || a->nodes > RAFT_PEERS_MAX)
+                return usage_error(command, "--nodes wants a number from 1 to 9");
+        } else if (c == 'm' && up)
+            a->no_mount = true;
         else if (c == 'w' && up) {
             if (!parse_ms(optarg, &a->wait_ms)) return usage_error(command, "--wait wants a time such as 60s");
-        } else return usage_error(command, "see the options below");
+        } else
+            return usage_error(command, "see the options below");
     }
     if (optind < argc) return usage_error(command, "what is '%s'?", argv[optind]);
     if (!a->dir) return usage_error(command, "--dir is needed");
@@ -74,13 +80,14 @@ static int write_cluster(const char *dir, uint64_t nodes)
     FILE *f = fopen(temp, "we");
     if (!f) return fail(EXIT_FAILED, "cannot write %s: %s", temp, err_text(-errno));
     fprintf(f, "quorumfs cluster 1\n");
-    for (uint64_t i = 1; i <= nodes; i++) fprintf(f, "%llu unix:n%llu.sock\n", (unsigned long long)i, (unsigned long long)i);
+    for (uint64_t i = 1; i <= nodes; i++)
+        fprintf(f, "%llu unix:n%llu.sock\n", (unsigned long long)i, (unsigned long long)i);
     bool bad = fflush(f) || fsync(fileno(f));
     if (fclose(f) || bad || rename(temp, path)) return fail(EXIT_FAILED, "cannot write %s: %s", path, err_text(-errno));
     return 0;
 }
 
-static void unescape(char *s)       /* the table writes blanks and backslashes in octal */
+static void unescape(char *s) /* the table writes blanks and backslashes in octal */
 {
     char *to = s;
     for (; *s; s++) {
@@ -122,7 +129,9 @@ static int prepare(struct up_args *a, char *dir, struct cluster *cluster)
     }
     if (err) return fail(EXIT_FAILED, "%s/cluster is damaged (%s)", dir, err_text(err));
     if (a->nodes && a->nodes != cluster->n)
-        return fail(EXIT_USAGE, "the cluster in %s has %u nodes, not %llu: leave --nodes away or take another directory", dir, cluster->n, (unsigned long long)a->nodes);
+        return fail(EXIT_USAGE,
+                    "the cluster in %s has %u nodes, not %llu: leave --nodes away or take another directory", dir,
+                    cluster->n, (unsigned long long)a->nodes);
     static const char *const subs[] = {"log", "mnt"};
     for (size_t i = 0; i < 2; i++) {
         char path[4200];
@@ -139,7 +148,8 @@ static pid_t start_process(const char *const *argv, const char *log)
     pid_t pid = fork();
     if (pid) return pid;
     setsid();
-    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC),
+        out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (null < 0 || out < 0) _exit(EXIT_FAILED);
     dup2(null, 0);
     dup2(out, 1);
@@ -153,11 +163,13 @@ static pid_t start_node(const char *dir, const struct cluster *cluster, unsigned
     char id[24], data[4200], log[4200], members[RAFT_PEERS_MAX * (ADDR_MAX + 24)];
     size_t n = 0;
     for (unsigned k = 0; k < cluster->n; k++)
-        n += (size_t)snprintf(members + n, sizeof members - n, "%s%llu=%s", k ? "," : "", (unsigned long long)cluster->members[k].id, cluster->members[k].addr);
+        n += (size_t)snprintf(members + n, sizeof members - n, "%s%llu=%s", k ? "," : "",
+                              (unsigned long long)cluster->members[k].id, cluster->members[k].addr);
     snprintf(id, sizeof id, "%llu", (unsigned long long)cluster->members[i].id);
     snprintf(data, sizeof data, "%s/n%s", dir, id);
     snprintf(log, sizeof log, "%s/log/n%s.log", dir, id);
-    const char *argv[] = {self_path(), "node", "--id", id, "--data", data, "--listen", cluster->members[i].addr, "--cluster", members, NULL};
+    const char *argv[] = {self_path(), "node",  "--id", id, "--data", data, "--listen", cluster->members[i].addr,
+                          "--cluster", members, NULL};
     return start_process(argv, log);
 }
 
@@ -169,7 +181,7 @@ static void print_tail(const char *log)
     if (fseek(f, -(long)(sizeof text - 1), SEEK_END)) rewind(f);
     size_t n = fread(text, 1, sizeof text - 1, f);
     text[n] = 0;
-    char *from = text;      /* the last few lines */
+    char *from = text; /* the last few lines */
     int lines = 0;
     for (char *p = text + n; p > text; p--)
         if (p[-1] == '\n' && ++lines == 7) {
@@ -187,7 +199,8 @@ static bool has_ended(const char *dir, const struct cluster *cluster, unsigned i
     char log[4200];
     if (pid <= 0 || waitpid(pid, &status, WNOHANG) != pid) return false;
     snprintf(log, sizeof log, "%s/log/n%llu.log", dir, (unsigned long long)cluster->members[i].id);
-    fail(EXIT_FAILED, "node %llu stopped at its start; the end of %s:", (unsigned long long)cluster->members[i].id, log);
+    fail(EXIT_FAILED, "node %llu stopped at its start; the end of %s:", (unsigned long long)cluster->members[i].id,
+         log);
     print_tail(log);
     return true;
 }
@@ -228,7 +241,8 @@ static int wait_for_leader(const char *dir, const struct cluster *cluster, const
     }
     cli_client_close(&c);
     if (code == EXIT_UNREACHABLE)
-        fail(code, "the nodes have elected no leader within %llu s; their logs are in %s/log (more time: --wait)", (unsigned long long)(wait_ms / 1000), dir);
+        fail(code, "the nodes have elected no leader within %llu s; their logs are in %s/log (more time: --wait)",
+             (unsigned long long)(wait_ms / 1000), dir);
     return code;
 }
 
@@ -240,7 +254,7 @@ static int start_mount(const char *dir)
     snprintf(pid, sizeof pid, "%s/mnt.pid", dir);
     if (pidfile_holder(pid)) {
         if (is_mounted(point)) return EXIT_OK;
-        pidfile_stop(pid, 3000);        /* it lives, but unmounted */
+        pidfile_stop(pid, 3000); /* it lives, but unmounted */
     }
     pid_t child = fork();
     if (child < 0) return fail(EXIT_FAILED, "cannot start a process: %s", err_text(-errno));
@@ -249,7 +263,8 @@ static int start_mount(const char *dir)
         _exit(127);
     }
     int status;
-    if (waitpid(child, &status, 0) < 0 || !WIFEXITED(status)) return fail(EXIT_FAILED, "the mount process died; see %s", log);
+    if (waitpid(child, &status, 0) < 0 || !WIFEXITED(status))
+        return fail(EXIT_FAILED, "the mount process died; see %s", log);
     return WEXITSTATUS(status);
 }
 
@@ -265,13 +280,16 @@ int cmd_up(int argc, char **argv)
     snprintf(lock_path, sizeof lock_path, "%s/up.pid", dir);
     pid_t holder = 0;
     int lock = pidfile_lock(lock_path, &holder);
-    if (lock < 0) return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, dir);
+    if (lock < 0)
+        return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, dir);
     unsigned running = 0;
     for (unsigned i = 0; i < cluster.n; i++) {
         char path[4200];
         snprintf(path, sizeof path, "%s/n%llu/lock", dir, (unsigned long long)cluster.members[i].id);
-        if (pidfile_holder(path)) running++;
-        else started[i] = start_node(dir, &cluster, i);
+        if (pidfile_holder(path))
+            running++;
+        else
+            started[i] = start_node(dir, &cluster, i);
         if (started[i] < 0) code = fail(EXIT_FAILED, "cannot start a process: %s", err_text(-errno));
     }
     if (!code) code = wait_for_leader(dir, &cluster, started, a.wait_ms);
@@ -299,7 +317,8 @@ int cmd_down(int argc, char **argv)
     pid_t holder = 0;
     snprintf(path, sizeof path, "%s/up.pid", cluster.dir);
     int lock = pidfile_lock(path, &holder);
-    if (lock < 0) return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, cluster.dir);
+    if (lock < 0)
+        return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, cluster.dir);
 
     snprintf(path, sizeof path, "%s/mnt.pid", cluster.dir);
     bool ok = pidfile_stop(path, 10000);
@@ -309,7 +328,7 @@ int cmd_down(int argc, char **argv)
         code = fail(EXIT_FAILED, "a dead mount is left at %s: fusermount3 -u %s", path, path);
 
     unsigned stopped = 0;
-    for (unsigned i = 0; i < cluster.n; i++) {      /* all of them begin to stop before the first is waited for */
+    for (unsigned i = 0; i < cluster.n; i++) { /* all of them begin to stop before the first is waited for */
         snprintf(path, sizeof path, "%s/n%llu/lock", cluster.dir, (unsigned long long)cluster.members[i].id);
         pid_t pid = pidfile_holder(path);
         if (pid > 1) {
@@ -319,7 +338,9 @@ int cmd_down(int argc, char **argv)
     }
     for (unsigned i = 0; i < cluster.n; i++) {
         snprintf(path, sizeof path, "%s/n%llu/lock", cluster.dir, (unsigned long long)cluster.members[i].id);
-        if (!pidfile_stop(path, 10000)) code = fail(EXIT_FAILED, "node %llu does not stop (pid %d)", (unsigned long long)cluster.members[i].id, (int)pidfile_holder(path));
+        if (!pidfile_stop(path, 10000))
+            code = fail(EXIT_FAILED, "node %llu does not stop (pid %d)", (unsigned long long)cluster.members[i].id,
+                        (int)pidfile_holder(path));
     }
     close(lock);
     if (!code) printf("stopped %u nodes; the data stays in %s\n", stopped, cluster.dir);

@@ -98,7 +98,8 @@ pid_t pidfile_holder(const char *path)
     if (fd < 0) return 0;
     char text[32] = {0};
     pid_t pid = 0;
-    if (flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK && read(fd, text, sizeof text - 1) > 0) pid = (pid_t)atoi(text);
+    if (flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK && read(fd, text, sizeof text - 1) > 0)
+        pid = (pid_t)atoi(text);
     close(fd);
     return pid;
 }
@@ -146,7 +147,7 @@ int daemonize(const char *logfile)
     if (pid > 0) {
         close(fds[1]);
         unsigned char code;
-        if (read(fds[0], &code, 1) != 1) {      /* it died without a word: its own stderr had the reason */
+        if (read(fds[0], &code, 1) != 1) { /* it died without a word: its own stderr had the reason */
             int status;
             waitpid(pid, &status, 0);
             _exit(WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EXIT_FAILED);

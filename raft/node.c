@@ -1,9 +1,9 @@
 /* node.c - the run loop of one member: feeds the core with what happens, carries out what it answers, applies what is
  * committed. See core.h for the ordering contract; the one place that keeps it is carry_out().
  *
- * The state machine is called only at the end of a turn (turn_fired) or as the last act of a step, so it may call back into
- * the node at any time. A fatal error (the disk failed, the state digest differs) is reported once; afterwards the node does
- * nothing any more and the process is expected to stop. */
+ * The state machine is called only at the end of a turn (turn_fired) or as the last act of a step, so it may call back
+ * into the node at any time. A fatal error (the disk failed, the state digest differs) is reported once; afterwards the
+ * node does nothing any more and the process is expected to stop. */
 #include "raft/node_priv.h"
 
 #include <stdio.h>
@@ -163,7 +163,8 @@ static int parse_entries(struct node *n, struct raft_msg *m, struct slice rest)
         n->metas[i].kind = get_u8(&r);
         n->metas[i].len = get_u32(&r);
         n->bodies[i] = get_bytes(&r, n->metas[i].len);
-        if (r.bad || n->metas[i].len > LOG_ENTRY_MAX || n->metas[i].kind < RAFT_NOOP || n->metas[i].kind > RAFT_CONFIG) return QE_FRAME;
+        if (r.bad || n->metas[i].len > LOG_ENTRY_MAX || n->metas[i].kind < RAFT_NOOP || n->metas[i].kind > RAFT_CONFIG)
+            return QE_FRAME;
     }
     m->entries = n->metas;
     return reader_done(&r) ? 0 : QE_FRAME;
@@ -173,8 +174,8 @@ void node__msg(struct node *n, struct raft_msg *m, struct slice rest)
 {
     if (n->dead) return;
     if (m->type == RAFT_MSG_APPEND && parse_entries(n, m, rest)) {
-        trace_warn(n->trace, "node %llu: an append from node %llu cannot be decoded: dropped", (unsigned long long)n->cfg.id,
-                   (unsigned long long)m->from);
+        trace_warn(n->trace, "node %llu: an append from node %llu cannot be decoded: dropped",
+                   (unsigned long long)n->cfg.id, (unsigned long long)m->from);
         return;
     }
     struct raft_event ev = event(n, RAFT_EV_MSG);
@@ -188,10 +189,11 @@ static void apply_fetched(struct log_fetch *f, int err)
 {
     struct node *n = f->arg;
     n->fetching_apply = false;
-    if (n->applied >= f->first) err = 0;    /* a snapshot has taken the place of these entries meanwhile */
+    if (n->applied >= f->first) err = 0; /* a snapshot has taken the place of these entries meanwhile */
     if (err) {
-        node__fatal(n, err, "a committed entry cannot be read back from the log; empty this node's data directory so that "
-                            "it is rebuilt from its peers");
+        node__fatal(n, err,
+                    "a committed entry cannot be read back from the log; empty this node's data directory so that "
+                    "it is rebuilt from its peers");
         return;
     }
     node__wake(n);
@@ -202,7 +204,8 @@ static void digest_check(struct node *n, uint64_t index, uint64_t mine, uint64_t
     if (mine == theirs) return;
     char text[200];
     snprintf(text, sizeof text,
-             "the state digest at index %llu is %016llx here and %016llx at the leader: this replica differs; empty its data "
+             "the state digest at index %llu is %016llx here and %016llx at the leader: this replica differs; empty "
+             "its data "
              "directory so that it is rebuilt from its peers",
              (unsigned long long)index, (unsigned long long)mine, (unsigned long long)theirs);
     node__fatal(n, QE_CORRUPT, text);
@@ -437,8 +440,9 @@ static int restore_checkpoint(struct node *n, struct buf *why)
     if (!err) err = n->sm.restore_end(n->sm.arg, index);
     if (err) {
         n->sm.restore_cancel(n->sm.arg);
-        static const char text[] = "the checkpoint cannot be loaded; empty this node's data directory so that it is rebuilt "
-                                   "from its peers";
+        static const char text[] =
+            "the checkpoint cannot be loaded; empty this node's data directory so that it is rebuilt "
+            "from its peers";
         buf_append(why, text, sizeof text - 1);
         return err;
     }
@@ -518,7 +522,7 @@ int node_new(struct disk *disk, struct net *net, struct clock *clock, const stru
                                            .trimmed = log_trimmed,
                                            .live_ranges = log_live_ranges};
     n->cfg.log.trace = n->trace;
-    *out = n;       /* restore_end() reports live payload through the caller's pointer */
+    *out = n; /* restore_end() reports live payload through the caller's pointer */
     struct log_recovered rec;
     err = log_open(disk, clock, &n->cfg.log, &n->log, &rec, why);
     if (!err) err = restore_checkpoint(n, why);
@@ -548,8 +552,8 @@ void node_free(struct node *n)
     node__snap_in_abort(n);
     node__fetch_stop(n);
     node__peers_stop(n);
-    /* A start that failed behind us (the address is in use): the disk's threads may still be at work on the log's buffers,
-     * and this process ends anyway. */
+    /* A start that failed behind us (the address is in use): the disk's threads may still be at work on the log's
+     * buffers, and this process ends anyway. */
     if (n->ran || log_idle(n->log)) log_close(n->log);
     raft_free(n->core);
     buf_free(&n->out);

@@ -1,5 +1,6 @@
-/* node_fetch.c - file bytes out of the log, and their repair. A range that is rotten or missing here is asked from the peers,
- * one after the other; what comes back is checked by the frame's checksum, stored again (log_store) and handed out.
+/* node_fetch.c - file bytes out of the log, and their repair. A range that is rotten or missing here is asked from the
+ * peers, one after the other; what comes back is checked by the frame's checksum, stored again (log_store) and handed
+ * out.
  *
  * FETCH       u64 request, u64 index, u32 offset, u32 length
  * FETCH_RESP  u64 request, i32 error, bytes */
@@ -32,8 +33,8 @@ static bool ask(struct fetch *f, uint32_t place)
     return true;
 }
 
-/* Asks the next peer that is up and was not asked yet. Where none is left: QE_GONE if all were asked, else -ENOTCONN, so
- * that bytes are never taken for gone because nobody could be asked. */
+/* Asks the next peer that is up and was not asked yet. Where none is left: QE_GONE if all were asked, else -ENOTCONN,
+ * so that bytes are never taken for gone because nobody could be asked. */
 static void ask_next(struct fetch *f)
 {
     struct node *n = f->node;
@@ -50,7 +51,8 @@ void node__fetch(struct node *n, uint64_t first, uint64_t index, uint32_t off, u
                  void (*done)(struct fetch *f, int err, struct slice bytes), void *arg)
 {
     struct fetch *f = xcalloc(1, sizeof *f);
-    *f = (struct fetch){.node = n, .id = ++n->fetch_id, .index = index, .off = off, .n = len, .first = first, .done = done, .arg = arg};
+    *f = (struct fetch){
+        .node = n, .id = ++n->fetch_id, .index = index, .off = off, .n = len, .first = first, .done = done, .arg = arg};
     list_push_back(&n->fetches, &f->link);
     ask_next(f);
 }
@@ -67,9 +69,12 @@ void node__fetch_resp(struct node *n, struct peer *p, struct slice payload)
         struct fetch *f = container_of(l, struct fetch, link);
         if (f->id != id || f->at_peer != p->member.id) continue;
         f->answers++;
-        if (err == 0 && bytes.n == f->n) finish(f, 0, bytes);
-        else if (err == QE_GONE && f->first == p->member.id) finish(f, QE_GONE, bytes);
-        else ask_next(f);
+        if (err == 0 && bytes.n == f->n)
+            finish(f, 0, bytes);
+        else if (err == QE_GONE && f->first == p->member.id)
+            finish(f, QE_GONE, bytes);
+        else
+            ask_next(f);
         return;
     }
 }
@@ -88,8 +93,10 @@ void node__fetch_timeouts(struct node *n, uint64_t now)
     list_for_each_safe(l, next, &n->fetches)
     {
         struct fetch *f = container_of(l, struct fetch, link);
-        if (f->deadline <= now) ask_next(f);
-        else node__slow_at(n, f->deadline);
+        if (f->deadline <= now)
+            ask_next(f);
+        else
+            node__slow_at(n, f->deadline);
     }
 }
 
@@ -145,7 +152,7 @@ void node__fetch_frame(struct node *n, struct conn *c, struct slice payload)
 
 struct repair {
     struct node *node;
-    struct log_read *want;              /* the caller's */
+    struct log_read *want; /* the caller's */
     struct log_read mine;
     struct log_store store;
 };
@@ -153,8 +160,9 @@ struct repair {
 static void stored(struct log_store *s, int err)
 {
     struct repair *rp = s->arg;
-    if (err) trace_warn(rp->node->trace, "a repaired range of entry %llu could not be stored: %s", (unsigned long long)s->index,
-                        err_text(err));
+    if (err)
+        trace_warn(rp->node->trace, "a repaired range of entry %llu could not be stored: %s",
+                   (unsigned long long)s->index, err_text(err));
     free(rp);
 }
 
@@ -182,8 +190,8 @@ static void payload_read(struct log_read *r, int err)
 {
     struct repair *rp = r->arg;
     if (err == QE_CORRUPT || err == QE_GONE) {
-        trace_warn(rp->node->trace, "entry %llu, bytes %u+%u: %s; asking the peers", (unsigned long long)r->index, r->off, r->n,
-                   err_text(err));
+        trace_warn(rp->node->trace, "entry %llu, bytes %u+%u: %s; asking the peers", (unsigned long long)r->index,
+                   r->off, r->n, err_text(err));
         node__fetch(rp->node, 0, r->index, r->off, r->n, repaired, rp);
         return;
     }
@@ -201,6 +209,7 @@ void node_payload(struct node *n, struct log_read *r)
     struct repair *rp = xcalloc(1, sizeof *rp);
     rp->node = n;
     rp->want = r;
-    rp->mine = (struct log_read){.index = r->index, .off = r->off, .n = r->n, .p = r->p, .done = payload_read, .arg = rp};
+    rp->mine =
+        (struct log_read){.index = r->index, .off = r->off, .n = r->n, .p = r->p, .done = payload_read, .arg = rp};
     log_read(n->log, &rp->mine);
 }

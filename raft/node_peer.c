@@ -1,10 +1,10 @@
-/* node_peer.c - the connections between members. Each node dials every other one and sends on the connection it dialled; what
- * the other has to say arrives on the connection that the other dialled. Answers to snapshot blocks and payload requests go
- * back on the connection the question came on.
+/* node_peer.c - the connections between members. Each node dials every other one and sends on the connection it
+ * dialled; what the other has to say arrives on the connection that the other dialled. Answers to snapshot blocks and
+ * payload requests go back on the connection the question came on.
  *
- * A connection begins with HELLO (version, cluster id or 0 while unknown, from, to) and HELLO_ACK; a mismatch is refused with a
- * trace line. A broken connection is told to the core at once (PEER_DOWN): the kernel resets a dead process's connections,
- * which is the fastest sign of its death. Dialling again backs off from 20 ms to 1 s. */
+ * A connection begins with HELLO (version, cluster id or 0 while unknown, from, to) and HELLO_ACK; a mismatch is
+ * refused with a trace line. A broken connection is told to the core at once (PEER_DOWN): the kernel resets a dead
+ * process's connections, which is the fastest sign of its death. Dialling again backs off from 20 ms to 1 s. */
 #include "raft/node_priv.h"
 
 #define BACKOFF_MIN_NS (20 * NS_PER_MS)
@@ -29,7 +29,7 @@ static void drop_deferred(struct peer *p)
     {
         struct deferred *d = container_of(l, struct deferred, link);
         if (d->fetching) {
-            d->peer = NULL;     /* fetched() frees it */
+            d->peer = NULL; /* fetched() frees it */
             list_remove(&d->link);
         } else {
             list_remove(&d->link);
@@ -88,7 +88,8 @@ static void out_acked(struct peer *p, struct slice payload)
     int err = read_hello(payload, &h);
     if (!err) err = hello_fits(n, &h, p->member.id);
     if (err) {
-        trace_error(n->trace, "node %llu: member %llu at %s answers wrongly (%s): check the addresses given to --cluster",
+        trace_error(n->trace,
+                    "node %llu: member %llu at %s answers wrongly (%s): check the addresses given to --cluster",
                     (unsigned long long)n->cfg.id, (unsigned long long)p->member.id, p->member.addr, err_text(err));
         conn_close(p->out);
         return;
@@ -106,13 +107,18 @@ static void out_frame(struct conn *c, uint8_t type, struct slice payload)
     struct node *n = p->node;
     if (n->dead) return;
     if (!p->up) {
-        if (type == RAFT_FRAME_HELLO_ACK) out_acked(p, payload);
-        else conn_close(c);
+        if (type == RAFT_FRAME_HELLO_ACK)
+            out_acked(p, payload);
+        else
+            conn_close(c);
         return;
     }
-    if (type == RAFT_FRAME_SNAPSHOT_ACK) node__snap_acked(n, p, payload);
-    else if (type == RAFT_FRAME_FETCH_RESP) node__fetch_resp(n, p, payload);
-    else conn_close(c);
+    if (type == RAFT_FRAME_SNAPSHOT_ACK)
+        node__snap_acked(n, p, payload);
+    else if (type == RAFT_FRAME_FETCH_RESP)
+        node__fetch_resp(n, p, payload);
+    else
+        conn_close(c);
 }
 
 static void out_closed(struct conn *c, int err)
@@ -124,8 +130,9 @@ static void out_closed(struct conn *c, int err)
     p->up = false;
     drop_deferred(p);
     if (n->dead) return;
-    if (was_up) trace_info(n->trace, "node %llu: connection to member %llu broke (%s)", (unsigned long long)n->cfg.id,
-                           (unsigned long long)p->member.id, err_text(err));
+    if (was_up)
+        trace_info(n->trace, "node %llu: connection to member %llu broke (%s)", (unsigned long long)n->cfg.id,
+                   (unsigned long long)p->member.id, err_text(err));
     clock_arm(n->clock, &p->redial, clock_now(n->clock) + p->backoff_ns / 2 + prng_below(&n->rng, p->backoff_ns));
     p->backoff_ns = min_u64(p->backoff_ns * 2, BACKOFF_MAX_NS);
     if (!was_up) return;
@@ -164,18 +171,27 @@ static void in_frame(struct conn *c, uint8_t type, struct slice payload)
     struct peer *p = c->arg;
     if (p->node->dead || p->in != c) return;
     switch (type) {
-    case RAFT_FRAME_MSG: in_msg(p, payload); break;
-    case RAFT_FRAME_SNAPSHOT: node__snap_frame(p->node, p, payload); break;
-    case RAFT_FRAME_FETCH: node__fetch_frame(p->node, c, payload); break;
-    case RAFT_FRAME_DIGEST: node__digest_told(p->node, payload); break;
-    default: conn_close(c);
+    case RAFT_FRAME_MSG:
+        in_msg(p, payload);
+        break;
+    case RAFT_FRAME_SNAPSHOT:
+        node__snap_frame(p->node, p, payload);
+        break;
+    case RAFT_FRAME_FETCH:
+        node__fetch_frame(p->node, c, payload);
+        break;
+    case RAFT_FRAME_DIGEST:
+        node__digest_told(p->node, payload);
+        break;
+    default:
+        conn_close(c);
     }
 }
 
 static void in_closed(struct conn *c, int err)
 {
     struct peer *p = c->arg;
-    if (p->in != c) return;     /* replaced by a newer one */
+    if (p->in != c) return; /* replaced by a newer one */
     p->in = NULL;
     if (p->node->in.active && p->node->in.from == p->member.id && !p->node->in.installing) node__snap_in_abort(p->node);
     if (!p->node->dead) tell_core(p->node, p->member.id, RAFT_EV_PEER_DOWN);
@@ -209,13 +225,13 @@ void node_accept(struct node *n, struct conn *c, struct slice hello)
     c->cb = &in_cb;
     c->arg = p;
     if (old) {
-        old->cb = &refused_cb;      /* its end concerns nobody, least of all a node that is gone by then */
+        old->cb = &refused_cb; /* its end concerns nobody, least of all a node that is gone by then */
         conn_close(old);
-        tell_core(n, p->member.id, RAFT_EV_PEER_DOWN);      /* it may have lost its disk in between */
+        tell_core(n, p->member.id, RAFT_EV_PEER_DOWN); /* it may have lost its disk in between */
         if (p->up) tell_core(n, p->member.id, RAFT_EV_PEER_UP);
     }
     send_hello(n, c, RAFT_FRAME_HELLO_ACK, h.from);
-    if (!p->out) {      /* it lives: no need to wait for the back-off */
+    if (!p->out) { /* it lives: no need to wait for the back-off */
         p->backoff_ns = BACKOFF_MIN_NS;
         clock_arm(n->clock, &p->redial, 0);
     }
@@ -223,8 +239,8 @@ void node_accept(struct node *n, struct conn *c, struct slice hello)
 
 /* ---- sending ---- */
 
-/* The message's header into n->out, its entries as slices behind it. Returns the number of slices, 0 if an entry is not in
- * memory. The metas live in n->out, too, so its space is reserved first. */
+/* The message's header into n->out, its entries as slices behind it. Returns the number of slices, 0 if an entry is not
+ * in memory. The metas live in n->out, too, so its space is reserved first. */
 static uint32_t gather(struct node *n, const struct raft_msg *m, size_t *bytes)
 {
     buf_clear(&n->out);
@@ -276,7 +292,7 @@ static void fetched(struct log_fetch *f, int err)
     }
     struct peer *p = d->peer;
     d->ready = true;
-    if (err) {      /* trimmed meanwhile: the core learns that from LOG_TRIMMED and sends a snapshot */
+    if (err) { /* trimmed meanwhile: the core learns that from LOG_TRIMMED and sends a snapshot */
         drop_deferred(p);
         return;
     }

@@ -1,18 +1,19 @@
 /* node_snap.c - checkpoints of our own, and snapshots to and from other members.
  *
- * A checkpoint is written in the background from an O(1) image of the state, a few blocks a turn. A follower that lags behind
- * the log gets the newest checkpoint block by block (SNAPSHOT: the raft message header, u64 cluster id, u32 block number, u32
- * number of blocks, bytes; SNAPSHOT_ACK: u64 index, u32 next block wanted, u8 installed), SNAP_WINDOW blocks ahead of the
- * acknowledgement; who has nothing of a snapshot (any more) asks for its block 0. The receiver feeds each block to the state
- * machine's restore and to a checkpoint file of its own, then pulls the payload it lacks from the leader (node_fetch.c) and only
- * then asks the core to switch. The switch on disk is one rename. Payload that the leader no longer has is dead in its newer state, so a later entry of the log, which this follower
- * applies before it can ever serve a read, drops the reference: it is counted and passed over. */
+ * A checkpoint is written in the background from an O(1) image of the state, a few blocks a turn. A follower that lags
+ * behind the log gets the newest checkpoint block by block (SNAPSHOT: the raft message header, u64 cluster id, u32
+ * block number, u32 number of blocks, bytes; SNAPSHOT_ACK: u64 index, u32 next block wanted, u8 installed), SNAP_WINDOW
+ * blocks ahead of the acknowledgement; who has nothing of a snapshot (any more) asks for its block 0. The receiver
+ * feeds each block to the state machine's restore and to a checkpoint file of its own, then pulls the payload it lacks
+ * from the leader (node_fetch.c) and only then asks the core to switch. The switch on disk is one rename. Payload that
+ * the leader no longer has is dead in its newer state, so a later entry of the log, which this follower applies before
+ * it can ever serve a read, drops the reference: it is counted and passed over. */
 #include "raft/node_priv.h"
 
 #define BLOCKS_A_TURN 4
 #define CKPT_PAUSE_NS (2 * NS_PER_MS)
-#define CKPT_RETRY_NS (10 * NS_PER_S)   /* after one that could not be written */
-#define IN_PAUSE_NS (5 * NS_PER_S)      /* after a snapshot that could not be stored */
+#define CKPT_RETRY_NS (10 * NS_PER_S) /* after one that could not be written */
+#define IN_PAUSE_NS   (5 * NS_PER_S)  /* after a snapshot that could not be stored */
 
 /* ---- our own checkpoint ---- */
 
@@ -47,8 +48,8 @@ static void ckpt_done(void *arg, int err)
     n->ckpt = NULL;
     if (n->dead) return;
     if (err) {
-        trace_warn(n->trace, "node %llu: checkpoint not written: %s; it is tried again later", (unsigned long long)n->cfg.id,
-                   err_text(err));
+        trace_warn(n->trace, "node %llu: checkpoint not written: %s; it is tried again later",
+                   (unsigned long long)n->cfg.id, err_text(err));
         n->since_ckpt += n->ckpt_behind;
         n->ckpt_retry_at = clock_now(n->clock) + CKPT_RETRY_NS;
         return;
@@ -77,14 +78,14 @@ static void ckpt_fired(struct timer *t)
             if (!n->sm.snap_next(n->ckpt_snap, &n->ckpt_block)) {
                 struct log_ckpt *ck = n->ckpt;
                 ckpt_end(n);
-                n->ckpt = ck;       /* being committed: no second one meanwhile */
+                n->ckpt = ck; /* being committed: no second one meanwhile */
                 log_ckpt_commit(ck, true, ckpt_done, n);
                 return;
             }
             n->ckpt_size += n->ckpt_block.n;
         }
         n->ckpt_pending = log_ckpt_write(n->ckpt, buf_slice(&n->ckpt_block)) == -EAGAIN;
-        if (n->ckpt_pending) return;    /* ckpt_room goes on */
+        if (n->ckpt_pending) return; /* ckpt_room goes on */
     }
     clock_arm(n->clock, &n->ckpt_timer, clock_now(n->clock) + CKPT_PAUSE_NS);
 }
@@ -128,11 +129,15 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
     if (wanted && err) {
         trace_warn(n->trace, "node %llu: block %u of checkpoint %llu cannot be read: %s", (unsigned long long)n->cfg.id,
                    r->block, (unsigned long long)r->index, err_text(err));
-        n->ckpt_wanted = true;      /* a fresh one replaces it */
+        n->ckpt_wanted = true; /* a fresh one replaces it */
         node__snap_stop(n, p, true);
     } else if (wanted && p->up) {
-        struct raft_msg m = {.type = RAFT_MSG_SNAPSHOT, .from = n->cfg.id, .to = p->member.id, .term = n->term,
-                             .index = s->index, .log_term = s->term};
+        struct raft_msg m = {.type = RAFT_MSG_SNAPSHOT,
+                             .from = n->cfg.id,
+                             .to = p->member.id,
+                             .term = n->term,
+                             .index = s->index,
+                             .log_term = s->term};
         struct buf head = {0};
         raft_msg_encode(&m, &head);
         put_u64(&head, n->cluster_id);
@@ -149,7 +154,8 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
 static void snap_pump(struct node *n, struct peer *p)
 {
     struct snap_out *s = &p->snap;
-    while (s->active && s->index && s->next < s->blocks && s->next < s->acked + SNAP_WINDOW && s->reading < SNAP_WINDOW) {
+    while (s->active && s->index && s->next < s->blocks && s->next < s->acked + SNAP_WINDOW &&
+           s->reading < SNAP_WINDOW) {
         struct block_read *br = xcalloc(1, sizeof *br);
         br->node = n;
         br->peer = p->member.id;
@@ -165,11 +171,11 @@ void node__snap_start(struct node *n, struct peer *p)
     struct snap_out *s = &p->snap;
     uint64_t index, term;
     uint32_t blocks;
-    node__snap_stop(n, p, false);       /* the core has moved on since it asked for an older one */
+    node__snap_stop(n, p, false); /* the core has moved on since it asked for an older one */
     s->active = true;
     s->progress_at = clock_now(n->clock);
     if (!log_ckpt_newest(n->log, &index, &term, &blocks)) {
-        n->ckpt_wanted = true;      /* snap_start_waiting goes on */
+        n->ckpt_wanted = true; /* snap_start_waiting goes on */
         node__wake(n);
         return;
     }
@@ -194,7 +200,8 @@ void node__snap_stop(struct node *n, struct peer *p, bool failed)
     s->active = false;
     s->index = 0;
     if (!failed || n->dead) return;
-    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_SENT, .now = clock_now(n->clock), .peer = p->member.id, .index = index};
+    struct raft_event ev = {
+        .kind = RAFT_EV_SNAPSHOT_SENT, .now = clock_now(n->clock), .peer = p->member.id, .index = index};
     node__step(n, &ev);
 }
 
@@ -212,11 +219,12 @@ void node__snap_acked(struct node *n, struct peer *p, struct slice payload)
         s->active = false;
         s->index = 0;
         n->snapshots_sent++;
-        struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_SENT, .now = s->progress_at, .peer = p->member.id, .index = index, .ok = true};
+        struct raft_event ev = {
+            .kind = RAFT_EV_SNAPSHOT_SENT, .now = s->progress_at, .peer = p->member.id, .index = index, .ok = true};
         node__step(n, &ev);
         return;
     }
-    if (next == 0 && s->acked > 0) s->acked = s->next = 0;      /* it gave up half-way: from the beginning */
+    if (next == 0 && s->acked > 0) s->acked = s->next = 0; /* it gave up half-way: from the beginning */
     if (next > s->acked) s->acked = next;
     if (s->next < s->acked) s->next = s->acked;
     snap_pump(n, p);
@@ -239,7 +247,7 @@ static void ack_to(struct node *n, uint64_t from, uint64_t index, uint32_t next,
 static void in_reset(struct snap_in *in)
 {
     free(in->ranges);
-    *in = (struct snap_in){.pulls = in->pulls};     /* fetches under way find the snapshot gone */
+    *in = (struct snap_in){.pulls = in->pulls}; /* fetches under way find the snapshot gone */
 }
 
 void node__snap_in_abort(struct node *n)
@@ -269,15 +277,20 @@ static void in_begin(struct node *n, const struct raft_msg *m, uint64_t cluster,
 {
     node__snap_in_abort(n);
     node__ckpt_abort(n);
-    if (n->ckpt || n->in.pulls) return;     /* one is being committed, or pulls of an older one end: the leader repeats */
+    if (n->ckpt || n->in.pulls) return; /* one is being committed, or pulls of an older one end: the leader repeats */
     struct log_ckpt *ck = log_ckpt_begin(n->log, m->index, m->log_term, true);
     if (!ck) return;
-    n->in = (struct snap_in){.active = true, .from = m->from, .index = m->index, .term = m->log_term, .cluster = cluster,
-                             .blocks = blocks, .ckpt = ck};
+    n->in = (struct snap_in){.active = true,
+                             .from = m->from,
+                             .index = m->index,
+                             .term = m->log_term,
+                             .cluster = cluster,
+                             .blocks = blocks,
+                             .ckpt = ck};
     log_ckpt_on_room(ck, in_room, n);
     n->sm.restore_begin(n->sm.arg);
-    trace_info(n->trace, "node %llu: receiving snapshot %llu (%u blocks) from member %llu", (unsigned long long)n->cfg.id,
-               (unsigned long long)m->index, blocks, (unsigned long long)m->from);
+    trace_info(n->trace, "node %llu: receiving snapshot %llu (%u blocks) from member %llu",
+               (unsigned long long)n->cfg.id, (unsigned long long)m->index, blocks, (unsigned long long)m->from);
 }
 
 static void pull_more(struct node *n);
@@ -285,9 +298,10 @@ static void pull_more(struct node *n);
 static void all_pulled(struct node *n)
 {
     if (n->in.gone)
-        trace_info(n->trace, "node %llu: snapshot %llu: %llu ranges are dead already at the leader", (unsigned long long)n->cfg.id,
-                   (unsigned long long)n->in.index, (unsigned long long)n->in.gone);
-    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_RECEIVED, .now = clock_now(n->clock), .index = n->in.index, .term = n->in.term};
+        trace_info(n->trace, "node %llu: snapshot %llu: %llu ranges are dead already at the leader",
+                   (unsigned long long)n->cfg.id, (unsigned long long)n->in.index, (unsigned long long)n->in.gone);
+    struct raft_event ev = {
+        .kind = RAFT_EV_SNAPSHOT_RECEIVED, .now = clock_now(n->clock), .index = n->in.index, .term = n->in.term};
     node__step(n, &ev);
 }
 
@@ -411,7 +425,8 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
 {
     struct raft_msg m;
     struct slice rest;
-    if (raft_msg_decode(payload, &m, &rest) || m.type != RAFT_MSG_SNAPSHOT || m.from != p->member.id || m.to != n->cfg.id) {
+    if (raft_msg_decode(payload, &m, &rest) || m.type != RAFT_MSG_SNAPSHOT || m.from != p->member.id ||
+        m.to != n->cfg.id) {
         conn_close(p->in);
         return;
     }
@@ -430,14 +445,14 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
     bool take = (up.flags & RAFT_UP_SNAPSHOT_CHUNK) != 0;
     node__carry_out(n, &up);
     if (n->dead || n->in.installing) return;
-    if (have_durably(n, m.index)) {     /* nothing new in it: let the leader go on from here */
+    if (have_durably(n, m.index)) { /* nothing new in it: let the leader go on from here */
         ack_to(n, m.from, m.index, blocks, true);
         return;
     }
     if (!take) return;
     bool same = n->in.active && n->in.from == m.from && n->in.index == m.index && n->in.term == m.log_term;
     if (!same && clock_now(n->clock) < n->in_pause_until) return;
-    if (!same && block > 0) {       /* of this one we have nothing (any more) */
+    if (!same && block > 0) { /* of this one we have nothing (any more) */
         ack_to(n, m.from, m.index, 0, false);
         return;
     }
@@ -452,8 +467,8 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
 /* No space for it: the old state stays, and the leader begins anew. */
 static void install_gave_up(struct node *n, int err)
 {
-    trace_warn(n->trace, "node %llu: snapshot %llu cannot be stored: %s; it is tried again", (unsigned long long)n->cfg.id,
-               (unsigned long long)n->in.index, err_text(err));
+    trace_warn(n->trace, "node %llu: snapshot %llu cannot be stored: %s; it is tried again",
+               (unsigned long long)n->cfg.id, (unsigned long long)n->in.index, err_text(err));
     n->in.installing = false;
     n->sm.restore_cancel(n->sm.arg);
     in_reset(&n->in);
@@ -474,8 +489,9 @@ static void install_done(void *arg, int err)
     struct snap_in in = n->in;
     if (!err) err = n->sm.restore_end(n->sm.arg, in.index);
     if (err) {
-        node__fatal(n, err, "a snapshot from the leader cannot be installed; empty this node's data directory so that it is "
-                            "rebuilt from its peers");
+        node__fatal(n, err,
+                    "a snapshot from the leader cannot be installed; empty this node's data directory so that it is "
+                    "rebuilt from its peers");
         return;
     }
     if (n->cluster_id == 0 && in.cluster) {
@@ -490,8 +506,10 @@ static void install_done(void *arg, int err)
     n->since_ckpt = 0;
     n->snapshots_installed++;
     log_applied(n->log, in.index);
-    trace_info(n->trace, "node %llu: installed snapshot %llu", (unsigned long long)n->cfg.id, (unsigned long long)in.index);
-    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED, .now = clock_now(n->clock), .index = in.index, .term = in.term};
+    trace_info(n->trace, "node %llu: installed snapshot %llu", (unsigned long long)n->cfg.id,
+               (unsigned long long)in.index);
+    struct raft_event ev = {
+        .kind = RAFT_EV_SNAPSHOT_INSTALLED, .now = clock_now(n->clock), .index = in.index, .term = in.term};
     node__step(n, &ev);
     ack_to(n, in.from, in.index, in.blocks, true);
     node__wake(n);
@@ -510,7 +528,7 @@ void node__snap_ignore(struct node *n)
     uint64_t from = n->in.from, index = n->in.index;
     uint32_t blocks = n->in.blocks;
     node__snap_in_abort(n);
-    if (have_durably(n, index)) ack_to(n, from, index, blocks, true);       /* else it only came at a bad time */
+    if (have_durably(n, index)) ack_to(n, from, index, blocks, true); /* else it only came at a bad time */
 }
 
 /* ---- time ---- */

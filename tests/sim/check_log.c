@@ -14,7 +14,7 @@ struct shim {
 
 struct seen {
     struct shim *shim;
-    uint64_t term, commit, vote;        /* of this life */
+    uint64_t term, commit, vote; /* of this life */
     struct raft_hard durable;
 };
 
@@ -22,13 +22,13 @@ struct sim_checks {
     struct sim_cluster *cluster;
     struct sim_server *starting;
     struct seen seen[SIM_SERVERS_MAX];
-    uint8_t *leader_of;                 /* by term: id, 0: none yet */
+    uint8_t *leader_of; /* by term: id, 0: none yet */
     uint64_t leaders;
-    struct sim_applied *applied;        /* by index */
+    struct sim_applied *applied; /* by index */
     uint64_t last, cap;
 };
 
-static struct sim_checks *on;           /* whom the wrapped functions tell */
+static struct sim_checks *on; /* whom the wrapped functions tell */
 
 /* ---- what was applied ---- */
 
@@ -48,12 +48,15 @@ static void check_command(struct shim *m, uint64_t index, uint64_t term, struct 
     struct sim_cluster *c = m->server->cluster;
     unsigned id = m->server->at + 1;
     struct sim_applied *a = slot(c->checks, index);
-    if (index <= m->applied) sim_fail(c, "server %u applies index %llu after %llu", id, (unsigned long long)index, (unsigned long long)m->applied);
+    if (index <= m->applied)
+        sim_fail(c, "server %u applies index %llu after %llu", id, (unsigned long long)index,
+                 (unsigned long long)m->applied);
     if (a->data && (a->term != term || !slice_eq(blob_slice(a->data), data)))
-        sim_fail(c, "server %u applies another command at index %llu (term %llu, before %llu)", id, (unsigned long long)index,
-                 (unsigned long long)term, (unsigned long long)a->term);
+        sim_fail(c, "server %u applies another command at index %llu (term %llu, before %llu)", id,
+                 (unsigned long long)index, (unsigned long long)term, (unsigned long long)a->term);
     if (!a->data && a->digested)
-        sim_fail(c, "server %u applies a command at index %llu, another server had none there", id, (unsigned long long)index);
+        sim_fail(c, "server %u applies a command at index %llu, another server had none there", id,
+                 (unsigned long long)index);
     m->applied = index;
     if (a->data) return;
     a->data = blob_new(data.n);
@@ -68,8 +71,9 @@ static void check_digest(struct shim *m, uint64_t index)
     uint64_t digest = m->inner.digest(m->inner.arg);
     struct sim_applied *a = slot(c->checks, index);
     if (a->digested && a->digest != digest)
-        sim_fail(c, "server %u has another state at index %llu than others had: %016llx, not %016llx", m->server->at + 1,
-                 (unsigned long long)index, (unsigned long long)digest, (unsigned long long)a->digest);
+        sim_fail(c, "server %u has another state at index %llu than others had: %016llx, not %016llx",
+                 m->server->at + 1, (unsigned long long)index, (unsigned long long)digest,
+                 (unsigned long long)a->digest);
     a->digest = digest;
     a->digested = true;
     m->applied = index;
@@ -92,9 +96,18 @@ static void shim_applied(void *arg, uint64_t index)
     m->inner.applied(m->inner.arg, index);
 }
 
-static void *shim_snap_begin(void *arg) { return ((struct shim *)arg)->inner.snap_begin(((struct shim *)arg)->inner.arg); }
-static void shim_restore_begin(void *arg) { ((struct shim *)arg)->inner.restore_begin(((struct shim *)arg)->inner.arg); }
-static void shim_restore_cancel(void *arg) { ((struct shim *)arg)->inner.restore_cancel(((struct shim *)arg)->inner.arg); }
+static void *shim_snap_begin(void *arg)
+{
+    return ((struct shim *)arg)->inner.snap_begin(((struct shim *)arg)->inner.arg);
+}
+static void shim_restore_begin(void *arg)
+{
+    ((struct shim *)arg)->inner.restore_begin(((struct shim *)arg)->inner.arg);
+}
+static void shim_restore_cancel(void *arg)
+{
+    ((struct shim *)arg)->inner.restore_cancel(((struct shim *)arg)->inner.arg);
+}
 
 static int shim_restore_block(void *arg, struct slice block)
 {
@@ -112,7 +125,8 @@ static int shim_restore_end(void *arg, uint64_t index)
     return err;
 }
 
-static void shim_restore_ranges(void *arg, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len), void *ctx)
+static void shim_restore_ranges(void *arg, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len),
+                                void *ctx)
 {
     struct shim *m = arg;
     m->inner.restore_ranges(m->inner.arg, emit, ctx);
@@ -145,9 +159,21 @@ int __wrap_node_new(struct disk *disk, struct net *net, struct clock *clock, con
 int __wrap_node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config,
                     const struct node_sm *sm, struct node **out, struct buf *why)
 {
-    static const struct node_sm shim_sm = {
-        NULL, shim_apply, shim_applied, shim_snap_begin, NULL, NULL, shim_restore_begin, shim_restore_block, shim_restore_end,
-        shim_restore_cancel, shim_restore_ranges, shim_live_ranges, shim_role, shim_digest, shim_fatal};
+    static const struct node_sm shim_sm = {NULL,
+                                           shim_apply,
+                                           shim_applied,
+                                           shim_snap_begin,
+                                           NULL,
+                                           NULL,
+                                           shim_restore_begin,
+                                           shim_restore_block,
+                                           shim_restore_end,
+                                           shim_restore_cancel,
+                                           shim_restore_ranges,
+                                           shim_live_ranges,
+                                           shim_role,
+                                           shim_digest,
+                                           shim_fatal};
     struct sim_server *s = on ? on->starting : NULL;
     if (!s) return __real_node_new(disk, net, clock, config, sm, out, why);
     struct shim *m = xcalloc(1, sizeof *m);
@@ -170,14 +196,17 @@ static void check_leader(struct sim_checks *k, const struct raft_status *st)
     if (st->term >= TERMS_MAX) sim_fail(c, "term %llu: something runs wild", (unsigned long long)st->term);
     uint8_t *who = &k->leader_of[st->term];
     if (*who == st->id) return;
-    if (*who) sim_fail(c, "two leaders of term %llu: %u and %llu", (unsigned long long)st->term, *who, (unsigned long long)st->id);
+    if (*who)
+        sim_fail(c, "two leaders of term %llu: %u and %llu", (unsigned long long)st->term, *who,
+                 (unsigned long long)st->id);
     *who = (uint8_t)st->id;
     k->leaders++;
-    sim_say(c, "server %llu leads in term %llu, its log ends at %llu", (unsigned long long)st->id, (unsigned long long)st->term,
-            (unsigned long long)st->last);
+    sim_say(c, "server %llu leads in term %llu, its log ends at %llu", (unsigned long long)st->id,
+            (unsigned long long)st->term, (unsigned long long)st->last);
     if (st->last < k->last)
         sim_fail(c, "leader %llu of term %llu lacks what was applied: its log ends at %llu, %llu was applied",
-                 (unsigned long long)st->id, (unsigned long long)st->term, (unsigned long long)st->last, (unsigned long long)k->last);
+                 (unsigned long long)st->id, (unsigned long long)st->term, (unsigned long long)st->last,
+                 (unsigned long long)k->last);
 }
 
 static void check_step(struct sim_checks *k, struct raft *r, const struct raft_event *ev)
@@ -191,13 +220,19 @@ static void check_step(struct sim_checks *k, struct raft *r, const struct raft_e
     unsigned id = (unsigned)st.id;
     if (bad) sim_fail(c, "server %u: the core is broken: %s", id, bad);
     if (ev->kind == RAFT_EV_HARD_PERSISTED) s->durable = ev->hard;
-    if (ev->kind == RAFT_EV_START && (st.term < s->durable.term || (st.term == s->durable.term && s->durable.vote && st.vote != s->durable.vote)))
+    if (ev->kind == RAFT_EV_START &&
+        (st.term < s->durable.term || (st.term == s->durable.term && s->durable.vote && st.vote != s->durable.vote)))
         sim_fail(c, "server %u forgot its term or vote: it starts with %llu/%llu, durable were %llu/%llu", id,
                  (unsigned long long)st.term, (unsigned long long)st.vote, (unsigned long long)s->durable.term,
                  (unsigned long long)s->durable.vote);
-    if (st.term < s->term) sim_fail(c, "server %u: the term falls from %llu to %llu", id, (unsigned long long)s->term, (unsigned long long)st.term);
-    if (st.term == s->term && s->vote && st.vote != s->vote) sim_fail(c, "server %u changes its vote in term %llu", id, (unsigned long long)st.term);
-    if (st.commit < s->commit) sim_fail(c, "server %u: the commit index falls from %llu to %llu", id, (unsigned long long)s->commit, (unsigned long long)st.commit);
+    if (st.term < s->term)
+        sim_fail(c, "server %u: the term falls from %llu to %llu", id, (unsigned long long)s->term,
+                 (unsigned long long)st.term);
+    if (st.term == s->term && s->vote && st.vote != s->vote)
+        sim_fail(c, "server %u changes its vote in term %llu", id, (unsigned long long)st.term);
+    if (st.commit < s->commit)
+        sim_fail(c, "server %u: the commit index falls from %llu to %llu", id, (unsigned long long)s->commit,
+                 (unsigned long long)st.commit);
     s->term = st.term;
     s->vote = st.vote;
     s->commit = st.commit;
@@ -256,5 +291,8 @@ const struct sim_applied *sim_applied_at(const struct sim_checks *k, uint64_t in
     return index < k->cap ? &k->applied[index] : &none;
 }
 
-bool sim_durable_voter(const struct sim_checks *k, unsigned server) { return k->seen[server].durable.standing == RAFT_VOTER; }
+bool sim_durable_voter(const struct sim_checks *k, unsigned server)
+{
+    return k->seen[server].durable.standing == RAFT_VOTER;
+}
 uint64_t sim_leaders_seen(const struct sim_checks *k) { return k->leaders; }
