@@ -124,6 +124,7 @@ struct node {
     struct buf ckpt_block;
     bool ckpt_pending, ckpt_wanted;     /* block waits for room; a follower needs one soon */
     uint64_t ckpt_index, ckpt_size, since_ckpt;
+    uint64_t ckpt_begun_at;
     uint64_t ckpt_behind, ckpt_retry_at;    /* since_ckpt when the one under way was begun; none is begun before */
 
     struct snap_in in;

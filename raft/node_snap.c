@@ -12,6 +12,7 @@
 
 #define BLOCKS_A_TURN 4
 #define CKPT_PAUSE_NS (2 * NS_PER_MS)
+#define CKPT_FULL_NS (30 * NS_PER_S)
 #define CKPT_RETRY_NS (10 * NS_PER_S) /* after one that could not be written */
 #define IN_PAUSE_NS   (5 * NS_PER_S)  /* after a snapshot that could not be stored */
 
@@ -93,12 +94,16 @@ static void ckpt_fired(struct timer *t)
 void node__ckpt_maybe(struct node *n)
 {
     if (n->ckpt || n->in.active || n->applied == n->ckpt_index) return;
-    if (!n->ckpt_wanted && n->since_ckpt < max_u64(n->cfg.checkpoint_bytes, n->ckpt_size)) return;
-    if (n->ckpt_retry_at && clock_now(n->clock) < n->ckpt_retry_at) return;
+    uint64_t now = clock_now(n->clock);
+    /* On a full disk little is logged, but a checkpoint is what lets the log's dead payload go. */
+    bool full = log_disk_full(n->log) && now >= n->ckpt_begun_at + CKPT_FULL_NS;
+    if (!n->ckpt_wanted && !full && n->since_ckpt < max_u64(n->cfg.checkpoint_bytes, n->ckpt_size)) return;
+    if (n->ckpt_retry_at && now < n->ckpt_retry_at) return;
     n->ckpt = log_ckpt_begin(n->log, n->applied, n->applied_term, false);
     if (!n->ckpt) return;
     n->ckpt_wanted = false;
     n->ckpt_retry_at = 0;
+    n->ckpt_begun_at = now;
     n->ckpt_behind = n->since_ckpt;
     n->since_ckpt = 0;
     n->ckpt_size = 0;
