@@ -63,7 +63,7 @@ enum kv_kind { KV_QUERY, KV_CHANGE };
     X(CAS, 51, KV_CHANGE, A_NAME | A_NAME2 | A_DATA | A_FLAGS | A_INO | A_OFF, R_ATTR)                                           \
     /* sessions */                                                                                                               \
     X(SESSION_OPEN, 60, KV_CHANGE, A_NAME | A_FLAGS | A_LEN | A_OFF2, R_OFF)  /* NAME: text for people; FLAGS 1: a mount; LEN: ttl ms; OFF2: nonce */ \
-    X(SESSION_KEEP, 61, KV_CHANGE, 0, R_OFF)                         /* OFF: how many nameless files it owes an answer for */       \
+    X(SESSION_KEEP, 61, KV_CHANGE, 0, R_OFF)                         /* OFF: nameless files it owes an answer for, 64 at most */    \
     X(SESSION_CLOSE, 62, KV_CHANGE, 0, 0)                                                                                        \
     X(SESSION_EXPIRE, 63, KV_CHANGE, A_INO, 0)                       /* proposed by the leader only: session INO, re-checked */     \
     X(SESSIONS, 64, KV_QUERY, 0, R_DATA)                             /* text lines for `status` */
