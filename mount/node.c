@@ -63,7 +63,7 @@ static void grow(struct nodes *t)
     t->nbuckets = bigger.nbuckets;
 }
 
-static bool is_held(const struct node *n) { return n->opens || n->owed || n->releasing; }
+static bool is_held(const struct node *n) { return n->opens || n->owed; }
 
 static void drop(struct nodes *t, struct node *n)
 {

@@ -34,6 +34,13 @@ static void node_close(struct mount *m, struct node *n)
     mount__node_settle(m, n);
 }
 
+static void handle_close(struct mount *m, struct node *n)
+{
+    check(n->handles > 0);
+    n->handles--;
+    node_close(m, n);
+}
+
 /* ---- open ---- */
 
 static bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
@@ -59,6 +66,7 @@ static bool drop_privileges(struct request *r, const struct fs_attr *attr)
 
 static void hand_out(struct request *r, const struct fs_attr *attr)
 {
+    r->node->handles++;
     r->fi.fh = (uint64_t)(uintptr_t)r->node;
     r->fi.keep_cache = mount__node_opened(r->node, attr);
     r->fi.direct_io = (r->fi.flags & O_APPEND) && writes(r->fi.flags);
@@ -72,9 +80,14 @@ static void finish_open(struct request *r, const struct kv_reply *reply)
         node_close(m, n);
         return mount__reply_stale(r, reply->status);
     }
+    /* Nameless and not open here: the kernel has found the name before it went, and nothing keeps the file for us (owed.c). */
+    if (reply->attr.nlink == 0 && n->handles == 0) {
+        node_close(m, n);
+        return mount__reply_err(r, -ESTALE);
+    }
     if (drop_privileges(r, &reply->attr)) return;
     hand_out(r, &reply->attr);
-    if (!mount__reply_open(r)) node_close(m, n);
+    if (!mount__reply_open(r)) handle_close(m, n);
 }
 
 static void send_open(struct request *r)
@@ -87,7 +100,6 @@ void mount__op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct mount *m = fuse_req_userdata(req);
     struct node *n = mount__node_get(m, ino);
-    if (n->releasing) return mount__answer_err(req, -ESTALE);
     struct request *r = mount__begin(req, KV_GETATTR, ino, finish_open);
     if (!r) return;
     r->fi = *fi;
@@ -105,7 +117,7 @@ void mount__opens_go_on(struct mount *m)
 
 void mount__op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    node_close(fuse_req_userdata(req), (struct node *)(uintptr_t)fi->fh);
+    handle_close(fuse_req_userdata(req), (struct node *)(uintptr_t)fi->fh);
     mount__answer_err(req, 0);
 }
 
@@ -142,7 +154,7 @@ static void finish_created(struct request *r, const struct kv_reply *reply)
     if (drop_privileges(r, &reply->attr)) return;
     mount__node_tell(m, &reply->attr, TELL_ENTRY);
     hand_out(r, &reply->attr);
-    if (!mount__reply_create(r, &reply->attr)) node_close(m, n);
+    if (!mount__reply_create(r, &reply->attr)) handle_close(m, n);
 }
 
 static void finish_create(struct request *r, const struct kv_reply *reply)

@@ -8,7 +8,8 @@
  *
  * A file counts as open from the arrival of its OPEN. For a CREATE, which may open what exists, the inode is not known before
  * its reply, so an answer is given only when the CREATEs have ended that were under way when the question was answered.
- * While the answer is under way the node says `releasing`, and an OPEN of it is refused: nobody finds it by name. */
+ * After the answer, or after an unlink that was not `held`, nothing keeps the file for this mount: an OPEN that finds a nameless
+ * file is refused (ops_file.c), unless another handle of this mount keeps it. */
 #include "mount/state.h"
 
 #define GIVE_MAX 4096u      /* inos of one RELEASE */
@@ -24,20 +25,12 @@ static void round_end(struct mount *m)
     o->again = false;
 }
 
-/* Those of this answer that are releasing no more. */
 static void on_given(struct kv_call *call, const struct kv_reply *reply)
 {
     struct mount *m = call->arg;
-    struct owed *o = &m->owed;
-    o->calling = false;
-    for (size_t i = 0; i < o->given; i++) {
-        struct node *n = mount__node_find(m, load_u64(o->give.p + 8 * i));
-        check(n && n->releasing);
-        n->releasing = false;
-        mount__node_settle(m, n);
-    }
+    m->owed.calling = false;
     if (reply->status < 0 && reply->status != -EINTR)
-        trace_warn(m->trace, "mount: could not give up %zu nameless files: %s", o->given, err_text(reply->status));
+        trace_warn(m->trace, "mount: could not give up %zu nameless files: %s", m->owed.give.n / 8, err_text(reply->status));
     round_end(m);
 }
 
@@ -48,23 +41,16 @@ static void filter(struct mount *m)
     size_t kept = 0;
     for (size_t at = 0; at < o->give.n; at += 8) {
         uint64_t ino = load_u64(o->give.p + at);
-        if (kept == GIVE_MAX) {
-            o->again = true;
-            break;
-        }
-        struct node *n = mount__node_get(m, ino);
-        if (n->opens) {
+        struct node *n = mount__node_find(m, ino);
+        if (n && n->opens) {
             n->owed = true;
-            continue;
+        } else if (kept < GIVE_MAX) {
+            store_u64(o->give.p + 8 * kept++, ino);
+        } else {
+            o->again = true;
         }
-        if (n->releasing) continue;      /* it was listed twice */
-        n->owed = false;
-        n->releasing = true;
-        mount__node_settle(m, n);
-        store_u64(o->give.p + 8 * kept++, ino);
     }
     o->give.n = 8 * kept;
-    o->given = kept;
 }
 
 static bool must_wait_for_creates(const struct mount *m)
@@ -78,7 +64,7 @@ void mount__owed_go_on(struct mount *m)
     struct owed *o = &m->owed;
     if (!o->running || o->calling || must_wait_for_creates(m)) return;
     filter(m);
-    if (o->given == 0) return round_end(m);
+    if (o->give.n == 0) return round_end(m);
     o->call = (struct kv_call){.op = {.code = KV_RELEASE, .data = buf_slice(&o->give)}, .done = on_given, .arg = m};
     o->calling = true;
     kv_call(m->client, &o->call);

@@ -32,8 +32,8 @@ struct node {
     struct told told[NODE_TOLD];      /* what attribute replies said, newest first */
     unsigned ntold;
     uint64_t opens;                   /* handles, and OPENs under way */
+    uint64_t handles;
     bool owed;                        /* nameless: the last close gives an answer */
-    bool releasing;                   /* that answer is under way */
 };
 
 struct nodes {
@@ -90,7 +90,6 @@ struct owed {
     uint64_t after, barrier;
     struct buf closed;                /* u64 inos whose last handle was closed since the last round */
     struct buf give;                  /* u64 inos this round gives an answer for */
-    size_t given;                     /* so many of them are in the RELEASE under way */
 };
 
 /* ---- the notifier thread (notify.c) ---- */
@@ -210,7 +209,7 @@ void mount__nodes_init(struct nodes *t);
 void mount__nodes_free(struct nodes *t);
 struct node *mount__node_find(struct mount *m, uint64_t ino);            /* NULL */
 struct node *mount__node_get(struct mount *m, uint64_t ino);             /* made if it is not there */
-void mount__node_settle(struct mount *m, struct node *n);                /* after opens, owed, releasing have changed */
+void mount__node_settle(struct mount *m, struct node *n);                /* after opens or owed have changed */
 void mount__node_forget(struct mount *m, uint64_t ino);
 bool mount__node_tell(struct mount *m, const struct fs_attr *attr, enum tell how);
 bool mount__node_opened(struct node *n, const struct fs_attr *attr);
