@@ -35,6 +35,14 @@ wait $job || { cat "$WORK/mr.log"; die "the job failed"; }
 [ "$(cat "$M"/slow/part-* | wc -l)" = 65824 ] || die "distinct words with deaths"
 [ "$(ls "$M" | tr '\n' ' ')" = "in slow wc " ] || die "the job left something behind: $(ls "$M")"
 up
+say "the same while a follower is killed, and while the leader is frozen for 10 s"
+"$QFS" mr run --map "$WORK/map" --reduce "$WORK/reduce" --combine "$WORK/reduce" --input "$M/in/*.txt" --output "$M/slow2" --workers 4 --reducers 3 --split-size 512k > "$WORK/mr.log" 2>&1 & job=$!
+until_ok 20 pgrep -P $job; kill -9 "$(pid_of "$(follower)")"; up > /dev/null; agree
+p=$(pid_of "$(leader)"); kill -STOP "$p"; (sleep 10; kill -CONT "$p") & thaw=$!
+wait $job || { cat "$WORK/mr.log"; die "the job failed"; }
+wait $thaw
+diff -r -x '_*' "$M/slow" "$M/slow2" || die "the output differs after freezing and killing nodes"
+up
 say "inverted index, a worker killed"
 "$QFS" mr run --app ii --input "$M/in/*.txt" --output "$M/ii" --workers 3 --reducers 3 > "$WORK/mr.log" 2>&1 & job=$!
 w=; while kill -0 $job 2>/dev/null && [ -z "$w" ]; do w=$(pgrep -P $job | head -1 || true); done; [ -z "$w" ] || kill -9 "$w" || true
