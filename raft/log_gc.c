@@ -65,10 +65,18 @@ static uint64_t limit_of(const struct log *log, const struct seg *s)
     return (uint64_t)s->pages * PAGE_BYTES / 100 * log->cfg.compact_live_percent;
 }
 
+/* What the live bytes of a segment would take elsewhere. Each piece is a record of its own, so pieces of a few bytes cost more
+ * than themselves; dead ones are taken to be as long as live ones. */
+static uint64_t cost_of(const struct seg *s)
+{
+    uint64_t heads = s->npieces * RECORD_HEAD, all = (uint64_t)s->used * PAGE_DATA;
+    return s->live + (all > heads ? min_u64(heads, heads * s->live / (all - heads)) : heads);
+}
+
 static bool eligible(const struct log *log, const struct seg *s)
 {
     const struct image *im = raft__image_newest(log);
-    if (!s->sealed || s->rotten || s->npieces == 0 || s->live >= limit_of(log, s)) return false;
+    if (!s->sealed || s->rotten || s->npieces == 0 || cost_of(s) >= limit_of(log, s)) return false;
     if (s->keep && s->live >= s->keep_live / 2) return false;
     return s->kind == PAGE_PAYLOAD || (im && s->no < im->scan_seg && s->hi < log->first);
 }
@@ -205,7 +213,7 @@ static void chunk_read(struct job *j)
 
 static void chunk_drop(struct job *j) { chunk_free(j->log, j->priv); }
 
-/* The live parts of one piece of the victim. Returns their bytes. */
+/* The live parts of one piece of the victim. Returns what they will take. */
 static uint64_t add_live(struct log *log, struct chunk *c, struct job *j, const struct piece *p, const struct ranges *r)
 {
     uint64_t bytes = 0, end = (uint64_t)p->off + p->len, at = p->off;
@@ -213,7 +221,7 @@ static uint64_t add_live(struct log *log, struct chunk *c, struct job *j, const 
         uint64_t from = max_u64(r->v[i].off, at), to = min_u64((uint64_t)r->v[i].off + r->v[i].len, end);
         if (from >= to) continue;
         chunk_add(log, c, j, p, (uint32_t)from, (uint32_t)(to - from));
-        bytes += to - from;
+        bytes += RECORD_HEAD + to - from;
         at = to;
     }
     return bytes;
