@@ -204,6 +204,40 @@ static void behind(uint64_t seed)
     run(&w, seed);
 }
 
+/* Thousands of pieces of a few bytes each: the record that carries one is longer than itself. When nobody writes any more,
+ * compaction comes to an end. */
+static void tiny_pieces(uint64_t seed)
+{
+    struct sim_options o;
+    sim_options_default(&o, seed);
+    o.title = "tiny pieces";
+    o.node.checkpoint_bytes = 8 * KIB;
+    o.node.log.trail_bytes = 4 * KIB;
+    o.node.log.segment_bytes = (seed % 2 ? 32 : 128) * KIB;
+    struct sim_load_options lo = {.clients = 4, .width = 8, .think_ms = 4, .ttl_ms = 60000};
+    struct sim_cluster *c = sim_cluster_new(&o);
+    sim_start_all(c);
+    struct sim_load *load = sim_load_new(c, &lo);
+    sim_wait(c, enough, load, 20000);
+    sim_load_finish(load, 10);
+    if (!sim_wait(c, idle, load, HEAL_MS) || !sim_wait(c, alike, c, ALIKE_MS)) sim_fail(c, "no progress");
+    struct node_status before[3], after;
+    sim_sleep(c, 5000);
+    for (unsigned i = 0; i < 3; i++) sim_status(c, i, &before[i]);
+    sim_sleep(c, 5000);
+    for (unsigned i = 0; i < 3; i++) {
+        sim_status(c, i, &after);
+        if (after.log.compactions != before[i].log.compactions || after.log.bytes_written > before[i].log.bytes_written + 64 * KIB)
+            sim_fail(c, "server %u, idle, compacts on and on: %llu segments, %llu bytes moved, %llu live on %llu of disk", i + 1,
+                     (unsigned long long)after.log.compactions, (unsigned long long)after.log.moved_bytes,
+                     (unsigned long long)after.log.live_bytes, (unsigned long long)after.log.disk_bytes);
+    }
+    sim_check_history(c, sim_load_history(load));
+    sim_load_free(load);
+    sim_cluster_free(c);
+}
+
+static void test_tiny_pieces(void **state) { sim_seeds(1, 4, tiny_pieces); }
 static void test_swarm(void **state) { sim_seeds(1, SEEDS, swarm); }
 static void test_behind(void **state) { sim_seeds(1, 30, behind); }
 
@@ -211,6 +245,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_behind),
+        cmocka_unit_test(test_tiny_pieces),
         cmocka_unit_test(test_swarm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
