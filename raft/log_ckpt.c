@@ -246,14 +246,8 @@ static void fail(struct log_ckpt *ck)
     done(arg, err);
 }
 
-/* How far payload segments hold nothing but what the places tell: copies that compaction has not switched to do not count. */
-static uint32_t covered(const struct log *log, const struct seg *s)
-{
-    const struct gc *g = &log->gc;
-    uint32_t settled = s->sealed ? UINT32_MAX : s->used;
-    if (g->victim == SEG_NONE || s->no < g->start_no) return settled;
-    return s->no > g->start_no ? 0 : settled < g->start_page ? settled : g->start_page;
-}
+/* How far a payload segment holds nothing but what the places tell. */
+static uint32_t covered(const struct seg *s) { return s->pins ? 0 : s->sealed ? UINT32_MAX : s->used; }
 
 static void local_begin(struct log_ckpt *ck)
 {
@@ -268,7 +262,7 @@ static void local_begin(struct log_ckpt *ck)
         const struct seg *s = log->seg[i];
         if (!s || s->kind != PAGE_PAYLOAD) continue;
         store_u64(row, s->no);
-        store_u32(row + 8, covered(log, s));
+        store_u32(row + 8, covered(s));
         put(ck, row, 12);
     }
     ck->at_index = 0;

@@ -76,7 +76,7 @@ static uint64_t cost_of(const struct seg *s)
 static bool eligible(const struct log *log, const struct seg *s)
 {
     const struct image *im = raft__image_newest(log);
-    if (!s->sealed || s->rotten || s->npieces == 0 || cost_of(s) >= limit_of(log, s)) return false;
+    if (!s->sealed || s->rotten || s->pins || s->npieces == 0 || cost_of(s) >= limit_of(log, s)) return false;
     if (s->keep && s->live >= s->keep_live / 2) return false;
     return s->kind == PAGE_PAYLOAD || (im && s->no < im->scan_seg && s->hi < log->first);
 }
@@ -97,9 +97,6 @@ static void choose(struct log *log)
     g->at_off = 0;
     g->bad = false;
     g->live_seen = 0;
-    g->start_no = log->pay.seg == SEG_NONE ? log->next_no : raft__seg_at(log, log->pay.seg)->no;
-    if (log->pay.take.busy) g->start_no = min_u64(g->start_no, log->pay.take.no);
-    g->start_page = log->pay.seg == SEG_NONE ? 0 : log->pay.page;
 }
 
 /* ---- copying ---- */
@@ -168,7 +165,7 @@ static void moved_item(struct log *log, struct pay_item *it, int err)
             g->moved = xrealloc(g->moved, g->moved_cap * sizeof *g->moved);
         }
         g->moved[g->nmoved++] = it->v[i];
-        raft__seg_at(log, it->v[i].seg)->readers++;
+        raft__seg_at(log, it->v[i].seg)->pins++;
     }
     raft__pay_free(log, it);
     raft__gc_wake(log);
@@ -267,7 +264,7 @@ static void finish(struct log *log)
 {
     struct gc *g = &log->gc;
     uint32_t slot = g->victim;
-    for (size_t i = 0; i < g->nmoved; i++) raft__seg_at(log, g->moved[i].seg)->readers--;
+    for (size_t i = 0; i < g->nmoved; i++) raft__seg_at(log, g->moved[i].seg)->pins--;
     g->nmoved = g->moved_at = 0;
     g->victim = SEG_NONE;
     if (!g->bad) log->compactions++;

@@ -73,11 +73,13 @@ int raft__meta_load(struct log *log, bool data_files, bool *lost)
     unsigned zeros = 0;
     raft__pages_reserve(&m->mem, COPIES);
     memset(m->mem.p, 0, COPIES * PAGE_BYTES);
-    int64_t n = disk_load(log->disk, META_NAME, 0, m->mem.p, COPIES * PAGE_BYTES);
     *lost = false;
-    if (n < 0 && n != -ENOENT) return (int)n;
     for (uint32_t i = 0; i < COPIES; i++) {
-        c[i] = copy_get(m->mem.p + (size_t)i * PAGE_BYTES, i);
+        uint8_t *p = m->mem.p + (size_t)i * PAGE_BYTES;
+        int64_t n = disk_load(log->disk, META_NAME, (uint64_t)i * PAGE_BYTES, p, PAGE_BYTES);
+        if (n < 0 && n != -ENOENT && n != -EIO) return (int)n;
+        if (n == -EIO) memset(p, 0xff, PAGE_BYTES);     /* cannot be read: damaged */
+        c[i] = copy_get(p, i);
         if (c[i].state == COPY_VERSION) return QE_VERSION;
         if (c[i].state == COPY_GOOD && (!best || c[i].seq > best->seq)) best = &c[i];
         zeros += c[i].state == COPY_ZERO;

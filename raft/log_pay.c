@@ -10,7 +10,7 @@
 
 void raft__pay_free(struct log *log, struct pay_item *it)
 {
-    for (size_t i = 0; i < it->n; i++) raft__seg_at(log, it->v[i].seg)->readers--;
+    for (size_t i = 0; i < it->n; i++) raft__seg_at(log, it->v[i].seg)->pins--;
     list_remove(&it->link);
     blob_unref(it->data);
     free(it->v);
@@ -56,7 +56,7 @@ static uint64_t room(const struct log *log)
 /* The segment stays pinned while the item lives. */
 static void item_place(struct log *log, struct pay_item *it, uint32_t seg, uint32_t pos, uint32_t len)
 {
-    raft__seg_at(log, seg)->readers++;
+    raft__seg_at(log, seg)->pins++;
     it->v = xrealloc(it->v, (it->n + 1) * sizeof *it->v);
     it->v[it->n++] = (struct piece){.index = it->index, .off = it->off + it->at, .len = len, .seg = seg, .pos = pos};
     it->at += len;

@@ -109,7 +109,8 @@ struct seg {
     uint64_t begin, prev;               /* LOG: a scan that knows entries below begin may start here; the segment before */
     uint64_t lo, hi;                    /* LOG: entries of the log as it stands; PAYLOAD: indexes put here. lo > hi: none */
     uint64_t npieces, live;
-    uint32_t readers;
+    uint32_t readers;                   /* jobs that read it */
+    uint32_t pins;                      /* pieces written here that the places do not tell yet */
     bool sealed, orphan;
     bool unsynced;                      /* recovered from bytes that no sync is known to have made durable */
     bool rotten;                        /* compaction found damage: left alone */
@@ -364,8 +365,6 @@ struct gc {
     bool reading;
     uint64_t out;                       /* items put and not yet durable */
     uint64_t live_seen;
-    uint64_t start_no;                  /* copies lie in payload segments from this number on ... */
-    uint32_t start_page;                /* ... there from this page on */
     struct piece *moved;                /* where the copies lie, ascending, their segments pinned */
     size_t nmoved, moved_cap, moved_at;
 };

@@ -241,6 +241,7 @@ static void replay_batch(struct scan *sc, const struct chain_seg *c, uint32_t pa
     for (uint32_t i = 0; i < h->records && !sc->stop; i++) {
         raft__record_get(batch, h, &pos, &r, &at);
         if (c->s->begin == 0) c->s->begin = r.index + (r.off > 0);
+        if (r.index > sc->log->last + 1) sc->gap = true;        /* what the checkpoint covers was given up once */
         if (sc->gap) {
             bool fits = resume(sc, h, &r, i == 0);
             sc->skipped |= !fits;
@@ -298,7 +299,7 @@ static int replay_seg(struct scan *sc, size_t i)
 /* A durable position told by `meta` or the checkpoint. */
 static void told(struct scan *sc, uint64_t seg, uint64_t seq)
 {
-    if (seq == 0 || seg < sc->scan_seg) return;
+    if (seg == 0 || seg < sc->scan_seg) return;
     for (size_t i = 0; i < sc->n; i++) {
         if (sc->v[i].s->no != seg) continue;
         bool part = (sc->v[i].in && (sc->v[i].limit == 0 || seq <= sc->v[i].limit)) || sc->head == sc->n || i > sc->head;
@@ -436,6 +437,16 @@ static int scan_payload(struct scan *sc, struct seg *s)
 
 /* ---- all of it ---- */
 
+/* Does the checkpoint say that what was found is not the log, but something that lost records replaced? */
+static bool contradicts(const struct scan *sc)
+{
+    const struct log *log = sc->log;
+    uint64_t term;
+    if (!sc->im || log->first > log->last) return false;
+    if (log->first == sc->base + 1) return log->runs[log->run0].term < sc->im->term;
+    return log->last >= sc->base && raft__log_term_at(log, sc->base, &term) && term != sc->im->term;
+}
+
 static void conclude(struct scan *sc, struct scan_result *out)
 {
     struct log *log = sc->log;
@@ -443,18 +454,17 @@ static void conclude(struct scan *sc, struct scan_result *out)
     uint64_t tail_seq = sc->want ? sc->want - 1 : sc->im ? sc->im->dur_seq : 0;
     out->damaged = sc->stop || sc->skipped || sc->missing || sc->proven > tail_seq;
     out->damaged |= sc->im && !sc->im->reset && log->last < sc->base;
-    if (sc->im && log->first == sc->base + 1 && log->first <= log->last && log->runs[log->run0].term < sc->im->term) {
-        out->damaged = true;        /* left over from before the checkpoint's own entries, which are missing */
-        wipe(sc, sc->base);
-    }
+    out->damaged |= contradicts(sc);
+    bool wiped = log->first > log->last || log->last < sc->base || contradicts(sc);
     trace_debug(log->trace, "log: scan: %s%sbatch %llu in segment %llu is the last, %llu are proven durable, entries %llu to %llu",
                 sc->stop || sc->skipped ? "loss, " : "", sc->missing ? "a segment is missing, " : "", (unsigned long long)tail_seq,
                 (unsigned long long)(any ? sc->v[sc->tail].s->no : 0), (unsigned long long)sc->proven,
                 (unsigned long long)log->first, (unsigned long long)log->last);
-    if (log->first > log->last || log->last < sc->base) wipe(sc, sc->base);
+    if (wiped) wipe(sc, sc->base);
+    any = any && !(wiped && out->damaged);      /* what is left over must not be found again */
     out->torn_bytes = out->damaged ? 0 : sc->torn;
     out->tail_seq = tail_seq;
-    out->tail_no = any ? sc->v[sc->tail].s->no : sc->im ? sc->im->dur_seg : 0;
+    out->tail_no = any ? sc->v[sc->tail].s->no : 0;        /* 0 ends the chain */
     out->tail_seg = SEG_NONE;
     if (any && sc->tail == sc->head && sc->tail_clean && !out->damaged && sc->torn == 0) {
         out->tail_seg = sc->v[sc->tail].s->slot;

@@ -240,7 +240,7 @@ void raft__seg_take(struct log *log, struct seg_take *t, enum page_kind kind, en
 static bool needed(const struct log *log, const struct seg *s)
 {
     const struct image *im = raft__image_newest(log);
-    if (!log->gc.ready || !s->sealed || s->npieces || s->readers || s->slot == log->gc.victim) return true;
+    if (!log->gc.ready || !s->sealed || s->npieces || s->readers || s->pins || s->slot == log->gc.victim) return true;
     if (s->kind == PAGE_PAYLOAD) return false;
     if (s->orphan) return !log->meta.exists || log->meta.rewrites > 0;     /* the finding is on disk first */
     return !im || s->no >= im->scan_seg;

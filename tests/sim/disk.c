@@ -45,6 +45,7 @@ struct sim_disk {
         unsigned ops;
         uint64_t nth;                   /* 0: none */
         int err;
+        const char *prefix;
     } fault;
     uint64_t done[OPS];
 };
@@ -326,7 +327,8 @@ static void complete(struct sim_disk *d, struct disk_io *io)
     list_remove(&io->link);
     d->pending--;
     d->done[io->op]++;
-    bool faulty = d->fault.nth && (d->fault.ops >> io->op & 1) && --d->fault.nth == 0;
+    bool meant = (d->fault.ops >> io->op & 1) && (!d->fault.prefix || strncmp(io->name, d->fault.prefix, strlen(d->fault.prefix)) == 0);
+    bool faulty = d->fault.nth && meant && --d->fault.nth == 0;
     int64_t result = faulty ? perform_faulty(d, io) : perform(d, io);
     io->done(io, result);
 }
@@ -539,6 +541,9 @@ void sim_disk_fault(struct sim_disk *d, enum sim_disk_fault what, unsigned mask,
     d->fault.nth = nth;
     d->fault.err = err;
 }
+
+void sim_disk_fault_only(struct sim_disk *d, const char *prefix) { d->fault.prefix = prefix; }
+bool sim_disk_fault_due(const struct sim_disk *d) { return d->fault.nth > 0; }
 
 bool sim_disk_flip(struct sim_disk *d, const char *name, uint64_t off, uint8_t bits)
 {

@@ -47,6 +47,9 @@ enum sim_disk_fault {
 };
 /* The nth (1: next) operation of those in the mask (1 << DISK_WRITE | ...) that completes from now on. One at a time. */
 void sim_disk_fault(struct sim_disk *d, enum sim_disk_fault what, unsigned ops, uint64_t nth, int err);
+/* The fault concerns only files whose names begin so (NULL: all). */
+void sim_disk_fault_only(struct sim_disk *d, const char *prefix);
+bool sim_disk_fault_due(const struct sim_disk *d);              /* it has not happened yet */
 /* Changes bits of one byte, also what is safe. False: no such byte. */
 bool sim_disk_flip(struct sim_disk *d, const char *name, uint64_t off, uint8_t bits);
 /* The block cannot be read (EIO) until it is written. */

@@ -28,15 +28,15 @@ struct rig_clock {
     uint64_t now;
 };
 
-static uint64_t rig_now(struct clock *c) { return container_of(c, struct rig_clock, c)->now; }
+static inline uint64_t rig_now(struct clock *c) { return container_of(c, struct rig_clock, c)->now; }
 static int64_t rig_wall(struct clock *c) { return (int64_t)rig_now(c); }
-static void rig_arm(struct clock *c, struct timer *t, uint64_t at)
+static inline void rig_arm(struct clock *c, struct timer *t, uint64_t at)
 {
     struct rig_clock *rc = container_of(c, struct rig_clock, c);
     heap_remove(&rc->heap, &t->node);
     heap_insert(&rc->heap, &t->node, at < rc->now ? rc->now : at);
 }
-static void rig_disarm(struct clock *c, struct timer *t) { heap_remove(&container_of(c, struct rig_clock, c)->heap, &t->node); }
+static inline void rig_disarm(struct clock *c, struct timer *t) { heap_remove(&container_of(c, struct rig_clock, c)->heap, &t->node); }
 static const struct clock_ops rig_clock_ops = {rig_now, rig_wall, rig_arm, rig_disarm};
 
 /* ---- the model ---- */
@@ -81,21 +81,21 @@ struct rig {
     uint32_t whatif_permille;                   /* how often a step tries out a crash on a copy of the disk */
     uint64_t whatifs;
     int failed;                                 /* cb.failed */
-    bool restored;
+    bool no_kills;                              /* the state machine forgets nothing */
     bool strict;                                /* no damage was done: recovery must be whole */
     uint64_t reads, gone, stores, installs;
 };
 
-static uint64_t version_seed(uint64_t index, uint64_t term) { return hash_mix(index * 1000003 + term) | 1; }
+static inline uint64_t version_seed(uint64_t index, uint64_t term) { return hash_mix(index * 1000003 + term) | 1; }
 
-static struct version *version_of(struct rig *r, uint64_t index, uint64_t term)
+static inline struct version *version_of(struct rig *r, uint64_t index, uint64_t term)
 {
     for (size_t i = 0; i < r->v[index].n; i++)
         if (r->v[index].v[i].term == term) return &r->v[index].v[i];
     return NULL;
 }
 
-static void content(uint64_t index, uint64_t term, uint32_t off, uint32_t n, uint8_t *p)
+static inline void content(uint64_t index, uint64_t term, uint32_t off, uint32_t n, uint8_t *p)
 {
     uint64_t s = version_seed(index, term);
     for (uint32_t i = 0; i < n; i++) {
@@ -104,7 +104,7 @@ static void content(uint64_t index, uint64_t term, uint32_t off, uint32_t n, uin
     }
 }
 
-static bool content_is(uint64_t index, uint64_t term, uint32_t off, uint32_t n, const uint8_t *p)
+static inline bool content_is(uint64_t index, uint64_t term, uint32_t off, uint32_t n, const uint8_t *p)
 {
     uint8_t *want = xmalloc(n + 1u);
     content(index, term, off, n, want);
@@ -115,27 +115,27 @@ static bool content_is(uint64_t index, uint64_t term, uint32_t off, uint32_t n, 
 
 /* ---- state machine ---- */
 
-static void state_init(struct state *s)
+static inline void state_init(struct state *s)
 {
     s->index = s->term = 0;
     s->refs = xcalloc(RIG_INDEX_MAX, sizeof *s->refs);
 }
 
-static void state_copy(struct state *to, const struct state *from)
+static inline void state_copy(struct state *to, const struct state *from)
 {
     to->index = from->index;
     to->term = from->term;
     memcpy(to->refs, from->refs, RIG_INDEX_MAX * sizeof *to->refs);
 }
 
-static void ref_set(struct rig *r, struct state *s, uint64_t index, int k, struct ref ref)
+static inline void ref_set(struct rig *r, struct state *s, uint64_t index, int k, struct ref ref)
 {
     int64_t delta = (int64_t)ref.len - s->refs[index][k].len;
     s->refs[index][k] = ref;
     if (s == &r->sm && delta) log_live_add(r->log, index, delta);
 }
 
-static void state_apply(struct rig *r, struct state *s, uint64_t index, uint64_t term)
+static inline void state_apply(struct rig *r, struct state *s, uint64_t index, uint64_t term)
 {
     const struct version *v = version_of(r, index, term);
     struct prng p;
@@ -149,7 +149,7 @@ static void state_apply(struct rig *r, struct state *s, uint64_t index, uint64_t
             if (k == 0 || prng_chance(&p, 40)) ref_set(r, s, index, k, (struct ref){off, len});
         }
     }
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < 3 && !r->no_kills; k++) {
         uint64_t back = 1 + prng_below(&p, prng_chance(&p, 50) ? 20 : 400);
         if (back < index) ref_set(r, s, index - back, (int)prng_below(&p, RIG_REFS), (struct ref){0, 0});
         if (back < index && prng_chance(&p, 60))
@@ -159,7 +159,7 @@ static void state_apply(struct rig *r, struct state *s, uint64_t index, uint64_t
 
 /* ---- callbacks ---- */
 
-static void rig_persisted(void *arg, uint64_t index, uint64_t term)
+static inline void rig_persisted(void *arg, uint64_t index, uint64_t term)
 {
     struct rig *r = arg;
     assert_true(index <= r->last);
@@ -169,11 +169,11 @@ static void rig_persisted(void *arg, uint64_t index, uint64_t term)
     r->durable_term = term;
 }
 
-static void rig_hard_persisted(void *arg, const struct raft_hard *hard) { ((struct rig *)arg)->hard_durable = *hard; }
-static void rig_failed(void *arg, int err, const char *what) { ((struct rig *)arg)->failed = err; }
-static void rig_trimmed(void *arg, uint64_t first) { assert_int_equal(first, log_first(((struct rig *)arg)->log)); }
+static inline void rig_hard_persisted(void *arg, const struct raft_hard *hard) { ((struct rig *)arg)->hard_durable = *hard; }
+static inline void rig_failed(void *arg, int err, const char *what) { ((struct rig *)arg)->failed = err; }
+static inline void rig_trimmed(void *arg, uint64_t first) { assert_int_equal(first, log_first(((struct rig *)arg)->log)); }
 
-static void rig_live_ranges(void *arg, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len), void *ctx)
+static inline void rig_live_ranges(void *arg, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len), void *ctx)
 {
     struct rig *r = arg;
     struct ref v[RIG_REFS];
@@ -196,13 +196,13 @@ static void rig_live_ranges(void *arg, uint64_t index, void (*emit)(void *ctx, u
 
 /* ---- life ---- */
 
-static void rig_trace(void *arg, enum trace_level level, const char *text)
+static inline void rig_trace(void *arg, enum trace_level level, const char *text)
 {
     if (getenv("QFS_TRACE")) fprintf(stderr, "  %s\n", text);
 }
 static const struct trace rig_tracer = {TRACE_DEBUG, rig_trace, NULL};
 
-static struct rig *rig_new(uint64_t seed)
+static inline struct rig *rig_new(uint64_t seed)
 {
     struct rig *r = xcalloc(1, sizeof *r);
     r->seed = seed;
@@ -225,7 +225,7 @@ static struct rig *rig_new(uint64_t seed)
     return r;
 }
 
-static void rig_free(struct rig *r)
+static inline void rig_free(struct rig *r)
 {
     sim_disk_kill(r->disk);
     if (r->log) log_close(r->log);
@@ -237,10 +237,10 @@ static void rig_free(struct rig *r)
     free(r);
 }
 
-static void rig_whatif(struct rig *r);
+static inline void rig_whatif(struct rig *r);
 
 /* Lets the next timer fire. False: there is none. */
-static bool rig_step(struct rig *r)
+static inline bool rig_step(struct rig *r)
 {
     struct heap_node *n = heap_min(&r->clock.heap);
     if (!n) return false;
@@ -252,14 +252,14 @@ static bool rig_step(struct rig *r)
     return true;
 }
 
-static void rig_run(struct rig *r, uint64_t ns)
+static inline void rig_run(struct rig *r, uint64_t ns)
 {
     uint64_t until = r->clock.now + ns;
     for (struct heap_node *n; (n = heap_min(&r->clock.heap)) && n->key <= until;) rig_step(r);
     r->clock.now = until;
 }
 
-static void rig_settle(struct rig *r)
+static inline void rig_settle(struct rig *r)
 {
     for (int i = 0; i < 1000 && !r->failed; i++) {
         rig_run(r, 20 * NS_PER_MS);
@@ -277,11 +277,11 @@ struct bytes_got {
     bool done;
     int err;
 };
-static void rig_read_done(struct log_read *rd, int err) { *(struct bytes_got *)rd->arg = (struct bytes_got){true, err}; }
-static void rig_fetch_done(struct log_fetch *f, int err) { *(struct bytes_got *)f->arg = (struct bytes_got){true, err}; }
-static void rig_store_done(struct log_store *s, int err) { *(struct bytes_got *)s->arg = (struct bytes_got){true, err}; }
+static inline void rig_read_done(struct log_read *rd, int err) { *(struct bytes_got *)rd->arg = (struct bytes_got){true, err}; }
+static inline void rig_fetch_done(struct log_fetch *f, int err) { *(struct bytes_got *)f->arg = (struct bytes_got){true, err}; }
+static inline void rig_store_done(struct log_store *s, int err) { *(struct bytes_got *)s->arg = (struct bytes_got){true, err}; }
 
-static int rig_read_log(struct rig *r, struct log *log, uint64_t index, uint32_t off, uint32_t n, uint8_t *p)
+static inline int rig_read_log(struct rig *r, struct log *log, uint64_t index, uint32_t off, uint32_t n, uint8_t *p)
 {
     struct bytes_got got = {0};
     int err = log_try_read(log, index, off, n, p);
@@ -293,7 +293,7 @@ static int rig_read_log(struct rig *r, struct log *log, uint64_t index, uint32_t
     return got.err;
 }
 
-static int rig_fetch(struct rig *r, struct log *log, uint64_t first, uint64_t last)
+static inline int rig_fetch(struct rig *r, struct log *log, uint64_t first, uint64_t last)
 {
     struct bytes_got got = {0};
     struct log_fetch f = {.first = first, .last = last, .done = rig_fetch_done, .arg = &got};
@@ -303,7 +303,7 @@ static int rig_fetch(struct rig *r, struct log *log, uint64_t first, uint64_t la
     return got.err;
 }
 
-static void rig_dump(struct rig *r, const char *what, uint64_t index)
+static inline void rig_dump(struct rig *r, const char *what, uint64_t index)
 {
     fprintf(stderr, "seed %llu: %s (index %llu; first %llu last %llu durable %llu applied %llu)\n", (unsigned long long)r->seed, what,
             (unsigned long long)index, (unsigned long long)log_first(r->log), (unsigned long long)r->last,
@@ -318,7 +318,7 @@ static void rig_dump(struct rig *r, const char *what, uint64_t index)
     } while (0)
 
 /* Every recovered entry is a version there was, on top of the one before it there was; with bytes, if asked. */
-static void rig_check_entries(struct rig *r, struct log *log, const struct log_recovered *rec, bool bytes)
+static inline void rig_check_entries(struct rig *r, struct log *log, const struct log_recovered *rec, bool bytes)
 {
     uint64_t before = rec->raft.first == rec->raft.snapshot_index + 1 ? rec->raft.snapshot_term : UINT64_MAX;
     RIG_CHECK(r, rec->raft.first, rec->raft.first <= rec->raft.snapshot_index + 1);
@@ -341,7 +341,7 @@ static void rig_check_entries(struct rig *r, struct log *log, const struct log_r
     }
 }
 
-static void rig_check_recovered(struct rig *r, struct log *log, const struct log_recovered *rec, bool bytes)
+static inline void rig_check_recovered(struct rig *r, struct log *log, const struct log_recovered *rec, bool bytes)
 {
     rig_check_entries(r, log, rec, bytes);
     const char *bad = raft__place_invariant(log);
@@ -360,7 +360,7 @@ static void rig_check_recovered(struct rig *r, struct log *log, const struct log
 }
 
 /* Cuts the power on a copy of the disk and looks at what would be recovered. */
-static void rig_whatif(struct rig *r)
+static inline void rig_whatif(struct rig *r)
 {
     struct rig_clock clock = {.c.ops = &rig_clock_ops, .now = r->clock.now};
     struct sim_disk *d = sim_disk_clone(r->disk, &clock.c, prng_u64(&r->rng));
@@ -382,7 +382,7 @@ static void rig_whatif(struct rig *r)
 
 /* ---- the state machine over the log ---- */
 
-static int rig_restore_block(void *arg, struct slice block)
+static inline int rig_restore_block(void *arg, struct slice block)
 {
     struct rig *r = arg;
     struct reader rd = reader_of(block);
@@ -398,14 +398,14 @@ static int rig_restore_block(void *arg, struct slice block)
     return 0;
 }
 
-static void rig_report_refs(struct rig *r)
+static inline void rig_report_refs(struct rig *r)
 {
     for (uint64_t i = 0; i < RIG_INDEX_MAX; i++)
         for (int k = 0; k < RIG_REFS; k++)
             if (r->sm.refs[i][k].len) log_live_add(r->log, i, r->sm.refs[i][k].len);
 }
 
-static void rig_apply_to(struct rig *r, uint64_t index)
+static inline void rig_apply_to(struct rig *r, uint64_t index)
 {
     while (r->sm.index < index) {
         uint64_t i = r->sm.index + 1;
@@ -416,7 +416,7 @@ static void rig_apply_to(struct rig *r, uint64_t index)
     log_applied(r->log, r->sm.index);
 }
 
-static void rig_append_version(struct rig *r, uint64_t term, uint32_t len, uint8_t kind)
+static inline void rig_append_version(struct rig *r, uint64_t term, uint32_t len, uint8_t kind)
 {
     uint64_t i = r->last + 1;
     assert_true(i < RIG_INDEX_MAX);
@@ -435,7 +435,7 @@ static void rig_append_version(struct rig *r, uint64_t term, uint32_t len, uint8
 }
 
 /* Opens what is on the disk; the model follows what was recovered. Returns log_open's error. */
-static int rig_open(struct rig *r)
+static inline int rig_open(struct rig *r)
 {
     struct buf why = {0};
     r->failed = 0;
@@ -472,6 +472,7 @@ static int rig_open(struct rig *r)
     int loaded = log_ckpt_load(r->log, rig_restore_block, r);
     if (r->strict) assert_int_equal(loaded, 0);
     if (loaded) {
+        sim_disk_kill(r->disk);
         log_close(r->log);
         r->log = NULL;
         return loaded;
@@ -491,7 +492,7 @@ static int rig_open(struct rig *r)
 }
 
 /* All bytes that the state machine refers to are there and right. */
-static void rig_check_refs(struct rig *r)
+static inline void rig_check_refs(struct rig *r)
 {
     for (uint64_t i = 1; i <= r->sm.index && !r->failed; i++) {
         for (int k = 0; k < RIG_REFS; k++) {
@@ -522,7 +523,7 @@ static void rig_check_refs(struct rig *r)
 
 /* ---- checkpoints ---- */
 
-static void rig_ckpt_done(void *arg, int err)
+static inline void rig_ckpt_done(void *arg, int err)
 {
     struct rig *r = arg;
     uint64_t index, term;
@@ -536,7 +537,7 @@ static void rig_ckpt_done(void *arg, int err)
     r->ckpt_index = index;
 }
 
-static void rig_snapshot_blocks(struct rig *r, const struct state *s, struct log_ckpt *ck)
+static inline void rig_snapshot_blocks(struct rig *r, const struct state *s, struct log_ckpt *ck)
 {
     struct buf b = {0};
     for (uint64_t i = 1; i <= s->index; i++) {
@@ -559,7 +560,7 @@ static void rig_snapshot_blocks(struct rig *r, const struct state *s, struct log
     buf_free(&b);
 }
 
-static bool rig_ckpt_start(struct rig *r)
+static inline bool rig_ckpt_start(struct rig *r)
 {
     if (r->ckpt || r->sm.index <= r->ckpt_index) return false;
     r->ckpt = log_ckpt_begin(r->log, r->sm.index, r->terms[r->sm.index], false);
@@ -569,7 +570,7 @@ static bool rig_ckpt_start(struct rig *r)
     return true;
 }
 
-static void rig_ckpt_commit(struct rig *r)
+static inline void rig_ckpt_commit(struct rig *r)
 {
     r->ckpt_committing = true;
     log_ckpt_commit(r->ckpt, true, rig_ckpt_done, r);
