@@ -42,15 +42,6 @@ void dir__window_add(struct dir_window *w, struct slice name, uint64_t ino, uint
     put_u8(&w->names, 0);
 }
 
-void dir__window_cut(struct dir_window *w, uint64_t end)
-{
-    check(end >= w->first);
-    if (end >= dir__window_end(w)) return;
-    w->n = end - w->first;
-    w->names.n = w->entries[w->n].name_at;
-    w->ended = false;
-}
-
 const struct dir_entry *dir__window_at(const struct dir_window *w, uint64_t number, const char **name)
 {
     if (number < w->first || number >= dir__window_end(w)) return NULL;

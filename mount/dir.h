@@ -30,8 +30,6 @@ void dir__window_free(struct dir_window *w);
 static inline uint64_t dir__window_end(const struct dir_window *w) { return w->first + w->n; }
 /* Adds at the end; may drop the oldest. */
 void dir__window_add(struct dir_window *w, struct slice name, uint64_t ino, uint32_t mode);
-/* Forgets the entries from number `end` on. */
-void dir__window_cut(struct dir_window *w, uint64_t end);
 /* Entry `number`, or NULL where it is not among those kept. The name lives until the next change. */
 const struct dir_entry *dir__window_at(const struct dir_window *w, uint64_t number, const char **name);
 

@@ -38,7 +38,6 @@ const struct fuse_lowlevel_ops mount__ops = {
     .copy_file_range = mount__op_copy_file_range,
     .opendir = mount__op_opendir,
     .readdir = mount__op_readdir,
-    .readdirplus = mount__op_readdirplus,
     .releasedir = mount__op_releasedir,
     .init = mount__op_init,
 };

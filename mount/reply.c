@@ -26,7 +26,7 @@ static struct timespec time_of(int64_t ns)
     return (struct timespec){.tv_sec = s, .tv_nsec = rest};
 }
 
-struct stat mount__stat_of(const struct fs_attr *a)
+static struct stat stat_of(const struct fs_attr *a)
 {
     return (struct stat){.st_ino = a->ino, .st_mode = a->mode, .st_nlink = a->nlink, .st_uid = a->uid, .st_gid = a->gid,
                          .st_rdev = a->rdev, .st_size = (off_t)a->size, .st_blocks = (blkcnt_t)a->blocks,
@@ -34,9 +34,9 @@ struct stat mount__stat_of(const struct fs_attr *a)
                          .st_ctim = time_of(a->ctime)};
 }
 
-struct fuse_entry_param mount__entry_of(const struct fs_attr *a)
+static struct fuse_entry_param entry_of(const struct fs_attr *a)
 {
-    return (struct fuse_entry_param){.ino = a->ino, .attr = mount__stat_of(a)};
+    return (struct fuse_entry_param){.ino = a->ino, .attr = stat_of(a)};
 }
 
 /* ---- of requests ---- */
@@ -51,7 +51,7 @@ void mount__reply_stale(struct request *r, int status) { mount__reply_err(r, sta
 
 void mount__reply_entry(struct request *r, const struct fs_attr *attr)
 {
-    struct fuse_entry_param e = mount__entry_of(attr);
+    struct fuse_entry_param e = entry_of(attr);
     fuse_reply_entry(r->req, &e);
     mount__end(r);
 }
@@ -81,7 +81,7 @@ bool mount__reply_open(struct request *r)
 
 bool mount__reply_create(struct request *r, const struct fs_attr *attr)
 {
-    struct fuse_entry_param e = mount__entry_of(attr);
+    struct fuse_entry_param e = entry_of(attr);
     bool wanted = fuse_reply_create(r->req, &e, &r->fi) == 0;
     mount__end(r);
     return wanted;
@@ -136,6 +136,6 @@ bool mount__answer_open(fuse_req_t req, const struct fuse_file_info *fi) { retur
 
 void mount__answer_attr(fuse_req_t req, const struct fs_attr *attr)
 {
-    struct stat st = mount__stat_of(attr);
+    struct stat st = stat_of(attr);
     fuse_reply_attr(req, &st, 0);
 }

@@ -40,8 +40,8 @@ void mount__op_init(void *mount, struct fuse_conn_info *conn)
 {
     struct mount *m = mount;
     /* Not among them: POSIX_LOCKS and FLOCK_LOCKS (ops.c), WRITEBACK_CACHE (the kernel's write buffer cannot be revoked),
-     * HANDLE_KILLPRIV (the kernel takes set-id bits away by SETATTR), SPLICE (it gained nothing), POSIX_ACL, and READDIRPLUS:
-     * with timeouts of 0 the attributes it brings are asked for again. */
+     * HANDLE_KILLPRIV (the kernel takes set-id bits away by SETATTR), SPLICE (data is in memory here as it is), POSIX_ACL,
+     * READDIRPLUS (ops_dir.c). */
     const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA |
                             FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
     conn->want = wanted & conn->capable;

@@ -166,7 +166,6 @@ void mount__op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, 
                                off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags);
 void mount__op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void mount__op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
-void mount__op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void mount__op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 /* ops_file.c: the OPENs that waited for an unheld UNLINK may go on. */
 void mount__opens_go_on(struct mount *m);
@@ -201,8 +200,6 @@ void mount__answer_err(fuse_req_t req, int status);
 void mount__answer_none(fuse_req_t req);
 bool mount__answer_open(fuse_req_t req, const struct fuse_file_info *fi);
 void mount__answer_attr(fuse_req_t req, const struct fs_attr *attr);     /* from any thread */
-struct stat mount__stat_of(const struct fs_attr *attr);
-struct fuse_entry_param mount__entry_of(const struct fs_attr *attr);
 
 /* node.c */
 void mount__nodes_init(struct nodes *t);

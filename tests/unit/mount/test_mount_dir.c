@@ -50,30 +50,22 @@ static void test_window(void **state)
     dir__window_free(&w);
 }
 
-static void test_cut(void **state)
+static void test_reset(void **state)
 {
     struct dir_window w = {0};
     for (uint64_t i = 0; i < 100; i++) add(&w, i);
     w.ended = true;
-    dir__window_cut(&w, 100);
-    assert_true(w.ended);
-    dir__window_cut(&w, 40);
+    dir__window_reset(&w);
     assert_false(w.ended);
-    assert_int_equal(dir__window_end(&w), 40);
-    add(&w, 40);
-    expect(&w, 40);
-    expect(&w, 39);
-    dir__window_cut(&w, 0);
-    assert_int_equal(w.n, 0);
+    assert_int_equal(dir__window_end(&w), 0);
+    assert_null(dir__window_at(&w, 0, &(const char *){NULL}));
     add(&w, 0);
     expect(&w, 0);
-    dir__window_reset(&w);
-    assert_int_equal(dir__window_end(&w), 0);
     dir__window_free(&w);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_window), cmocka_unit_test(test_cut)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_window), cmocka_unit_test(test_reset)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
