@@ -169,7 +169,7 @@ static void append_step(struct clerk *c)
                  (int)min_u64(c->expect.n, 200), (const char *)c->expect.p);
     c->reading = false;
     c->running = !l->stop;
-    if (c->running) clock_arm(clock, &c->pause, clock_now(clock) + prng_below(&l->rng, PAUSE_MS * NS_PER_MS));
+    if (c->running) clock_arm(clock, &c->pause, clock_now(clock) + prng_below(&l->rng, (PAUSE_MS + 3 * l->nclerks) * NS_PER_MS));
 }
 
 static void append_next(struct timer *t)

@@ -5,8 +5,8 @@
 
 #include "tests/lab/lab.h"
 
-#define RAFT_RUNS 10u
-#define KV_RUNS 1u
+#define RAFT_RUNS 30u
+#define KV_RUNS 6u
 
 static const struct lab_test *now;
 static unsigned titles, runs;
