@@ -1,5 +1,6 @@
-/* lab_kv.c - the key/value titles, on kv servers and kv clients. A clerk is a process with a client that does one call at a time;
- * get of an absent key is "". Keys and values are those of the original, so the files have such names, too. */
+/* lab_kv.c - the key/value titles, on kv servers and kv clients. A clerk is a process with a client that does one call
+ * at a time; get of an absent key is "". Keys and values are those of the original, so the files have such names, too.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,8 +9,8 @@
 #include "tests/sim/check_log.h"
 
 #define CLERKS_MAX 24u
-#define SETTLE_MS 500u
-#define PAUSE_MS 20u
+#define SETTLE_MS  500u
+#define PAUSE_MS   20u
 
 struct kvlab;
 
@@ -20,13 +21,13 @@ struct clerk {
     struct kv_call call;
     bool busy;
     void (*then)(struct clerk *c);
-    struct buf got;                     /* what the last get returned */
+    struct buf got; /* what the last get returned */
     /* the append workload */
     unsigned id;
     uint64_t j;
     bool running, reading;
     struct buf expect;
-    struct timer pause;                 /* between its operations: virtual time makes them cheap, not this program's work */
+    struct timer pause; /* between its operations: virtual time makes them cheap, not this program's work */
 };
 
 struct kvlab {
@@ -59,7 +60,8 @@ static void begin(struct kvlab *l, const struct lab_test *t, uint64_t seed, unsi
     sim_start_all(l->c);
 }
 
-/* In an unreliable network the calls between clients and servers get lost, too: on connections that means that they break. */
+/* In an unreliable network the calls between clients and servers get lost, too: on connections that means that they
+ * break. */
 static void weather(struct kvlab *l)
 {
     if (l->unreliable) sim_net_config(l->c->net)->reset_ppm = 10000;
@@ -113,7 +115,8 @@ static void answered(struct kv_call *call, const struct kv_reply *reply)
 {
     struct clerk *c = call->arg;
     bool absent = call->op.code == KV_GET && reply->status == -ENOENT;
-    if (reply->status < 0 && !absent) sim_fail(c->lab->c, "%s answers %s", kv_code_name(call->op.code), err_text(reply->status));
+    if (reply->status < 0 && !absent)
+        sim_fail(c->lab->c, "%s answers %s", kv_code_name(call->op.code), err_text(reply->status));
     if (call->op.code == KV_GET) {
         buf_clear(&c->got);
         if (!absent) buf_append(&c->got, reply->data.p, reply->data.n);
@@ -155,7 +158,8 @@ static void expect(struct clerk *c, const char *key, const char *value)
 {
     struct slice v = get(c, key);
     if (!slice_eq(v, slice_str(value)))
-        sim_fail(c->lab->c, "key %s is \"%.*s\", expected \"%s\"", key, (int)min_u64(v.n, 100), (const char *)v.p, value);
+        sim_fail(c->lab->c, "key %s is \"%.*s\", expected \"%s\"", key, (int)min_u64(v.n, 100), (const char *)v.p,
+                 value);
 }
 
 /* ---- the append workload ---- */
@@ -165,11 +169,12 @@ static void append_step(struct clerk *c)
     struct clock *clock = sim_clock(c->lab->c->world, c->proc);
     struct kvlab *l = c->lab;
     if (c->reading && !slice_eq(buf_slice(&c->got), buf_slice(&c->expect)))
-        sim_fail(l->c, "client %u reads \"%.*s\", expected \"%.*s\"", c->id, (int)min_u64(c->got.n, 200), (const char *)c->got.p,
-                 (int)min_u64(c->expect.n, 200), (const char *)c->expect.p);
+        sim_fail(l->c, "client %u reads \"%.*s\", expected \"%.*s\"", c->id, (int)min_u64(c->got.n, 200),
+                 (const char *)c->got.p, (int)min_u64(c->expect.n, 200), (const char *)c->expect.p);
     c->reading = false;
     c->running = !l->stop;
-    if (c->running) clock_arm(clock, &c->pause, clock_now(clock) + prng_below(&l->rng, (PAUSE_MS + 3 * l->nclerks) * NS_PER_MS));
+    if (c->running)
+        clock_arm(clock, &c->pause, clock_now(clock) + prng_below(&l->rng, (PAUSE_MS + 3 * l->nclerks) * NS_PER_MS));
 }
 
 static void append_next(struct timer *t)
@@ -272,12 +277,14 @@ static uint64_t snapshot_size(struct kvlab *l)
     return most;
 }
 
-/* A checkpoint is due when the log behind the last one is longer than both the limit and that checkpoint, so that the work
- * stays in proportion: the bound is the labs' where the state is small. */
+/* A checkpoint is due when the log behind the last one is longer than both the limit and that checkpoint, so that the
+ * work stays in proportion: the bound is the labs' where the state is small. */
 static void check_log_size(struct kvlab *l)
 {
     uint64_t bound = 2 * max_u64((uint64_t)l->maxraftstate, snapshot_size(l)), size = log_size(l);
-    if (size > bound) sim_fail(l->c, "logs were not trimmed: %llu bytes, snapshots of %llu", (unsigned long long)size, (unsigned long long)snapshot_size(l));
+    if (size > bound)
+        sim_fail(l->c, "logs were not trimmed: %llu bytes, snapshots of %llu", (unsigned long long)size,
+                 (unsigned long long)snapshot_size(l));
 }
 
 /* ---- the generic test ---- */
@@ -303,7 +310,8 @@ static void run_iteration(struct kvlab *l, const struct lab_test *t, struct cler
         sim_sleep(l->c, ET);
     }
     if (t->crash) {
-        for (unsigned i = 0; i < l->n; i++) sim_server_end(l->c, i, prng_chance(&l->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
+        for (unsigned i = 0; i < l->n; i++)
+            sim_server_end(l->c, i, prng_chance(&l->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
         sim_sleep(l->c, ET);
         sim_start_all(l->c);
     }
@@ -311,7 +319,8 @@ static void run_iteration(struct kvlab *l, const struct lab_test *t, struct cler
     for (int i = 0; i < t->clients; i++) {
         char key[16];
         snprintf(key, sizeof key, "%d", i);
-        if (clients[i]->j < 10) sim_say(l->c, "warning: client %d managed only %llu appends", i, (unsigned long long)clients[i]->j);
+        if (clients[i]->j < 10)
+            sim_say(l->c, "warning: client %d managed only %llu appends", i, (unsigned long long)clients[i]->j);
         check_appends(l, (unsigned)i, get(observer, key), clients[i]->j);
     }
 }
@@ -435,9 +444,10 @@ static void install_snapshot(const struct lab_test *t, uint64_t seed)
     sim_sleep(l.c, ET);
     put(c, "b", "B");
     sim_sleep(l.c, SETTLE_MS);
-    for (unsigned i = 0; i < 2; i++) {      /* the one that is cut off has nothing to trim by */
+    for (unsigned i = 0; i < 2; i++) { /* the one that is cut off has nothing to trim by */
         sim_status(l.c, i, &st);
-        if (st.log.log_bytes > 2 * max_u64(1000, snapshot_size(&l))) sim_fail(l.c, "the majority's logs were not trimmed: %llu bytes", (unsigned long long)st.log.log_bytes);
+        if (st.log.log_bytes > 2 * max_u64(1000, snapshot_size(&l)))
+            sim_fail(l.c, "the majority's logs were not trimmed: %llu bytes", (unsigned long long)st.log.log_bytes);
     }
     camps(&l, 0, 1, 0);
     struct clerk *d = clerk_new(&l);
@@ -472,7 +482,8 @@ static void snapshot_small(const struct lab_test *t, uint64_t seed)
     sim_sleep(l.c, SETTLE_MS);
     check_log_size(&l);
     if (log_size(&l) > 2000) sim_fail(l.c, "the log is too large: %llu bytes", (unsigned long long)log_size(&l));
-    if (snapshot_size(&l) > 500) sim_fail(l.c, "the snapshot is too large: %llu bytes", (unsigned long long)snapshot_size(&l));
+    if (snapshot_size(&l) > 500)
+        sim_fail(l.c, "the snapshot is too large: %llu bytes", (unsigned long long)snapshot_size(&l));
     end(&l);
 }
 
@@ -489,14 +500,18 @@ const struct lab_test lab_kv_tests[] = {
     {"Test: persistence with one client", NULL, generic, 5, 1, false, true, false, -1},
     {"Test: persistence with concurrent clients", NULL, generic, 5, 5, false, true, false, -1},
     {"Test: persistence with concurrent clients, unreliable", NULL, generic, 5, 5, true, true, false, -1},
-    {"Test: persistence with concurrent clients and repartitioning servers", NULL, generic, 5, 5, false, true, true, -1},
-    {"Test: persistence with concurrent clients and repartitioning servers, unreliable", NULL, generic, 5, 5, true, true, true, -1},
+    {"Test: persistence with concurrent clients and repartitioning servers", NULL, generic, 5, 5, false, true, true,
+     -1},
+    {"Test: persistence with concurrent clients and repartitioning servers, unreliable", NULL, generic, 5, 5, true,
+     true, true, -1},
     {"Test: InstallSnapshot RPC", NULL, install_snapshot, 3, 1, false, false, true, 1000},
     {"Test: snapshot size is reasonable", NULL, snapshot_small, 3, 1, false, false, false, 1000},
     {"Test: persistence with one client and snapshots", NULL, generic, 5, 1, false, true, false, 1000},
     {"Test: persistence with several clients and snapshots", NULL, generic, 5, 20, false, true, false, 1000},
     {"Test: persistence with several clients, snapshots, unreliable", NULL, generic, 5, 5, true, false, false, 1000},
-    {"Test: persistence with several clients, failures, and snapshots, unreliable", NULL, generic, 5, 5, true, true, false, 1000},
-    {"Test: persistence with several clients, failures, and snapshots, unreliable and partitions", NULL, generic, 5, 5, true, true, true, 1000},
+    {"Test: persistence with several clients, failures, and snapshots, unreliable", NULL, generic, 5, 5, true, true,
+     false, 1000},
+    {"Test: persistence with several clients, failures, and snapshots, unreliable and partitions", NULL, generic, 5, 5,
+     true, true, true, 1000},
     {0},
 };
