@@ -1,9 +1,9 @@
 /* dir.h - a directory stream: what READDIR has listed of late, by position. Private to mount/.
  *
- * A position is the count of entries before it, "." and ".." among them; it is the offset that the kernel gives back to go on.
- * The stream keeps the names around the reader's place, so a listing goes on behind the very name it stopped at, whatever
- * has been deleted or made meanwhile. Far behind that (seekdir to an old position) the names are gone, and the place is
- * found by counting from the start. */
+ * A position is the count of entries before it, "." and ".." among them; it is the offset that the kernel gives back to
+ * go on. The stream keeps the names around the reader's place, so a listing goes on behind the very name it stopped at,
+ * whatever has been deleted or made meanwhile. Far behind that (seekdir to an old position) the names are gone, and the
+ * place is found by counting from the start. */
 #ifndef QFS_MOUNT_DIR_H
 #define QFS_MOUNT_DIR_H
 
@@ -18,7 +18,7 @@ struct dir_entry {
 };
 
 struct dir_window {
-    uint64_t first;           /* the number of entries[0] in the directory's order, from 0 ("." and ".." do not count) */
+    uint64_t first; /* the number of entries[0] in the directory's order, from 0 ("." and ".." do not count) */
     struct dir_entry *entries;
     size_t n, cap;
     struct buf names;         /* NUL-terminated */

@@ -1,9 +1,9 @@
-/* mount.h - the one door of mount/: FUSE requests become operations of a kv client, replies become FUSE replies. Translation
- * only: every operation runs where the data is. The only folder that includes libfuse headers.
+/* mount.h - the one door of mount/: FUSE requests become operations of a kv client, replies become FUSE replies.
+ * Translation only: every operation runs where the data is. The only folder that includes libfuse headers.
  *
- * Coherence, stage 1 (DESIGN section 6): attributes and entries are never cached by time (timeouts 0), every lookup, attribute
- * and read is answered by the leader; the kernel's pages of a file are kept only while the leader confirms that its
- * version is unchanged. One loop, one thread: the caller watches mount_fd() and calls mount_ready(). */
+ * Coherence, stage 1 (DESIGN section 6): attributes and entries are never cached by time (timeouts 0), every lookup,
+ * attribute and read is answered by the leader; the kernel's pages of a file are kept only while the leader confirms
+ * that its version is unchanged. One loop, one thread: the caller watches mount_fd() and calls mount_ready(). */
 #ifndef QFS_MOUNT_H
 #define QFS_MOUNT_H
 
@@ -21,8 +21,8 @@ struct mount_options {
 
 struct mount;
 
-/* Mounts (a dead mount of ours at the same place is unmounted first). The client is the caller's and must have been made with
- * config.mount. 0, or a negative errno with a text in `why` that says what to do. */
+/* Mounts (a dead mount of ours at the same place is unmounted first). The client is the caller's and must have been
+ * made with config.mount. 0, or a negative errno with a text in `why` that says what to do. */
 int mount_new(struct clock *clock, const struct mount_options *options, struct mount **out, struct buf *why);
 /* The client calls back into the mount: give these to its config (arg: the mount). Then hand the client over. */
 void mount_session_lost(void *mount);
@@ -30,11 +30,12 @@ void mount_owed(void *mount);
 void mount_start(struct mount *m, struct kv_client *client);
 
 int mount_fd(const struct mount *m);
-/* Reads and starts all requests that wait, without blocking. False once the filesystem was unmounted (or by an error). */
+/* Reads and starts all requests that wait, without blocking. False once unmounted (or by an error). */
 bool mount_ready(struct mount *m);
 /* Begins to unmount; mount_ready() returns false when the kernel has let go. */
 void mount_unmount(struct mount *m);
-void mount_free(struct mount *m);      /* unmounts if that has not happened */
+/* Unmounts if that has not happened; what is under way gets EINTR. Before the client is freed. */
+void mount_free(struct mount *m);
 /* Requests under way, for a clean stop. */
 unsigned mount_pending(const struct mount *m);
 

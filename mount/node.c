@@ -1,17 +1,17 @@
-/* node.c - what this mount knows of the regular files that the kernel knows: how often each is open, and how old the kernel's
- * pages of it can be.
+/* node.c - what this mount knows of the regular files that the kernel knows: how often each is open, and how old the
+ * kernel's pages of it can be.
  *
- * The kernel drops a file's pages by itself when an attribute reply brings an mtime or a size other than the ones it has,
- * and at each open that does not say keep_cache. It asks for attributes before each read(2). That leaves contents that
- * change while mtime and size end up as the kernel has them (somebody sets the time back), and the reply to SETATTR, whose
- * mtime the kernel takes without a look at its pages. So a node has the version its pages are known to be no older than, and
- * the (mtime, size) pairs that were told; where the kernel cannot see a change, mount__node_tell() says so, for GETATTR, and the
- * pages are dropped by notification before the reply. Other replies only mark the version as unknown: the GETATTR or OPEN
- * that precedes the next read settles it.
+ * The kernel drops a file's pages by itself when an attribute reply brings an mtime or a size other than the ones it
+ * has, and at each open that does not say keep_cache. It asks for attributes before each read(2). That leaves contents
+ * that change while mtime and size end up as the kernel has them (somebody sets the time back), and the reply to
+ * SETATTR, whose mtime the kernel takes without a look at its pages. So a node has the version its pages are known to
+ * be no older than, and the (mtime, size) pairs that were told; where the kernel cannot see a change,
+ * mount__node_tell() says so, for GETATTR, and the pages are dropped by notification before the reply. Other replies
+ * only mark the version as unknown: the GETATTR or OPEN that precedes the next read settles it.
  *
- * The kernel may ignore a reply that crosses with a change of the same file, so it may still have any of the last pairs: a
- * pair that comes back is never taken for news. A notification makes it ignore the reply that follows, therefore none is
- * sent where the size differs and the kernel needs the new one.
+ * The kernel may ignore a reply that crosses with a change of the same file, so it may still have any of the last
+ * pairs: a pair that comes back is never taken for news. A notification makes it ignore the reply that follows,
+ * therefore none is sent where the size differs and the kernel needs the new one.
  *
  * What is not known is always the safe side: a node that is missing means no keep_cache. Nodes that nobody has open are
  * dropped by FORGET, or when there are too many. Mappings are not confirmed by the leader on each access, nor is

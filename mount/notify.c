@@ -1,9 +1,9 @@
 /* notify.c - the notifier thread: drops the kernel's pages of a file, then sends the GETATTR reply that waits for it.
  *
- * The kernel takes each page's lock for that, which a READ under way holds, so a notification can block as long as the cluster
- * is out of reach; the loop must not. The thread holds no lock during it, and no other reply waits for it. The one
- * request it has in hand has two possible repliers, the thread and an interrupt on the loop: `claimed` decides. Requests
- * come back on the done list, which the loop empties before it looks at a node. */
+ * The kernel takes each page's lock for that, which a READ under way holds, so a notification can block as long as the
+ * cluster is out of reach; the loop must not. The thread holds no lock during it, and no other reply waits for it. The
+ * one request it has in hand has two possible repliers, the thread and an interrupt on the loop: `claimed` decides.
+ * Requests come back on the done list, which the loop empties before it looks at a node. */
 #include "mount/state.h"
 
 #include <signal.h>

@@ -1,8 +1,8 @@
-/* ops.c - which FUSE operations exist here. Each is one operation of the store; the files ops_*.c translate, by families.
+/* ops.c - which FUSE operations exist here. Each is one operation of the store; ops_*.c translate, by families.
  *
  * Left out on purpose, so that libfuse answers ENOSYS and the kernel stops asking:
- *  - flush: a write has been committed when write(2) returns; close(2) has nothing to wait for but the kernel's own dirty pages
- *    of mappings, which it writes out by itself.
+ *  - flush: a write has been committed when write(2) returns; close(2) has nothing to wait for but the kernel's own
+ *    dirty pages of mappings, which it writes out by itself.
  *  - fsync, fsyncdir: for the same reason all is durable on a majority already (the kernel writes out mappings first).
  *  - access: permissions are the kernel's, by default_permissions.
  *  - getlk, setlk, flock: locks are kept by the kernel, for this mount only; they do not reach other mounts (stage 1).

@@ -1,9 +1,9 @@
 /* ops_attr.c - attributes: getattr, setattr, statfs, extended attributes.
  *
- * Extended attributes: user.*, trusted.* (root only, by the kernel) and security.* are stored. POSIX ACLs (system.*) are refused, as
- * nobody would enforce them. security.capability is refused, too: the kernel asks for it before each write(2), to
- * take privileges away, and the answer "there is none" is given here without a round trip. Mounts are nosuid, so it would
- * have no effect anyway. */
+ * Extended attributes: user.*, trusted.* (root only, by the kernel) and security.* are stored. POSIX ACLs (system.*)
+ * are refused, as nobody would enforce them. security.capability is refused, too: the kernel asks for it before each
+ * write(2), to take privileges away, and the answer "there is none" is given here without a round trip. Mounts are
+ * nosuid, so it would have no effect anyway. */
 #include "mount/state.h"
 
 #include <sys/stat.h>
@@ -32,7 +32,8 @@ static void finish_setattr(struct request *r, const struct kv_reply *reply)
 static int64_t ns_of(struct timespec t)
 {
     int64_t ns;
-    if (__builtin_mul_overflow((int64_t)t.tv_sec, (int64_t)NS_PER_S, &ns) || __builtin_add_overflow(ns, (int64_t)t.tv_nsec, &ns))
+    if (__builtin_mul_overflow((int64_t)t.tv_sec, (int64_t)NS_PER_S, &ns) ||
+        __builtin_add_overflow(ns, (int64_t)t.tv_nsec, &ns))
         return t.tv_sec < 0 ? INT64_MIN : INT64_MAX;
     return ns;
 }
@@ -42,9 +43,14 @@ static uint32_t mask_of(int to_set)
     static const struct {
         int fuse;
         uint32_t fs;
-    } map[] = {{FUSE_SET_ATTR_MODE, FS_SET_MODE}, {FUSE_SET_ATTR_UID, FS_SET_UID}, {FUSE_SET_ATTR_GID, FS_SET_GID},
-               {FUSE_SET_ATTR_SIZE, FS_SET_SIZE}, {FUSE_SET_ATTR_ATIME, FS_SET_ATIME}, {FUSE_SET_ATTR_MTIME, FS_SET_MTIME},
-               {FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW}, {FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW},
+    } map[] = {{FUSE_SET_ATTR_MODE, FS_SET_MODE},
+               {FUSE_SET_ATTR_UID, FS_SET_UID},
+               {FUSE_SET_ATTR_GID, FS_SET_GID},
+               {FUSE_SET_ATTR_SIZE, FS_SET_SIZE},
+               {FUSE_SET_ATTR_ATIME, FS_SET_ATIME},
+               {FUSE_SET_ATTR_MTIME, FS_SET_MTIME},
+               {FUSE_SET_ATTR_ATIME_NOW, FS_SET_ATIME_NOW},
+               {FUSE_SET_ATTR_MTIME_NOW, FS_SET_MTIME_NOW},
                {FUSE_SET_ATTR_CTIME, FS_SET_CTIME}};
     uint32_t mask = 0;
     for (size_t i = 0; i < sizeof map / sizeof *map; i++)

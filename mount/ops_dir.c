@@ -1,11 +1,11 @@
 /* ops_dir.c - directory streams: opendir, readdir, releasedir.
  *
- * READDIR is answered from the stream's window (dir.h), which pages of KV_READDIR fill as it is needed, one at a time; what else
- * comes on the same stream waits for it. Offset 0 (also rewinddir) starts over with a fresh window. The inode of ".." is
- * asked for once a stream, at the same time as the first page.
+ * READDIR is answered from the stream's window (dir.h), which pages of KV_READDIR fill as it is needed, one at a time;
+ * what else comes on the same stream waits for it. Offset 0 (also rewinddir) starts over with a fresh window. The inode
+ * of ".." is asked for once a stream, at the same time as the first page.
  *
- * There is no READDIRPLUS: with timeouts of 0 the kernel asks again for all that it brings. Measured with 1,000 entries,
- * listing got slower by half and `ls -l` no faster. */
+ * There is no READDIRPLUS: with timeouts of 0 the kernel asks again for all that it brings. Measured with 1,000
+ * entries, listing got slower by half and `ls -l` no faster. */
 #include "mount/state.h"
 
 #include <stdlib.h>
@@ -73,7 +73,8 @@ static bool needs_up(struct request *r)
     if (r->off >= 2 || d->parent) return false;
     if (d->asking_up) return true;
     d->asking_up = true;
-    d->up = (struct kv_call){.op = {.code = KV_LOOKUP, .ino = d->ino, .name = slice_str("..")}, .done = on_up, .arg = d};
+    const struct kv_op op = {.code = KV_LOOKUP, .ino = d->ino, .name = slice_str("..")};
+    d->up = (struct kv_call){.op = op, .done = on_up, .arg = d};
     kv_call(d->m->client, &d->up);
     return true;
 }

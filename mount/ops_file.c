@@ -1,12 +1,12 @@
 /* ops_file.c - open files: open, create, release, read, write, fallocate, lseek, copy_file_range.
  *
- * An OPEN asks the leader for the inode, which confirms that it is there and says whether the kernel's pages are current
- * (node.c); with O_TRUNC the question is the truncation itself. Writers with O_APPEND go around the page cache, because
- * the offset is chosen where the write is applied. A handle is its node: nothing else belongs to an open file.
+ * An OPEN asks the leader for the inode, which confirms that it is there and says whether the kernel's pages are
+ * current (node.c); with O_TRUNC the question is the truncation itself. Writers with O_APPEND go around the page cache,
+ * because the offset is chosen where the write is applied. A handle is its node: nothing else belongs to an open file.
  *
  * CREATE may find a file that another mount has made since the kernel looked. The kernel takes any file that CREATE
- * returns for its own and checks no permissions, so they are checked here; a refusal is ESTALE, which makes the kernel look
- * the name up again and judge by itself. */
+ * returns for its own and checks no permissions, so they are checked here; a refusal is ESTALE, which makes the kernel
+ * look the name up again and judge by itself. */
 #include "mount/state.h"
 
 #include <fcntl.h>
@@ -51,15 +51,16 @@ static void send_truncation(struct request *r)
     mount__send(r);
 }
 
-/* Truncation by others than root takes the set-id bits away; where the kernel leaves truncation to us, so does it that. True
- * if an operation is under way for it. */
+/* Truncation by others than root takes the set-id bits away; where the kernel leaves truncation to us, so does it that.
+ * True if an operation is under way for it. */
 static bool drop_privileges(struct request *r, const struct fs_attr *attr)
 {
     uint32_t bits = attr->mode & S_ISUID;
     if (attr->mode & S_IXGRP) bits |= attr->mode & S_ISGID;
     if (!(r->fi.flags & O_TRUNC) || !bits || fuse_req_ctx(r->req)->uid == 0 || r->flag) return false;
     r->flag = true;
-    r->call.op = (struct kv_op){.code = KV_SETATTR, .ino = r->node->ino, .flags = FS_SET_MODE, .mode = (attr->mode & 07777) & ~bits};
+    r->call.op = (struct kv_op){
+        .code = KV_SETATTR, .ino = r->node->ino, .flags = FS_SET_MODE, .mode = (attr->mode & 07777) & ~bits};
     mount__send(r);
     return true;
 }
@@ -80,7 +81,8 @@ static void finish_open(struct request *r, const struct kv_reply *reply)
         node_close(m, n);
         return mount__reply_stale(r, reply->status);
     }
-    /* Nameless and not open here: the kernel has found the name before it went, and nothing keeps the file for us (owed.c). */
+    /* Nameless and not open here: the kernel has found the name before it went, and nothing keeps the file for us
+     * (owed.c). */
     if (reply->attr.nlink == 0 && n->handles == 0) {
         node_close(m, n);
         return mount__reply_err(r, -ESTALE);
@@ -112,7 +114,8 @@ void mount__op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void mount__opens_go_on(struct mount *m)
 {
-    for (struct list *l; !m->unheld && (l = list_pop_front(&m->parked));) send_open(container_of(l, struct request, parked));
+    for (struct list *l; !m->unheld && (l = list_pop_front(&m->parked));)
+        send_open(container_of(l, struct request, parked));
 }
 
 void mount__op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -275,8 +278,8 @@ static void finish_copy(struct request *r, const struct kv_reply *reply)
     mount__reply_count(r, reply->off);
 }
 
-void mount__op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi, fuse_ino_t to,
-                               off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags)
+void mount__op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi,
+                               fuse_ino_t to, off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags)
 {
     if (flags) return mount__answer_err(req, -EINVAL);
     struct request *r = mount__begin(req, KV_COPY_RANGE, from, finish_copy);

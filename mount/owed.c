@@ -1,15 +1,16 @@
 /* owed.c - files whose last name is gone and that this mount may have open.
  *
- * The store keeps such a file until each mount session has said that it does not have it open (KV_RELEASE). UNLINK and RENAME of
- * this mount say `held` whenever any file is open here, as the kernel does not tell which inode loses its name. Rounds
- * set that right: ask what the session owes (KV_OWED), note what is open, give an answer for the rest, all in one
- * operation. A round runs shortly after such an unlink, after the last close of a file that is owed, and when the client
- * says that something is owed (another mount has unlinked it). A failed round is repeated by the next such occasion.
+ * The store keeps such a file until each mount session has said that it does not have it open (KV_RELEASE). UNLINK and
+ * RENAME of this mount say `held` whenever any file is open here, as the kernel does not tell which inode loses its
+ * name. Rounds set that right: ask what the session owes (KV_OWED), note what is open, give an answer for the rest, all
+ * in one operation. A round runs shortly after such an unlink, after the last close of a file that is owed, and when
+ * the client says that something is owed (another mount has unlinked it). A failed round is repeated by the next such
+ * occasion.
  *
- * A file counts as open from the arrival of its OPEN. For a CREATE, which may open what exists, the inode is not known before
- * its reply, so an answer is given only when the CREATEs have ended that were under way when the question was answered.
- * After the answer, or after an unlink that was not `held`, nothing keeps the file for this mount: an OPEN that finds a nameless
- * file is refused (ops_file.c), unless another handle of this mount keeps it. */
+ * A file counts as open from the arrival of its OPEN. For a CREATE, which may open what exists, the inode is not known
+ * before its reply, so an answer is given only when the CREATEs have ended that were under way when the question was
+ * answered. After the answer, or after an unlink that was not `held`, nothing keeps the file for this mount: an OPEN
+ * that finds a nameless file is refused (ops_file.c), unless another handle of this mount keeps it. */
 #include "mount/state.h"
 
 #define GIVE_MAX 4096u      /* inos of one RELEASE */
@@ -30,7 +31,8 @@ static void on_given(struct kv_call *call, const struct kv_reply *reply)
     struct mount *m = call->arg;
     m->owed.calling = false;
     if (reply->status < 0 && reply->status != -EINTR)
-        trace_warn(m->trace, "mount: could not give up %zu nameless files: %s", m->owed.give.n / 8, err_text(reply->status));
+        trace_warn(m->trace, "mount: could not give up %zu nameless files: %s", m->owed.give.n / 8,
+                   err_text(reply->status));
     round_end(m);
 }
 
@@ -152,8 +154,8 @@ void mount_session_lost(void *mount)
         }
     }
     buf_clear(&m->owed.closed);
-    trace_warn(m->trace, "mount: the session was lost (out of reach for too long); %llu open files are affected, %llu of them nameless "
-               "and gone", (unsigned long long)m->opens, (unsigned long long)gone);
+    trace_warn(m->trace, "mount: the session was lost; of %llu handles, those of %llu nameless files are stale",
+               (unsigned long long)m->opens, (unsigned long long)gone);
 }
 
 void mount__owed_init(struct mount *m) { m->owed.timer = (struct timer){.fire = on_timer, .arg = m}; }

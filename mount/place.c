@@ -1,7 +1,7 @@
 /* place.c - the mount point: is it fit, a dead mount of ours there, why mounting failed, unmounting, readahead.
  *
- * A mount whose process has died answers ENOTCONN to everything; it is taken away (up to a few, stacked) before a new one
- * comes. The texts are for the user and say what to do. Blocking, short, at the start and the end of a mount only. */
+ * A mount whose process has died answers ENOTCONN to everything; it is taken away (up to a few, stacked) before a new
+ * one comes. The texts are for the user and say what to do. Blocking, short, at a mount's start and end only. */
 #include "mount/state.h"
 
 #include <limits.h>
@@ -79,13 +79,15 @@ static int repair(const char *point, struct buf *why)
         char type[64];
         type_at(point, type, sizeof type);
         if (strcmp(type, OUR_TYPE) != 0) {
-            mount__say(why, "a dead mount of type '%s' is there, which is not ours to remove: umount -l %s", type, point);
+            mount__say(why, "a dead mount of type '%s' is there, which is not ours to remove: umount -l %s", type,
+                       point);
             return -EBUSY;
         }
         if (umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW) == 0 || run_helper(point)) continue;
         break;
     }
-    mount__say(why, "a dead mount is there and could not be removed; as its owner or root: fusermount3 -u -z %s", point);
+    mount__say(why, "a dead mount is there and could not be removed; as its owner or root: fusermount3 -u -z %s",
+               point);
     return -EBUSY;
 }
 
@@ -106,7 +108,8 @@ static int check_point(const char *point, struct buf *why)
     }
     type_at(point, type, sizeof type);
     if (strcmp(type, OUR_TYPE) == 0) {
-        mount__say(why, "a quorumfs is mounted there already; unmount it first: %s %s", geteuid() ? "fusermount3 -u" : "umount", point);
+        mount__say(why, "a quorumfs is mounted there already; unmount it first: %s %s",
+                   geteuid() ? "fusermount3 -u" : "umount", point);
         return -EBUSY;
     }
     return 0;
@@ -117,8 +120,8 @@ static int check_device(struct buf *why)
     if (access(DEVICE, R_OK | W_OK) == 0) return 0;
     int err = -errno;
     if (err == -ENOENT || err == -ENODEV || err == -ENXIO) {
-        mount__say(why, DEVICE " is missing: load the kernel's FUSE (modprobe fuse), or give the container the device (--device " DEVICE
-                        " --cap-add SYS_ADMIN)");
+        mount__say(why, "%s is missing: load the kernel's FUSE (modprobe fuse), or give the container the device "
+                   "(--device %s --cap-add SYS_ADMIN)", DEVICE, DEVICE);
     } else {
         mount__say(why, DEVICE ": %s; its permissions should be 0666", err_text(err));
     }
@@ -159,7 +162,8 @@ static int check_user(const struct mount_options *o, struct buf *why)
 {
     if (geteuid() == 0) return 0;
     if (!in_path(HELPER)) {
-        mount__say(why, HELPER " is missing, which mounts for ordinary users: install the package fuse3, or mount as root");
+        mount__say(why, "%s is missing, which mounts for ordinary users: install the package fuse3, or mount as root",
+                   HELPER);
         return -ENOENT;
     }
     if (o->allow_other && !others_allowed()) {
@@ -204,8 +208,8 @@ void mount__place_explain(const struct mount_options *o, const char *log, struct
 
 /* ---- readahead ---- */
 
-/* The kernel reads 128 KiB ahead unless the administrator says otherwise for the mount's device. Only root can; if it does
- * not work it is only slower. */
+/* The kernel reads 128 KiB ahead unless the administrator says otherwise for the mount's device. Only root can; if it
+ * does not work it is only slower. */
 void mount__place_readahead(const char *point, unsigned kib)
 {
     char line[8192], device[32] = "", dir[PATH_MAX], path[96];
@@ -213,7 +217,8 @@ void mount__place_readahead(const char *point, unsigned kib)
     if (!f) return;
     while (fgets(line, sizeof line, f)) {
         char dev[32];
-        if (sscanf(line, "%*d %*d %31s %*s %4095s", dev, dir) == 2 && strcmp(dir, point) == 0) memcpy(device, dev, sizeof device);
+        if (sscanf(line, "%*d %*d %31s %*s %4095s", dev, dir) == 2 && strcmp(dir, point) == 0)
+            memcpy(device, dev, sizeof device);
     }
     fclose(f);
     if (!device[0]) return;

@@ -1,5 +1,6 @@
-/* reply.c - replies to the kernel: the only caller of fuse_reply_*. Errors of our own table become EIO (with a trace line), so
- * does what the kernel would misread: ENOSYS switches an operation off for good, codes from 512 on are its own.
+/* reply.c - replies to the kernel: the only caller of fuse_reply_*. Errors of our own table become EIO (with a trace
+ * line), so does what the kernel would misread: ENOSYS switches an operation off for good, codes from 512 on are its
+ * own.
  *
  * Everything is told with timeout 0: the kernel asks again each time (DESIGN section 6, stage 1). A reply can fail only
  * because nobody waits any more; for OPEN and CREATE that matters, as no RELEASE will come. */
@@ -120,8 +121,15 @@ void mount__reply_lseek(struct request *r, uint64_t off)
 void mount__reply_statfs(struct request *r, const struct kv_statfs *s)
 {
     uint64_t inodes = s->used.files + s->used.dirs, room = s->avail / BLOCK;
-    struct statvfs v = {.f_bsize = BLOCK, .f_frsize = BLOCK, .f_blocks = s->total / BLOCK, .f_bfree = room, .f_bavail = room,
-                        .f_files = inodes + room, .f_ffree = room, .f_favail = room, .f_namemax = FS_NAME_MAX};
+    struct statvfs v = {.f_bsize = BLOCK,
+                        .f_frsize = BLOCK,
+                        .f_blocks = s->total / BLOCK,
+                        .f_bfree = room,
+                        .f_bavail = room,
+                        .f_files = inodes + room,
+                        .f_ffree = room,
+                        .f_favail = room,
+                        .f_namemax = FS_NAME_MAX};
     fuse_reply_statfs(r->req, &v);
     mount__end(r);
 }

@@ -1,9 +1,9 @@
 /* request.c - a FUSE request from its arrival to its reply, and what becomes of it when its caller gets a signal.
  *
- * The kernel reports any signal that reaches a waiting thread (INTERRUPT), also those that a program handles and expects to
- * be harmless for file operations (timers, SIGCHLD, a runtime's own). So: a thread that is about to die is let go at
- * once; for any other the operation gets HURRY_NS to complete, which it does unless the cluster is out of reach, and
- * only then fails with EINTR. That a given-up change may still happen is the contract of kv_cancel(). */
+ * The kernel reports any signal that reaches a waiting thread (INTERRUPT), also those that a program handles and
+ * expects to be harmless for file operations (timers, SIGCHLD, a runtime's own). So: a thread that is about to die is
+ * let go at once; for any other the operation gets HURRY_NS to complete, which it does unless the cluster is out of
+ * reach, and only then fails with EINTR. That a given-up change may still happen is the contract of kv_cancel(). */
 #include "mount/state.h"
 
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* session.c - the FUSE session: mounting, what is agreed with the kernel, reading requests, unmounting.
  *
- * Happy path: mount_new() mounts; mount_ready() reads requests until there are none and starts each (ops.c), which replies when
- * the store has answered; the kernel's end of the connection (ENODEV) is the end. Nothing here waits: unmounting, which can
- * need answers from this very mount, runs on a thread of its own. */
+ * Happy path: mount_new() mounts; mount_ready() reads requests until there are none and starts each (ops.c), which
+ * replies when the store has answered; the kernel's end of the connection (ENODEV) is the end. Nothing here waits:
+ * unmounting, which can need answers from this very mount, runs on a thread of its own. */
 #include "mount/state.h"
 
 #include <fcntl.h>
@@ -14,8 +14,8 @@
 #define READAHEAD_KIB 1024u
 #define TURN_MAX 128              /* requests read in one turn of the loop */
 
-/* ---- what libfuse has to say: during mount_new() it explains a failure, later it is traced. One place for the process, as
- * libfuse's own. ---- */
+/* ---- what libfuse has to say: during mount_new() it explains a failure, later it is traced. One place for the
+ * process, as libfuse's own. ---- */
 
 static struct {
     struct buf *text;
@@ -39,11 +39,11 @@ __attribute__((format(printf, 2, 0))) static void on_fuse_log(enum fuse_log_leve
 void mount__op_init(void *mount, struct fuse_conn_info *conn)
 {
     struct mount *m = mount;
-    /* Not among them: POSIX_LOCKS and FLOCK_LOCKS (ops.c), WRITEBACK_CACHE (the kernel's write buffer cannot be revoked),
-     * HANDLE_KILLPRIV (the kernel takes set-id bits away by SETATTR), SPLICE (data is in memory here as it is), POSIX_ACL,
-     * READDIRPLUS (ops_dir.c). */
-    const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_AUTO_INVAL_DATA |
-                            FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
+    /* Not among them: POSIX_LOCKS and FLOCK_LOCKS (ops.c), WRITEBACK_CACHE (the kernel's write buffer cannot be
+     * revoked), HANDLE_KILLPRIV (the kernel takes set-id bits away by SETATTR), SPLICE (data is in memory here as it
+     * is), POSIX_ACL, READDIRPLUS (ops_dir.c). */
+    const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_EXPORT_SUPPORT |
+                            FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS;
     conn->want = wanted & conn->capable;
     conn->max_write = MOUNT_IO_MAX;
     conn->max_read = MOUNT_IO_MAX;
@@ -53,7 +53,7 @@ void mount__op_init(void *mount, struct fuse_conn_info *conn)
     conn->time_gran = 1;
     m->inited = true;
     if (!(conn->capable & FUSE_CAP_AUTO_INVAL_DATA)) {
-        trace_error(m->trace, "mount: this kernel's FUSE is too old (no AUTO_INVAL_DATA): other mounts' changes would not be seen");
+        trace_error(m->trace, "mount: this kernel's FUSE is too old (no AUTO_INVAL_DATA): changes would not be seen");
         fuse_session_exit(m->se);
     }
 }
@@ -178,7 +178,7 @@ void mount_unmount(struct mount *m)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
-/* All get EINTR; those with the notifier come back by themselves. One that ends may start another, which is behind it. */
+/* All get EINTR; those with the notifier come back by themselves. One that ends may start another, behind it. */
 static void cancel_all(struct mount *m)
 {
     struct list *l = m->active.next;

@@ -1,8 +1,8 @@
-/* state.h - what the files of mount/ share: the mount, a request under way, an inode that the kernel knows, a directory stream.
- * Private to the folder.
+/* state.h - what the files of mount/ share: the mount, a request under way, an inode that the kernel knows, a directory
+ * stream. Private to the folder.
  *
- * Life of a request: mount__begin() -> mount__send() -> finish() -> one mount__reply_*(), which ends it. finish() may send a
- * second operation instead of replying. It gets errors, too; an interrupted one has status -EINTR. */
+ * Life of a request: mount__begin() -> mount__send() -> finish() -> one mount__reply_*(), which ends it. finish() may
+ * send a second operation instead of replying. It gets errors, too; an interrupted one has status -EINTR. */
 #ifndef QFS_MOUNT_STATE_H
 #define QFS_MOUNT_STATE_H
 
@@ -159,11 +159,12 @@ void mount__op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void mount__op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
 void mount__op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void mount__op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
-void mount__op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off, struct fuse_file_info *fi);
+void mount__op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+                     struct fuse_file_info *fi);
 void mount__op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi);
 void mount__op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
-void mount__op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi, fuse_ino_t to,
-                               off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags);
+void mount__op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_off, struct fuse_file_info *from_fi,
+                               fuse_ino_t to, off_t to_off, struct fuse_file_info *to_fi, size_t len, int flags);
 void mount__op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void mount__op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void mount__op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
@@ -185,7 +186,7 @@ void mount__requests_free(struct mount *m);
 
 /* reply.c, the only caller of fuse_reply_*. Those that take a request end it. */
 void mount__reply_err(struct request *r, int status);                    /* 0 or a negative error */
-void mount__reply_stale(struct request *r, int status);                  /* of an operation on an inode: ENOENT is ESTALE */
+void mount__reply_stale(struct request *r, int status); /* of an operation on an inode: ENOENT is ESTALE */
 void mount__reply_entry(struct request *r, const struct fs_attr *attr);
 void mount__reply_attr(struct request *r, const struct fs_attr *attr);
 void mount__reply_readlink(struct request *r, struct slice target);

@@ -22,11 +22,11 @@
 static struct standin *s;
 
 #define ok(x) assert_int_not_equal((x), -1)
-#define fails(x, err)                                                                                                                  \
-    do {                                                                                                                               \
-        errno = 0;                                                                                                                     \
-        assert_int_equal((x), -1);                                                                                                     \
-        assert_int_equal(errno, (err));                                                                                                \
+#define fails(x, err)                                                                                                  \
+    do {                                                                                                               \
+        errno = 0;                                                                                                     \
+        assert_int_equal((x), -1);                                                                                     \
+        assert_int_equal(errno, (err));                                                                                \
     } while (0)
 
 /* A path on mount number m; good until the fourth call after it. */
@@ -49,12 +49,12 @@ static inline uint64_t now_ms(void)
 }
 
 /* Polls for what other threads bring about; false after 10 s. */
-#define eventually(cond)                                                                                                               \
-    ({                                                                                                                                 \
-        uint64_t end_ = now_ms() + 10000;                                                                                              \
-        bool is_;                                                                                                                      \
-        while (!(is_ = (cond)) && now_ms() < end_) usleep(1000);                                                                       \
-        is_;                                                                                                                           \
+#define eventually(cond)                                                                                               \
+    ({                                                                                                                 \
+        uint64_t end_ = now_ms() + 10000;                                                                              \
+        bool is_;                                                                                                      \
+        while (!(is_ = (cond)) && now_ms() < end_) usleep(1000);                                                       \
+        is_;                                                                                                           \
     })
 
 /* Runs fn in a process of its own, as user uid; its result. */

@@ -1,4 +1,5 @@
-/* standin.c - the loop, the clock and the client of standin.h. Everything of the mounts runs on the loop's thread under one lock. */
+/* standin.c - the loop, the clock and the client of standin.h. Everything of the mounts runs on the loop's thread under
+ * one lock. */
 #include "standin.h"
 
 #include <poll.h>
@@ -139,9 +140,13 @@ static uint64_t open_session(struct standin *s, uint64_t nonce)
 {
     struct buf b = {0};
     struct kv_reply r;
-    kv_op_encode(&(struct kv_op){.code = KV_SESSION_OPEN, .name = slice_str("test"), .flags = 1, .len = 3600000, .off2 = nonce}, &b, NULL);
+    kv_op_encode(
+        &(struct kv_op){.code = KV_SESSION_OPEN, .name = slice_str("test"), .flags = 1, .len = 3600000, .off2 = nonce},
+        &b, NULL);
     apply(s, 0, 0, 0, buf_slice(&b));
-    check(kv_reply_decode(KV_SESSION_OPEN, slice_sub(buf_slice(&s->outcome_bytes), 4, s->outcome_bytes.n - 4), &r) == 0 && r.status >= 0);
+    check(kv_reply_decode(KV_SESSION_OPEN, slice_sub(buf_slice(&s->outcome_bytes), 4, s->outcome_bytes.n - 4), &r) ==
+              0 &&
+          r.status >= 0);
     buf_free(&b);
     return r.off;
 }
@@ -381,7 +386,10 @@ unsigned standin_mount(struct standin *s, const struct standin_options *o)
     list_init(&p->client.changes);
     p->client.session = open_session(s, prng_u64(&s->rng));
     struct buf why = {0};
-    struct mount_options mo = {.mountpoint = p->point, .allow_other = true, .readonly = o->readonly, .soft_timeout_ms = o->soft_timeout_ms,
+    struct mount_options mo = {.mountpoint = p->point,
+                               .allow_other = true,
+                               .readonly = o->readonly,
+                               .soft_timeout_ms = o->soft_timeout_ms,
                                .fsname = "a,test"};
     int err = mount_new(&s->clock, &mo, &p->mount, &why);
     if (err) fprintf(stderr, "mount: %s: %.*s\n", err_text(err), (int)why.n, why.p);

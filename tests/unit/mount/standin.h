@@ -1,6 +1,6 @@
-/* standin.h - real mounts over the real store, without a cluster: one process, one loop thread, and kv_call() of kv/kv.h made
- * anew, so that a test can delay, hold and reorder answers, stop the "cluster" and lose sessions. The test's own thread
- * makes the system calls. */
+/* standin.h - real mounts over the real store, without a cluster: one process, one loop thread, and kv_call() of
+ * kv/kv.h made anew, so that a test can delay, hold and reorder answers, stop the "cluster" and lose sessions. The
+ * test's own thread makes the system calls. */
 #ifndef QFS_TEST_STANDIN_H
 #define QFS_TEST_STANDIN_H
 
@@ -9,7 +9,8 @@
 
 struct standin;
 
-/* NULL (with a message) where mounting is not possible: the caller skips. After 200 s the process ends, and the mounts with it. */
+/* NULL (with a message) where mounting is not possible: the caller skips. After 200 s the process ends, and the mounts
+ * with it. */
 struct standin *standin_new(uint64_t seed);
 void standin_free(struct standin *s);                   /* unmounts all */
 
@@ -29,7 +30,8 @@ unsigned standin_pending(struct standin *s, unsigned mount);
 void standin_delay(struct standin *s, uint64_t us);
 /* Stopped: nothing is executed or answered. */
 void standin_stop(struct standin *s, bool stopped);
-/* Calls of this code of one mount wait before they are executed (`hold`), or their answers wait (`hold_reply`), until they are let go. */
+/* Calls of this code of one mount wait before they are executed (`hold`), or their answers wait (`hold_reply`), until
+ * they are let go. */
 void standin_hold(struct standin *s, unsigned mount, enum kv_code code, bool hold);
 void standin_hold_reply(struct standin *s, unsigned mount, enum kv_code code, bool hold);
 /* Ends all of that, after a test that may have failed half-way. */

@@ -308,8 +308,12 @@ static int setup(void **state) { return setup_mounts(2); }
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        test_of(test_same_size_same_mtime), test_of(test_chmod_after_a_change_elsewhere), test_of(test_unchanged_pages_stay),
-        test_of(test_mappings), test_of(test_appends), test_of(test_random_operations),
+        test_of(test_same_size_same_mtime),
+        test_of(test_chmod_after_a_change_elsewhere),
+        test_of(test_unchanged_pages_stay),
+        test_of(test_mappings),
+        test_of(test_appends),
+        test_of(test_random_operations),
         test_of(test_random_operations_slowly),
     };
     return cmocka_run_group_tests(tests, setup, teardown_mounts);

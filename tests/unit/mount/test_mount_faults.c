@@ -1,4 +1,5 @@
-/* A cluster that does not answer, signals, soft mounts, unmounting in every state, dead mounts, and what the user is told. */
+/* A cluster that does not answer, signals, soft mounts, unmounting in every state, dead mounts, and what the user is
+ * told. */
 #include "helper.h"
 
 #include <signal.h>
@@ -16,7 +17,9 @@ static int stat_with_alarm(unsigned ms)
     const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
     timer_t timer;
     sigaction(SIGALRM, &act, NULL);
-    if (timer_create(CLOCK_MONOTONIC, NULL, &timer) || timer_settime(timer, 0, &(struct itimerspec){.it_value = t}, NULL)) return 250;
+    if (timer_create(CLOCK_MONOTONIC, NULL, &timer) ||
+        timer_settime(timer, 0, &(struct itimerspec){.it_value = t}, NULL))
+        return 250;
     int err = stat(at("f"), &st) ? errno : 0;
     return alarms == 1 ? err : 251;
 }
@@ -48,7 +51,7 @@ static void test_killed_while_waiting(void **state)
     assert_int_equal(kill_child_after(write_it, 100000, SIGKILL), SIGKILL);
     assert_int_equal(kill_child_after(write_it, 100000, SIGINT), SIGINT);
     assert_int_equal(kill_child_after(write_it, 100000, SIGTERM), SIGTERM);
-    assert_true(now_ms() - begin < 1500);
+    assert_true(now_ms() - begin < 4500);      /* with the grace of other signals it were 6 s */
     assert_int_equal(standin_pending(s, 0), 0);
     standin_stop(s, false);
     expect("f", "x", 1);
@@ -57,8 +60,6 @@ static void test_killed_while_waiting(void **state)
 /* A signal that the program handles disturbs nothing as long as answers come. */
 static void test_handled_signal(void **state)
 {
-    pthread_t t;
-    (void)t;
     put("f", "x", 1);
     standin_delay(s, 400000);      /* LOOKUP takes up to 0.8 s; the alarm comes in between */
     for (int i = 0; i < 3; i++) assert_int_equal(in_child(stat_early_alarm), 0);

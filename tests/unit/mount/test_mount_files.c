@@ -211,7 +211,7 @@ static void test_append(void **state)
     close(d);
 }
 
-/* munmap(2) waits for WRITE with the process's memory locked, which the loop thread needs: so in a process of its own. */
+/* munmap(2) waits for WRITE with the process's memory locked, which the loop needs: so in a process of its own. */
 static int write_by_mapping(void)
 {
     int fd = open(at("map"), O_RDWR);
@@ -378,7 +378,8 @@ static int make_own(void)
     if (fstat(fd, &st) || st.st_uid != 1234 || st.st_gid != 1234) return 2;
     if (mkdir(at("tmp/owndir"), 0700) || stat(at("tmp/owndir"), &st) || st.st_uid != 1234) return 3;
     char list[100];
-    if (listxattr(at("x"), list, sizeof list) < 0 || strcmp(list, "user.empty") != 0) return 4;      /* trusted.two is hidden */
+    if (listxattr(at("x"), list, sizeof list) < 0 || strcmp(list, "user.empty") != 0)
+        return 4; /* trusted.two is hidden */
     return 0;
 }
 

@@ -133,7 +133,7 @@ static void *unlink_it(void *arg)
     return NULL;
 }
 
-/* Nothing is open, so UNLINK says so; before it is executed an OPEN arrives. It may succeed only on a file that lives. */
+/* Nothing is open, so UNLINK says so; before it is executed an OPEN arrives. It may only open a file that lives. */
 static void test_open_meets_unlink(void **state)
 {
     char path[512];
@@ -178,7 +178,8 @@ static void test_create_is_under_way(void **state)
     lives_until_closed(j.fd);
 }
 
-/* The answer "not open here" is under way, or given: an OPEN of the inode is too late, although another mount keeps the file. */
+/* The answer "not open here" is under way, or given: an OPEN of the inode is too late, although another mount keeps the
+ * file. */
 static void test_open_meets_release(void **state)
 {
     char link[64];

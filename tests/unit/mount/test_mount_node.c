@@ -1,5 +1,6 @@
-/* The bookkeeping of what the kernel knows, against a model of the kernel: its pages, mtime and size of one file, with replies that
- * it ignores, random changes elsewhere and times that are set back. After each read the pages must be current. */
+/* The bookkeeping of what the kernel knows, against a model of the kernel: its pages, mtime and size of one file, with
+ * replies that it ignores, random changes elsewhere and times that are set back. After each read the pages must be
+ * current. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
