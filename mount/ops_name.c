@@ -12,9 +12,11 @@ static void finish_entry(struct request *r, const struct kv_reply *reply)
     mount__reply_entry(r, &reply->attr);
 }
 
+/* "." is asked for an inode of any type, when somebody comes with a file handle (NFS, open_by_handle_at). */
 void mount__op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct request *r = mount__begin(req, KV_LOOKUP, parent, finish_entry);
+    bool itself = strcmp(name, ".") == 0;
+    struct request *r = mount__begin(req, itself ? KV_GETATTR : KV_LOOKUP, parent, finish_entry);
     if (!r) return;
     r->call.op.name = slice_str(name);
     mount__send(r);

@@ -434,6 +434,31 @@ static void test_create_races(void **state)
     assert_int_equal(race_with("readable", 0644, open_readable), 0);
 }
 
+/* A handle is good also when the kernel has forgotten the inode, and stale when the file is gone. */
+static void test_handles(void **state)
+{
+    union {
+        struct file_handle h;
+        char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+    } u = {.h.handle_bytes = MAX_HANDLE_SZ};
+    int id, dir = open(at(""), O_RDONLY | O_DIRECTORY);
+    char c[4];
+    put("handle", "text", 4);
+    ok(name_to_handle_at(AT_FDCWD, at("handle"), &u.h, &id, 0));
+    int drop = open("/proc/sys/vm/drop_caches", O_WRONLY);
+    if (drop >= 0) ok(write(drop, "2", 1));
+    close(drop);
+    int fd = open_by_handle_at(dir, &u.h, O_RDONLY);
+    ok(fd);
+    assert_int_equal(read(fd, c, 4), 4);
+    close(fd);
+    ok(unlink(at("handle")));
+    if (drop >= 0) {
+        fails(open_by_handle_at(dir, &u.h, O_RDONLY), ESTALE);
+    }
+    close(dir);
+}
+
 static void test_readonly(void **state)
 {
     struct standin_options o = {.readonly = true};
@@ -458,7 +483,7 @@ int main(void)
         test_of(test_xattr), test_of(test_space), test_of(test_append),
         test_of(test_mapping), test_of(test_directories), test_of(test_deletion_while_listing),
         test_of(test_big_directory), test_of(test_other_users), test_of(test_create_races),
-        test_of(test_readonly),
+        test_of(test_handles), test_of(test_readonly),
     };
     return cmocka_run_group_tests(tests, setup, teardown_mounts);
 }
