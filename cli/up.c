@@ -173,6 +173,19 @@ static pid_t start_node(const char *dir, const struct cluster *cluster, unsigned
     return start_process(argv, log);
 }
 
+/* Starts the nodes that neither run nor were started by us before. */
+static int start_missing(const char *dir, const struct cluster *cluster, pid_t *started)
+{
+    for (unsigned i = 0; i < cluster->n; i++) {
+        char path[4200];
+        snprintf(path, sizeof path, "%s/n%llu/lock", dir, (unsigned long long)cluster->members[i].id);
+        if (started[i] > 0 || pidfile_holder(path)) continue;
+        started[i] = start_node(dir, cluster, i);
+        if (started[i] < 0) return fail(EXIT_FAILED, "cannot start a process: %s", err_text(-errno));
+    }
+    return 0;
+}
+
 static void print_tail(const char *log)
 {
     FILE *f = fopen(log, "re");
@@ -282,17 +295,11 @@ int cmd_up(int argc, char **argv)
     int lock = pidfile_lock(lock_path, &holder);
     if (lock < 0)
         return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, dir);
-    unsigned running = 0;
-    for (unsigned i = 0; i < cluster.n; i++) {
-        char path[4200];
-        snprintf(path, sizeof path, "%s/n%llu/lock", dir, (unsigned long long)cluster.members[i].id);
-        if (pidfile_holder(path))
-            running++;
-        else
-            started[i] = start_node(dir, &cluster, i);
-        if (started[i] < 0) code = fail(EXIT_FAILED, "cannot start a process: %s", err_text(-errno));
-    }
+    code = start_missing(dir, &cluster, started);
     if (!code) code = wait_for_leader(dir, &cluster, started, a.wait_ms);
+    if (!code) code = start_missing(dir, &cluster, started);    /* one that was dying when we looked */
+    unsigned running = cluster.n;
+    for (unsigned i = 0; i < cluster.n; i++) running -= started[i] > 0;
     if (!code && !a.no_mount) code = start_mount(dir);
     if (!code) code = wait_for_started(dir, &cluster, started);
     close(lock);

@@ -41,6 +41,8 @@ leader() {
     die "no leader within 30 s"
 }
 follower() { l=$(leader); for n in 1 2 3; do [ $n = "$l" ] || { echo $n; return; }; done; }
+# SIGKILL, and its process is gone when this returns
+kill_node() { p=$(pid_of "$1"); kill -9 "$p"; until_ok 10 sh -c "! kill -0 $p"; }
 # until_ok SECONDS COMMAND...: for what happens in other processes and gives no event to wait for
 until_ok() {
     end=$(($(date +%s) + $1)); shift

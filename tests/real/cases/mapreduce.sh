@@ -37,7 +37,7 @@ wait $job || { cat "$WORK/mr.log"; die "the job failed"; }
 up
 say "the same while a follower is killed, and while the leader is frozen for 10 s"
 "$QFS" mr run --map "$WORK/map" --reduce "$WORK/reduce" --combine "$WORK/reduce" --input "$M/in/*.txt" --output "$M/slow2" --workers 4 --reducers 3 --split-size 512k > "$WORK/mr.log" 2>&1 & job=$!
-until_ok 20 pgrep -P $job; kill -9 "$(pid_of "$(follower)")"; up > /dev/null; agree
+until_ok 20 pgrep -P $job; kill_node "$(follower)"; up > /dev/null; agree
 p=$(pid_of "$(leader)"); kill -STOP "$p"; (sleep 10; kill -CONT "$p") & thaw=$!
 wait $job || { cat "$WORK/mr.log"; die "the job failed"; }
 wait $thaw

@@ -21,9 +21,9 @@ round leader-killed 'kill -9 "$(pid_of "$(leader)")"'
 round follower-killed 'kill -9 "$(pid_of "$(follower)")"'
 round leader-frozen 'p=$(pid_of "$(leader)"); kill -STOP $p; (sleep 10; kill -CONT $p) & thaw=$!'; wait $thaw
 round follower-frozen 'p=$(pid_of "$(follower)"); kill -STOP $p; (sleep 5; kill -CONT $p) & thaw=$!'; wait $thaw
-round leaders-one-after-the-other 'for i in 1 2 3; do kill -9 "$(pid_of "$(leader)")"; up >/dev/null; done'
+round leaders-one-after-the-other 'for i in 1 2 3; do kill_node "$(leader)"; up >/dev/null; done'
 say "reads go on, too, while the leader dies"
 (for i in $(seq 300); do cmp "$src/big" "$M/leader-killed/big" && diff -r "$src/raft" "$M/leader-frozen/raft" || exit 1; [ -e "$WORK/stop" ] && exit 0; done) & reader=$!
-for i in 1 2 3; do kill -9 "$(pid_of "$(leader)")"; up > /dev/null; done
+for i in 1 2 3; do kill_node "$(leader)"; up > /dev/null; done
 touch "$WORK/stop"; wait $reader || die "a read failed"
 down
