@@ -328,7 +328,8 @@ int cmd_down(int argc, char **argv)
         return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, cluster.dir);
 
     snprintf(path, sizeof path, "%s/mnt.pid", cluster.dir);
-    bool ok = pidfile_stop(path, 10000);
+    /* A file that is still open keeps it from ending by itself; nothing is lost with it, all that it answered is stored. */
+    bool ok = pidfile_stop(path, 3000);
     if (!ok) code = fail(EXIT_FAILED, "the mount process (pid %d) does not stop", (int)pidfile_holder(path));
     snprintf(path, sizeof path, "%s/mnt", cluster.dir);
     if (is_mounted(path) && umount2(path, MNT_DETACH) && geteuid() != 0)
