@@ -93,6 +93,8 @@ static void ckpt_fired(struct timer *t)
 
 void node__ckpt_maybe(struct node *n)
 {
+    /* Entries were quicker than the snapshot that was coming in, and its sender may never finish it. */
+    if (n->in.active && n->in.index <= n->applied) node__snap_in_abort(n);
     if (n->ckpt || n->in.active || n->applied == n->ckpt_index) return;
     uint64_t now = clock_now(n->clock);
     /* On a full disk little is logged, but a checkpoint is what lets the log's dead payload go. */
