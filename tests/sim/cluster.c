@@ -103,7 +103,7 @@ void __asan_on_error(void) { report(); }
 
 void sim_options_default(struct sim_options *opt, uint64_t seed)
 {
-    *opt = (struct sim_options){.seed = seed, .n = 3, .program = run.program, .title = run.title};
+    *opt = (struct sim_options){.seed = seed, .n = 3, .program = run.program};
     opt->disk = (struct sim_disk_config){.op_ns_min = 20 * NS_PER_US, .op_ns_max = 200 * NS_PER_US, .mib_ns = 500 * NS_PER_US, .wait_percent = 30};
     opt->node.lease_reads = true;
     opt->node.checkpoint_bytes = 256 * KIB;

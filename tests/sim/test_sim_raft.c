@@ -23,6 +23,7 @@ static struct sim_cluster *make(uint64_t seed, unsigned n, const char *title)
     o.integers = true;
     o.n = n;
     o.title = title;
+    o.disk.op_ns_max += seed % 3 * 3 * NS_PER_MS;
     snprintf(o.text, sizeof o.text, "%u servers", n);
     struct sim_cluster *c = sim_cluster_new(&o);
     sim_start_all(c);
@@ -240,6 +241,10 @@ static void restart_all(uint64_t seed)
         }
         uint64_t applied = sim_applied_last(c->checks);
         for (unsigned i = 0; i < c->opt.n; i++) sim_server_end(c, i, prng_chance(&c->rng, 80) ? SIM_POWER_CUT : SIM_KILLED);
+        unsigned late = (unsigned)prng_below(&c->rng, c->opt.n);    /* any majority has it */
+        for (unsigned i = 0; i < c->opt.n; i++)
+            if (i != late) sim_server_start(c, i);
+        leader_within(c, 5000);
         sim_start_all(c);
         leader_within(c, 5000);
         agree(c, 500 + round, c->opt.n, 5000);
