@@ -60,9 +60,12 @@ void log_live_add(struct log *log, uint64_t index, int64_t delta)
 
 /* ---- choosing ---- */
 
-static uint64_t limit_of(const struct log *log, const struct seg *s)
+/* Is it worth while to copy so many bytes of records out of the segment? They are below the limit, and their pages, with what
+ * two batches pad, fewer than those it has used: so each compaction leaves less on disk, and there is an end to them. */
+static bool worth(const struct log *log, const struct seg *s, uint64_t bytes)
 {
-    return (uint64_t)s->pages * PAGE_BYTES / 100 * log->cfg.compact_live_percent;
+    uint64_t data = (uint64_t)(s->pages - 1) * PAGE_DATA;
+    return bytes < data / 100 * log->cfg.compact_live_percent && raft__stream_pages(bytes) + 3u < s->used;
 }
 
 /* What the live bytes of a segment would take elsewhere. Each piece is a record of its own, so pieces of a few bytes cost more
@@ -76,7 +79,7 @@ static uint64_t cost_of(const struct seg *s)
 static bool eligible(const struct log *log, const struct seg *s)
 {
     const struct image *im = raft__image_newest(log);
-    if (!s->sealed || s->rotten || s->pins || s->npieces == 0 || cost_of(s) >= limit_of(log, s)) return false;
+    if (!s->sealed || s->rotten || s->pins || s->npieces == 0 || !worth(log, s, cost_of(s))) return false;
     if (s->keep && s->live >= s->keep_live / 2) return false;
     return s->kind == PAGE_PAYLOAD || (im && s->no < im->scan_seg && s->hi < log->first);
 }
@@ -249,7 +252,7 @@ static void walk_step(struct log *log)
     free(r.v);
     g->live_seen += bytes;
     if (looked < STEP_ITEMS && bytes < CHUNK_BYTES) g->phase = GC_SYNC;
-    if (g->live_seen >= limit_of(log, s)) {     /* worth less than it costs */
+    if (!worth(log, s, g->live_seen)) {
         s->keep = true;
         s->keep_live = s->live;
         g->bad = true;
@@ -309,8 +312,9 @@ static bool compact_step(struct log *log)
         return false;
     }
     if (g->phase == GC_WALK) {
-        if (list_empty(&log->pay.queue)) walk_step(log);
-        return list_empty(&log->pay.queue) ? g->phase == GC_WALK : true;
+        if (log->pay.queued >= CHUNK_BYTES) return true;        /* the disk is behind */
+        walk_step(log);
+        return false;
     }
     if (g->phase == GC_SYNC) {
         if (g->out) {

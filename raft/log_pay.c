@@ -1,6 +1,6 @@
 /* log_pay.c - PAYLOAD segments: bytes of entries apart from the log, those that compaction moves and those that a peer gave.
  *
- * Items wait in a queue; one write is under way at a time, not durable by itself; one sync makes all that was written
+ * Items wait in a queue until they are many or one of them is urgent; one write is under way at a time, not durable by itself; one sync makes all that was written
  * durable, and only then an item's new place counts. A record tells (index, offset, length), and any valid copy of these is
  * right, so a crash at any step leaves at worst a copy too many. Items are cut where a segment ends. No space: the items
  * fail with -ENOSPC. A failed write or sync is fatal: what the file holds then is not known (ATC'20). */
@@ -29,6 +29,8 @@ void raft__pay_put(struct log *log, struct pay_item *it)
 {
     check(it->data && it->data->n > 0);
     list_push_back(&log->pay.queue, &it->link);
+    log->pay.queued += it->data->n;
+    log->pay.want_sync |= it->sync;
     raft__log_wake(log);
 }
 
@@ -87,8 +89,8 @@ static uint64_t build(struct log *log, uint32_t first)
         item_place(log, it, p->seg, first * PAGE_DATA + pos, len);
         note(s, it->index);
         used += RECORD_HEAD + len;
+        p->queued -= len;
         if (it->at < it->data->n) break;
-        p->want_sync |= it->sync;
         list_remove(&it->link);
         list_push_back(&p->writing, &it->link);
     }
@@ -159,7 +161,7 @@ static void synced(struct disk_io *io, int64_t result)
 static void sync_now(struct log *log)
 {
     struct pay *p = &log->pay;
-    p->want_sync = false;
+    p->want_sync &= !list_empty(&p->queue);     /* for those that are yet to be written */
     p->io = (struct disk_io){.op = DISK_SYNC, .lane = DISK_LANE_BULK, .done = synced, .arg = log};
     raft__seg_name(p->io.name, PAGE_PAYLOAD, raft__seg_at(log, p->seg)->no);
     p->busy = true;
@@ -175,6 +177,7 @@ static void rolled(struct log *log, int err, uint32_t slot)
         struct list failed;
         list_init(&failed);
         move_all(&p->queue, &failed);
+        p->queued = 0;
         while (!list_empty(&failed)) {
             struct pay_item *it = container_of(failed.next, struct pay_item, link);
             it->done(log, it, err);
@@ -198,10 +201,8 @@ void raft__pay_turn(struct log *log)
         sync_now(log);
         return;
     }
-    if (!queued) {
-        p->want_sync = false;
-        return;
-    }
+    if (!queued) p->want_sync = false;
+    if (!queued || (!p->want_sync && p->queued < READ_BYTES_MAX)) return;       /* a batch begins a page: wait for more */
     uint32_t first = p->page ? p->page : 1;
     if (p->seg != SEG_NONE && build(log, first)) {
         write_items(log, first);

@@ -341,6 +341,7 @@ struct pay {
     uint64_t seq;
     bool busy, want_sync;
     uint64_t unsynced;                  /* bytes written since the last sync */
+    uint64_t queued;                    /* bytes of the items in the queue */
     struct list queue, writing, written;    /* items: waiting, in the write under way, written but not synced */
     struct batch batch;
     struct disk_io io;

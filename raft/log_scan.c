@@ -496,6 +496,7 @@ int raft__scan(struct log *log, struct image *im, struct scan_result *out)
     for (uint32_t i = 0; i < log->nseg && !err; i++) {
         struct seg *s = log->seg[i];
         if (s->kind == PAGE_PAYLOAD) err = scan_payload(&sc, s);
+        s->used = s->pages;
         if (s->slot != out->tail_seg) s->sealed = true;
     }
 out:

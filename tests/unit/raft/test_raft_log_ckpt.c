@@ -171,6 +171,36 @@ static void test_space_follows_live(void **state)
     rig_free(r);
 }
 
+/* Compaction comes to an end, whatever the limit and however small the pieces. */
+static void test_compaction_ends(void **state)
+{
+    for (uint64_t seed = 30; seed < 42; seed++) {
+        struct rig *r = rig_new(seed);
+        struct log_stats before, after;
+        r->cfg.segment_bytes = (seed % 2 ? 32 : 64) * KIB;
+        r->cfg.trail_bytes = 1;
+        r->cfg.compact_live_percent = seed % 3 == 0 ? 100 : seed % 3 == 1 ? 90 : 40;
+        assert_int_equal(rig_open(r), 0);
+        for (int i = 0; i < 6; i++) {
+            for (int k = 0; k < 300; k++)
+                rig_append_version(r, r->term, (uint32_t)prng_between(&r->rng, 1, seed % 4 ? 60 : 3000), RAFT_COMMAND);
+            grow(r, 1);
+            checkpoint_now(r);
+        }
+        sim_disk_crash(r->disk);
+        log_close(r->log);
+        assert_int_equal(rig_open(r), 0);
+        for (int i = 0; i < 100; i++) rig_run(r, 100 * NS_PER_MS);
+        log_stats(r->log, &before);
+        rig_run(r, 20 * NS_PER_S);
+        log_stats(r->log, &after);
+        assert_int_equal(before.compactions, after.compactions);
+        assert_int_equal(before.bytes_written, after.bytes_written);
+        rig_check_refs(r);
+        rig_free(r);
+    }
+}
+
 /* A damaged segment is left alone by compaction; its other bytes stay readable and a peer's copy heals it. */
 static void test_rot_and_repair(void **state)
 {
@@ -283,7 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks),         cmocka_unit_test(test_rotten_block), cmocka_unit_test(test_older_checkpoint),
         cmocka_unit_test(test_space_follows_live), cmocka_unit_test(test_rot_and_repair), cmocka_unit_test(test_recycled),
-        cmocka_unit_test(test_one_at_a_time),
+        cmocka_unit_test(test_one_at_a_time),  cmocka_unit_test(test_compaction_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
