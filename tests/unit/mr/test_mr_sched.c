@@ -377,7 +377,7 @@ static void feed(struct model *m, struct sched_event e)
     size_t n = sched_step(s, &e, now);
     struct sched_effect v[256];
     assert_true(n <= 256);
-    memcpy(v, sched_effects(s), n * sizeof *v);
+    if (n) memcpy(v, sched_effects(s), n * sizeof *v);
     for (size_t i = 0; i < n; i++) carry_out(m, &v[i], &e);
 }
 
