@@ -1,5 +1,5 @@
-/* lab.h - the lab tests by their titles, in virtual time: what each of them asks for is in the functions of lab_raft.c and
- * lab_kv.c; this is the harness they share. A test gets a seed, runs, and ends in sim_fail() if something is wrong.
+/* lab.h - the lab tests by their titles, in virtual time: what each of them asks for is in the functions of lab_raft.c
+ * and lab_kv.c; this is the harness they share. A test gets a seed, runs, and ends in sim_fail() if something is wrong.
  *
  * Times are those of the original; ET is its idea of a generous election timeout. */
 #ifndef QFS_TESTS_LAB_H
@@ -7,18 +7,18 @@
 
 #include "tests/sim/cluster.h"
 
-#define ET 1000u        /* ms */
+#define ET 1000u /* ms */
 
 struct lab_test {
     const char *title;
-    const char *const *also;            /* further titles of the same scenario, NULL at the end; or NULL */
+    const char *const *also; /* further titles of the same scenario, NULL at the end; or NULL */
     void (*run)(const struct lab_test *t, uint64_t seed);
-    int servers, clients;               /* of the generic key/value test: */
+    int servers, clients; /* of the generic key/value test: */
     bool unreliable, crash, partitions;
-    int maxraftstate;                   /* -1: no snapshots */
+    int maxraftstate; /* -1: no snapshots */
 };
 
-extern const struct lab_test lab_raft_tests[], lab_kv_tests[];  /* up to one without a title */
+extern const struct lab_test lab_raft_tests[], lab_kv_tests[]; /* up to one without a title */
 
 void lab_unreliable(struct sim_cluster *c, bool on);
 void lab_reorder(struct sim_cluster *c);

@@ -419,7 +419,8 @@ static void one_partition(const struct lab_test *t, uint64_t seed)
     end(&l);
 }
 
-/* What was under way between them is lost, as in the labs: else a connection that outlives the partition would bring it. */
+/* What was under way between them is lost, as in the labs: else a connection that outlives the partition would bring
+ * it. */
 static void camps(struct kvlab *l, unsigned a, unsigned b, unsigned c)
 {
     uint8_t side[3] = {(uint8_t)a, (uint8_t)b, (uint8_t)c};

@@ -44,9 +44,11 @@ static void basic_agreement(const struct lab_test *t, uint64_t seed)
     uint64_t value;
     lab_begin(&l, t, seed, 5, false);
     for (uint64_t i = 1; i <= 3; i++) {
-        if (lab_committed(&l, i, &value)) sim_fail(l.c, "index %llu is committed before it was started", (unsigned long long)i);
+        if (lab_committed(&l, i, &value))
+            sim_fail(l.c, "index %llu is committed before it was started", (unsigned long long)i);
         uint64_t index = lab_one(&l, 100 * i, 5);
-        if (index != i) sim_fail(l.c, "got index %llu, expected %llu", (unsigned long long)index, (unsigned long long)i);
+        if (index != i)
+            sim_fail(l.c, "got index %llu, expected %llu", (unsigned long long)index, (unsigned long long)i);
     }
     lab_end(&l);
 }
@@ -182,7 +184,9 @@ static bool count_try(struct lab *l)
     for (unsigned i = 1; i <= 11; i++) {
         commands[i] = lab_random(l);
         if (!lab_start(l, leader, commands[i], &index, &now) || now != term) return false;
-        if (index != first + i) sim_fail(l->c, "start() returned index %llu, expected %llu", (unsigned long long)index, (unsigned long long)(first + i));
+        if (index != first + i)
+            sim_fail(l->c, "start() returned index %llu, expected %llu", (unsigned long long)index,
+                     (unsigned long long)(first + i));
     }
     for (unsigned i = 1; i <= 10; i++) {
         if (!lab_wait(l, first + i, 3, term, &value)) return false;
@@ -204,7 +208,8 @@ static void rpc_counts(const struct lab_test *t, uint64_t seed)
     lab_begin(&l, t, seed, 3, false);
     lab_check_one_leader(&l);
     uint64_t n = lab_rpcs(&l);
-    if (n < 1 || n > 30) sim_fail(l.c, "too many or too few RPCs to elect the first leader: %llu", (unsigned long long)n);
+    if (n < 1 || n > 30)
+        sim_fail(l.c, "too many or too few RPCs to elect the first leader: %llu", (unsigned long long)n);
     for (unsigned i = 0; i < 5; i++) {
         if (i) sim_sleep(l.c, 3000);
         if (!count_try(&l)) continue;
@@ -415,8 +420,10 @@ static void churn_step(struct sim_event *ev)
     if (c->waiting) {
         bool committed = lab_committed(l, c->index, &value) > 0;
         if (committed && value == c->x) keep(c);
-        if (committed || c->polls == 5) c->waiting = false;
-        else pause = pauses[c->polls++];
+        if (committed || c->polls == 5)
+            c->waiting = false;
+        else
+            pause = pauses[c->polls++];
     } else if (c->stop) {
         c->stopped = true;
         return;
@@ -457,7 +464,8 @@ static void churn_check(struct lab *l, struct churner *c, uint64_t last)
     qsort(values, last, sizeof *values, by_value);
     for (unsigned k = 0; k < 3; k++)
         for (size_t i = 0; i < c[k].nkept; i++)
-            if (!bsearch(&c[k].kept[i], values, last, sizeof *values, by_value)) sim_fail(l->c, "a committed value is missing");
+            if (!bsearch(&c[k].kept[i], values, last, sizeof *values, by_value))
+                sim_fail(l->c, "a committed value is missing");
     free(values);
 }
 

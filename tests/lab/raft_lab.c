@@ -1,5 +1,5 @@
-/* raft_lab.c - see raft_lab.h; the behaviours are those of the labs' own harness. A crash is a power cut or a kill by chance, so
- * that a server must not rely on what it has not made durable. */
+/* raft_lab.c - see raft_lab.h; the behaviours are those of the labs' own harness. A crash is a power cut or a kill by
+ * chance, so that a server must not rely on what it has not made durable. */
 #include "tests/lab/raft_lab.h"
 
 #include <stdio.h>
@@ -17,8 +17,9 @@ void lab_unreliable(struct sim_cluster *c, bool on)
     if (!on) w->reorder_percent = w->slow_percent = 0;
 }
 
-/* The labs hold two of three replies back for 0.2 to 2.2 s. On connections that keep their order that would hold back all that
- * follows, too; here two of three messages overtake the one before them, and one of ten is ten times slower. */
+/* The labs hold two of three replies back for 0.2 to 2.2 s. On connections that keep their order that would hold back
+ * all that follows, too; here two of three messages overtake the one before them, and one of ten is ten times slower.
+ */
 void lab_reorder(struct sim_cluster *c)
 {
     struct sim_net_config *w = sim_net_config(c->net);
@@ -149,7 +150,8 @@ unsigned lab_committed(struct lab *l, uint64_t index, uint64_t *value)
         note_applied(l, i);
         if (l->ever[i] < index) continue;
         n++;
-        if (lab_up(l, i) && sim_box_applied(l->c->servers[i].box) >= index) *value = sim_box_value(l->c->servers[i].box, index);
+        if (lab_up(l, i) && sim_box_applied(l->c->servers[i].box) >= index)
+            *value = sim_box_value(l->c->servers[i].box, index);
     }
     return n;
 }
@@ -164,7 +166,8 @@ bool lab_wait(struct lab *l, uint64_t index, unsigned k, uint64_t term, uint64_t
         for (unsigned s = 0; term && s < l->n; s++)
             if (lab_term(l, s) > term) return false;
     }
-    sim_fail(l->c, "only %u servers have index %llu, wanted %u", lab_committed(l, index, value), (unsigned long long)index, k);
+    sim_fail(l->c, "only %u servers have index %llu, wanted %u", lab_committed(l, index, value),
+             (unsigned long long)index, k);
 }
 
 uint64_t lab_rpcs(struct lab *l)
@@ -200,7 +203,8 @@ static void one_step(struct sim_event *ev)
     struct lab_one *o = ev->arg;
     struct lab *l = o->lab;
     uint64_t now = sim_now(l->c->world), value = 0, pause = 20;
-    if (now - o->begun >= 10 * NS_PER_S) sim_fail(l->c, "one(%llu) failed to reach agreement", (unsigned long long)o->command);
+    if (now - o->begun >= 10 * NS_PER_S)
+        sim_fail(l->c, "one(%llu) failed to reach agreement", (unsigned long long)o->command);
     if (o->waiting && lab_committed(l, o->index, &value) >= o->k && value == o->command) {
         o->done = true;
         return;

@@ -9,7 +9,7 @@ struct lab {
     struct sim_cluster *c;
     unsigned n;
     bool connected[SIM_SERVERS_MAX];
-    uint64_t ever[SIM_SERVERS_MAX];     /* visible index applied by any life of the server */
+    uint64_t ever[SIM_SERVERS_MAX]; /* visible index applied by any life of the server */
     unsigned cursor;
     struct prng rng;
 };
@@ -20,7 +20,7 @@ void lab_end(struct lab *l);
 void lab_connect(struct lab *l, unsigned i);
 void lab_disconnect(struct lab *l, unsigned i);
 void lab_crash(struct lab *l, unsigned i);
-void lab_start_server(struct lab *l, unsigned i);       /* crashes it first where it runs; it is not connected */
+void lab_start_server(struct lab *l, unsigned i); /* crashes it first where it runs; it is not connected */
 static inline bool lab_up(const struct lab *l, unsigned i) { return sim_server_up(l->c, i); }
 
 unsigned lab_check_one_leader(struct lab *l);

@@ -1,12 +1,12 @@
-/* test_lab_sim.c [--lab raft|kv] [--test TITLE] [--seed N] [--runs K] - the lab tests in the simulator, by their titles, each over
- * several seeds. QFS_SEED, QFS_SEEDS and QFS_SLOW work as in all programs of the simulator. */
+/* test_lab_sim.c [--lab raft|kv] [--test TITLE] [--seed N] [--runs K] - the lab tests in the simulator, by their
+ * titles, each over several seeds. QFS_SEED, QFS_SEEDS and QFS_SLOW work as in all programs of the simulator. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/lab/lab.h"
 
 #define RAFT_RUNS 30u
-#define KV_RUNS 6u
+#define KV_RUNS   6u
 
 static const struct lab_test *now;
 static unsigned titles, runs;
@@ -48,11 +48,16 @@ int main(int argc, char **argv)
     const char *lab = NULL, *title = NULL;
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc) return usage(argv[0]);
-        if (strcmp(argv[i], "--lab") == 0) lab = argv[i + 1];
-        else if (strcmp(argv[i], "--test") == 0) title = argv[i + 1];
-        else if (strcmp(argv[i], "--seed") == 0) setenv("QFS_SEED", argv[i + 1], 1);
-        else if (strcmp(argv[i], "--runs") == 0) setenv("QFS_SEEDS", argv[i + 1], 1);
-        else return usage(argv[0]);
+        if (strcmp(argv[i], "--lab") == 0)
+            lab = argv[i + 1];
+        else if (strcmp(argv[i], "--test") == 0)
+            title = argv[i + 1];
+        else if (strcmp(argv[i], "--seed") == 0)
+            setenv("QFS_SEED", argv[i + 1], 1);
+        else if (strcmp(argv[i], "--runs") == 0)
+            setenv("QFS_SEEDS", argv[i + 1], 1);
+        else
+            return usage(argv[0]);
     }
     for (const struct lab_test *t = lab_raft_tests; t->title; t++)
         if ((!lab || strcmp(lab, "raft") == 0) && wanted(t, title)) run_test(t, RAFT_RUNS);

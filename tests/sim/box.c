@@ -14,7 +14,7 @@ struct sim_box {
     struct sim_server *server;
     struct node *node;
     struct numbers now, image;
-    uint64_t raft_index;            /* applied last */
+    uint64_t raft_index; /* applied last */
 };
 
 static void add(struct numbers *l, uint64_t value)
@@ -96,7 +96,9 @@ static int sm_restore_end(void *arg, uint64_t index)
     return 0;
 }
 
-static void sm_restore_ranges(void *arg, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len), void *ctx) {}
+static void sm_restore_ranges(void *arg, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len), void *ctx)
+{
+}
 static void sm_live_ranges(void *arg, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len), void *ctx) {}
 static void sm_role(void *arg, enum raft_role role, uint64_t term, uint64_t leader) {}
 
@@ -117,8 +119,10 @@ static void sm_fatal(void *arg, int err, const char *text)
 static void stranger_frame(struct conn *conn, uint8_t type, struct slice payload)
 {
     struct sim_box *b = conn->arg;
-    if (type == RAFT_FRAME_HELLO) node_accept(b->node, conn, payload);
-    else conn_close(conn);
+    if (type == RAFT_FRAME_HELLO)
+        node_accept(b->node, conn, payload);
+    else
+        conn_close(conn);
 }
 
 static void stranger_closed(struct conn *conn, int err) {}
@@ -137,10 +141,21 @@ int sim_box_new(struct sim_server *s, const struct node_config *config, struct s
     struct sim_cluster *c = s->cluster;
     struct sim_box *b = xcalloc(1, sizeof *b);
     struct net *net = sim_net_door(c->net, s->at);
-    struct node_sm sm = {.arg = b, .apply = sm_apply, .applied = sm_applied, .snap_begin = sm_snap_begin, .snap_next = sm_snap_next,
-                         .snap_end = sm_snap_end, .restore_begin = sm_restore_begin, .restore_block = sm_restore_block,
-                         .restore_end = sm_restore_end, .restore_cancel = sm_restore_cancel, .restore_ranges = sm_restore_ranges,
-                         .live_ranges = sm_live_ranges, .role = sm_role, .digest = sm_digest, .fatal = sm_fatal};
+    struct node_sm sm = {.arg = b,
+                         .apply = sm_apply,
+                         .applied = sm_applied,
+                         .snap_begin = sm_snap_begin,
+                         .snap_next = sm_snap_next,
+                         .snap_end = sm_snap_end,
+                         .restore_begin = sm_restore_begin,
+                         .restore_block = sm_restore_block,
+                         .restore_end = sm_restore_end,
+                         .restore_cancel = sm_restore_cancel,
+                         .restore_ranges = sm_restore_ranges,
+                         .live_ranges = sm_live_ranges,
+                         .role = sm_role,
+                         .digest = sm_digest,
+                         .fatal = sm_fatal};
     b->server = s;
     int err = node_new(&s->gate.door, net, sim_clock(c->world, s->at), config, &sm, &b->node, why);
     if (err) {

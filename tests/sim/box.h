@@ -14,7 +14,7 @@ struct node *sim_box_node(struct sim_box *b);
 
 /* Offers a command. True: accepted, at the visible index *index of *term. */
 bool sim_box_start(struct sim_box *b, uint64_t command, uint64_t *index, uint64_t *term);
-uint64_t sim_box_applied(const struct sim_box *b);                      /* visible */
-uint64_t sim_box_value(const struct sim_box *b, uint64_t index);        /* 1 .. applied */
+uint64_t sim_box_applied(const struct sim_box *b);               /* visible */
+uint64_t sim_box_value(const struct sim_box *b, uint64_t index); /* 1 .. applied */
 
 #endif

@@ -1,4 +1,5 @@
-/* check_history.c - the witness: a store without faults executes the log once more; every answer is compared with its own. */
+/* check_history.c - the witness: a store without faults executes the log once more; every answer is compared with its
+ * own. */
 #include "tests/sim/check_history.h"
 
 #include <stdio.h>
@@ -10,12 +11,12 @@ struct witness {
     struct sim_cluster *cluster;
     const struct sim_history *history;
     struct kv__store *store;
-    struct sim_record **changes;        /* by (session, seq) */
+    struct sim_record **changes; /* by (session, seq) */
     size_t nchanges;
-    struct sim_record **queries;        /* by index */
+    struct sim_record **queries; /* by index */
     size_t nqueries, next_query;
-    uint8_t *found;                     /* by place in the history */
-    uint64_t index;                     /* the batch that is being executed, and its records: */
+    uint8_t *found; /* by place in the history */
+    uint64_t index; /* the batch that is being executed, and its records: */
     struct kv__record *records;
     uint32_t nrecords, cap;
 };
@@ -36,7 +37,8 @@ static int by_index(const void *a, const void *b)
 static struct sim_record *find(const struct witness *w, uint64_t session, uint64_t seq)
 {
     struct sim_record key = {.session = session, .seq = seq}, *p = &key;
-    struct sim_record **hit = w->nchanges ? bsearch(&p, w->changes, w->nchanges, sizeof(struct sim_record *), by_number) : NULL;
+    struct sim_record **hit =
+        w->nchanges ? bsearch(&p, w->changes, w->nchanges, sizeof(struct sim_record *), by_number) : NULL;
     return hit ? *hit : NULL;
 }
 
@@ -44,11 +46,15 @@ __attribute__((noreturn)) static void wrong(struct witness *w, const struct sim_
 {
     struct kv_op op = {0};
     kv_op_decode(buf_slice(&r->op), &op);
-    sim_fail(w->cluster, "%s: %s %.*s (ino %llu, off %llu, len %llu, flags %x) of client %u.%u, session %llx number %llu, asked at %.3f ms, "
-             "answered at %.3f ms with status %d at index %llu", what, kv_code_name(r->code), (int)min_u64(op.name.n, 40),
-             op.name.n ? (const char *)op.name.p : "", (unsigned long long)op.ino, (unsigned long long)op.off, (unsigned long long)op.len, op.flags,
-             r->client, r->life, (unsigned long long)r->session, (unsigned long long)r->seq, (double)r->invoked / (double)NS_PER_MS,
-             (double)r->returned / (double)NS_PER_MS, r->status, (unsigned long long)r->index);
+    sim_fail(w->cluster,
+             "%s: %s %.*s (ino %llu, off %llu, len %llu, flags %x) of client %u.%u, session %llx number %llu, asked at "
+             "%.3f ms, "
+             "answered at %.3f ms with status %d at index %llu",
+             what, kv_code_name(r->code), (int)min_u64(op.name.n, 40), op.name.n ? (const char *)op.name.p : "",
+             (unsigned long long)op.ino, (unsigned long long)op.off, (unsigned long long)op.len, op.flags, r->client,
+             r->life, (unsigned long long)r->session, (unsigned long long)r->seq,
+             (double)r->invoked / (double)NS_PER_MS, (double)r->returned / (double)NS_PER_MS, r->status,
+             (unsigned long long)r->index);
 }
 
 /* ---- answers ---- */
@@ -58,22 +64,28 @@ static void same_answer(struct witness *w, const struct sim_record *r, const str
     struct buf mine = {0};
     kv_reply_encode(r->code, reply, &mine);
     if (!slice_eq(buf_slice(&mine), buf_slice(&r->reply))) {
-        sim_say(w->cluster, "the witness answers status %d at index %llu, attr ino %llu size %llu version %llu, off %llu, %zu bytes", reply->status,
-                (unsigned long long)reply->index, (unsigned long long)reply->attr.ino, (unsigned long long)reply->attr.size,
-                (unsigned long long)reply->attr.version, (unsigned long long)reply->off, reply->data.n);
+        sim_say(
+            w->cluster,
+            "the witness answers status %d at index %llu, attr ino %llu size %llu version %llu, off %llu, %zu bytes",
+            reply->status, (unsigned long long)reply->index, (unsigned long long)reply->attr.ino,
+            (unsigned long long)reply->attr.size, (unsigned long long)reply->attr.version,
+            (unsigned long long)reply->off, reply->data.n);
         wrong(w, r, "an answer that the log does not explain");
     }
     buf_free(&mine);
 }
 
-/* The command in the log is what was asked for: literally, but for compare-and-set, which the leader rewrites, and refusals. */
+/* The command in the log is what was asked for: literally, but for compare-and-set, which the leader rewrites, and
+ * refusals. */
 static void same_command(struct witness *w, const struct sim_record *r, struct slice op)
 {
     struct kv_op asked, did;
     int err;
     if (kv__refusal(op, &err) || slice_eq(op, buf_slice(&r->op))) return;
-    if (kv_op_decode(op, &did) || kv_op_decode(buf_slice(&r->op), &asked)) wrong(w, r, "a command in the log that cannot be decoded");
-    if (did.code == KV_CAS && asked.code == KV_CAS && slice_eq(did.name, asked.name) && slice_eq(did.data, asked.data)) return;
+    if (kv_op_decode(op, &did) || kv_op_decode(buf_slice(&r->op), &asked))
+        wrong(w, r, "a command in the log that cannot be decoded");
+    if (did.code == KV_CAS && asked.code == KV_CAS && slice_eq(did.name, asked.name) && slice_eq(did.data, asked.data))
+        return;
     wrong(w, r, "another command in the log under its number");
 }
 
@@ -98,7 +110,8 @@ static void fill_in(struct witness *w, struct kv__result *res)
     for (uint32_t i = 0; i < res->npieces; i++) {
         const struct kv__piece *p = &res->pieces[i];
         const struct sim_applied *a = sim_applied_at(w->cluster->checks, p->index);
-        if (!a->data || p->off + p->len > a->data->n) sim_fail(w->cluster, "file bytes lie outside the log: entry %llu", (unsigned long long)p->index);
+        if (!a->data || p->off + p->len > a->data->n)
+            sim_fail(w->cluster, "file bytes lie outside the log: entry %llu", (unsigned long long)p->index);
         memcpy(res->data.p + p->at, a->data->p + p->off, p->len);
     }
 }
@@ -113,7 +126,7 @@ static void answer_queries(struct witness *w, uint64_t upto)
         check(kv_op_decode(buf_slice(&r->op), &op) == 0);
         kv__query(w->store, &op, &none, &res);
         if (res.reply.index > r->index) wrong(w, r, "answered at an index before the first");
-        res.reply.index = r->index;     /* after a restart it may be that of a checkpoint behind the last command */
+        res.reply.index = r->index; /* after a restart it may be that of a checkpoint behind the last command */
         fill_in(w, &res);
         same_answer(w, r, &res.reply);
     }
@@ -128,13 +141,15 @@ static void open_batch(struct witness *w, struct slice entry)
     uint64_t cluster;
     uint32_t n;
     struct reader in;
-    if (kv__batch_open(entry, &wall, &cluster, &n, &in)) sim_fail(w->cluster, "entry %llu is no batch", (unsigned long long)w->index);
+    if (kv__batch_open(entry, &wall, &cluster, &n, &in))
+        sim_fail(w->cluster, "entry %llu is no batch", (unsigned long long)w->index);
     if (n > w->cap) {
         w->cap = n + 64;
         w->records = xrealloc(w->records, w->cap * sizeof *w->records);
     }
     for (w->nrecords = 0; w->nrecords < n; w->nrecords++)
-        if (kv__batch_next(&in, &w->records[w->nrecords])) sim_fail(w->cluster, "entry %llu is no batch", (unsigned long long)w->index);
+        if (kv__batch_next(&in, &w->records[w->nrecords]))
+            sim_fail(w->cluster, "entry %llu is no batch", (unsigned long long)w->index);
 }
 
 static void execute(struct witness *w)
@@ -145,7 +160,8 @@ static void execute(struct witness *w)
             answer_queries(w, i - 1);
             w->index = i;
             open_batch(w, blob_slice(a->data));
-            if (kv__store_apply(w->store, i, blob_slice(a->data))) sim_fail(w->cluster, "entry %llu cannot be executed", (unsigned long long)i);
+            if (kv__store_apply(w->store, i, blob_slice(a->data)))
+                sim_fail(w->cluster, "entry %llu cannot be executed", (unsigned long long)i);
         }
         if (a->digested && a->digest != kv__store_digest(w->store))
             sim_fail(w->cluster, "the servers' state at index %llu is not what the log says", (unsigned long long)i);
@@ -171,7 +187,8 @@ static int by_returned(const void *a, const void *b)
 static void check_real_time(struct witness *w)
 {
     size_t n = 0, k = 0, total = w->history->n;
-    struct sim_record **asked = xcalloc(total, sizeof(struct sim_record *)), **answered = xcalloc(total, sizeof(struct sim_record *));
+    struct sim_record **asked = xcalloc(total, sizeof(struct sim_record *)),
+                      **answered = xcalloc(total, sizeof(struct sim_record *));
     for (size_t i = 0; i < total; i++) {
         struct sim_record *r = &w->history->v[i];
         if (r->returned && r->known) asked[n] = answered[n] = r, n++;
@@ -211,7 +228,7 @@ static void check_tokens_of(struct witness *w, struct slice key)
     kv__query(w->store, &get, &none, &res);
     fill_in(w, &res);
     struct slice text = res.reply.status < 0 ? (struct slice){0} : res.reply.data;
-    size_t last[32] = {0};              /* by client: where the last token of its session was */
+    size_t last[32] = {0}; /* by client: where the last token of its session was */
     uint64_t session[32] = {0};
     for (size_t i = 0; i < w->history->n; i++) {
         const struct sim_record *r = &w->history->v[i];
@@ -227,7 +244,8 @@ static void check_tokens_of(struct witness *w, struct slice key)
         if (acked && n == 0) wrong(w, r, "an acknowledged append is gone");
         if (n > 1) wrong(w, r, "an append happened twice");
         if (n == 0 || !r->session) continue;
-        if (session[r->client] == r->session && at < last[r->client]) wrong(w, r, "a client's appends are out of order");
+        if (session[r->client] == r->session && at < last[r->client])
+            wrong(w, r, "a client's appends are out of order");
         session[r->client] = r->session;
         last[r->client] = at;
     }
@@ -261,7 +279,8 @@ void sim_check_history(struct sim_cluster *c, const struct sim_history *h)
     execute(&w);
     for (size_t i = 0; i < h->n; i++) {
         const struct sim_record *r = &h->v[i];
-        if (r->change && r->returned && r->known && !w.found[i]) wrong(&w, r, "an acknowledged change is not in the log");
+        if (r->change && r->returned && r->known && !w.found[i])
+            wrong(&w, r, "an acknowledged change is not in the log");
     }
     check_real_time(&w);
     for (unsigned i = 0; i < 3; i++) {
@@ -269,7 +288,8 @@ void sim_check_history(struct sim_cluster *c, const struct sim_history *h)
         snprintf(key, sizeof key, SIM_APPEND_ONLY "%u", i);
         check_tokens_of(&w, slice_str(key));
     }
-    if (fs_check(&w.store->fs, &why)) sim_fail(c, "the filesystem contradicts itself: %.*s", (int)why.n, (const char *)why.p);
+    if (fs_check(&w.store->fs, &why))
+        sim_fail(c, "the filesystem contradicts itself: %.*s", (int)why.n, (const char *)why.p);
     buf_free(&why);
     kv__store_free(w.store);
     free(w.changes);

@@ -1,11 +1,12 @@
-/* check_history.h - at the end of a run: was what the clients saw the work of one store that did one thing after the other?
+/* check_history.h - at the end of a run: was what the clients saw the work of one store that did one thing after the
+ * other?
  *
- * Every answer names the log index at which it took effect, so the log itself is the witness of the order. The commands that
- * were applied (check_log.h) are executed once more, one after the other, by a store of its own without any faults, and each
- * answer must be the one that this store gives at that index: linearizability, with the order known. On top of that: the order
- * agrees with real time; every acknowledged change is in the log, once, as it was asked for; and, without looking at sessions
- * and numbers at all, every token appended to the append-only keys is there exactly once if its append was acknowledged, at
- * most once if not. */
+ * Every answer names the log index at which it took effect, so the log itself is the witness of the order. The commands
+ * that were applied (check_log.h) are executed once more, one after the other, by a store of its own without any
+ * faults, and each answer must be the one that this store gives at that index: linearizability, with the order known.
+ * On top of that: the order agrees with real time; every acknowledged change is in the log, once, as it was asked for;
+ * and, without looking at sessions and numbers at all, every token appended to the append-only keys is there exactly
+ * once if its append was acknowledged, at most once if not. */
 #ifndef QFS_TESTS_SIM_CHECK_HISTORY_H
 #define QFS_TESTS_SIM_CHECK_HISTORY_H
 

@@ -1,11 +1,12 @@
 /* cluster.c - servers come and go.
  *
- * A death happens between two events: the process's timers and connections end first, then its disk decides what stays of the
- * writes under way (it reads the dying process's memory for that), then the process's memory is freed; nothing that freeing
- * does can reach disk or network any more. A start is the production's: recovery from that disk, listening, dialling.
+ * A death happens between two events: the process's timers and connections end first, then its disk decides what stays
+ * of the writes under way (it reads the dying process's memory for that), then the process's memory is freed; nothing
+ * that freeing does can reach disk or network any more. A start is the production's: recovery from that disk,
+ * listening, dialling.
  *
- * Failures: a server that cannot start, that says of itself that it cannot go on, or that finds damage where nothing but power
- * cuts happened, fails the run - unless its disk was told to misbehave (may_fail). */
+ * Failures: a server that cannot start, that says of itself that it cannot go on, or that finds damage where nothing
+ * but power cuts happened, fails the run - unless its disk was told to misbehave (may_fail). */
 #include "tests/sim/cluster.h"
 
 #include <signal.h>
@@ -17,9 +18,9 @@
 #include "tests/sim/box.h"
 #include "tests/sim/check_log.h"
 
-#define LINES 512u
+#define LINES       512u
 #define LINES_SHOWN 80u
-#define LINE_BYTES 240u
+#define LINE_BYTES  240u
 
 /* The run that is under way, for messages when the program ends by a failed check() or a sanitizer's finding. */
 static struct {
@@ -69,7 +70,8 @@ static void report(void)
     fprintf(stderr, "--- seed %llu of %s%s%s\n", (unsigned long long)run.seed, run.program, run.title ? ", " : "",
             run.title ? run.title : "");
     if (run.cluster) fprintf(stderr, "--- options: %s\n", run.cluster->opt.text);
-    fprintf(stderr, "--- again, with all that happens: QFS_SEED=%llu QFS_TRACE=1 %s\n", (unsigned long long)run.seed, run.program);
+    fprintf(stderr, "--- again, with all that happens: QFS_SEED=%llu QFS_TRACE=1 %s\n", (unsigned long long)run.seed,
+            run.program);
     fflush(stderr);
 }
 
@@ -94,7 +96,10 @@ static void on_abort(int sig)
 
 /* What waits for the disk when its node is freed is left behind: a node is freed when its process ends. */
 const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void) { return "leak:snap_pump\nleak:node__send\nleak:pull_more\n"; }
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:snap_pump\nleak:node__send\nleak:pull_more\nleak:want_range\nleak:node_payload\n";
+}
 
 void __asan_on_error(void);
 void __asan_on_error(void) { report(); }
@@ -104,7 +109,8 @@ void __asan_on_error(void) { report(); }
 void sim_options_default(struct sim_options *opt, uint64_t seed)
 {
     *opt = (struct sim_options){.seed = seed, .n = 3, .program = run.program};
-    opt->disk = (struct sim_disk_config){.op_ns_min = 20 * NS_PER_US, .op_ns_max = 200 * NS_PER_US, .mib_ns = 500 * NS_PER_US, .wait_percent = 30};
+    opt->disk = (struct sim_disk_config){
+        .op_ns_min = 20 * NS_PER_US, .op_ns_max = 200 * NS_PER_US, .mib_ns = 500 * NS_PER_US, .wait_percent = 30};
     opt->node.lease_reads = true;
     opt->node.checkpoint_bytes = 256 * KIB;
     opt->node.log.segment_bytes = 128 * KIB;
@@ -137,7 +143,10 @@ static int64_t gate_load(struct disk *d, const char *name, uint64_t off, void *p
     return disk_load(gate_of(d)->disk, name, off, p, n);
 }
 
-static int gate_space(struct disk *d, uint64_t *total, uint64_t *avail) { return disk_space(gate_of(d)->disk, total, avail); }
+static int gate_space(struct disk *d, uint64_t *total, uint64_t *avail)
+{
+    return disk_space(gate_of(d)->disk, total, avail);
+}
 
 static const struct disk_ops gate_ops = {gate_submit, gate_try_read, gate_list, gate_load, gate_space};
 
@@ -255,8 +264,7 @@ void sim_server_start(struct sim_cluster *c, unsigned i)
     if (err) sim_fail(c, "server %u cannot start: %.*s (%s)", i + 1, (int)why.n, (const char *)why.p, err_text(err));
     struct node_status st;
     sim_status(c, i, &st);
-    if (st.damaged && !s->may_fail)
-        sim_fail(c, "server %u finds damage, but there were only crashes", i + 1);
+    if (st.damaged && !s->may_fail) sim_fail(c, "server %u finds damage, but there were only crashes", i + 1);
     buf_free(&why);
 }
 
@@ -277,7 +285,7 @@ void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how)
         sim_disk_crash(s->disk);
     }
     s->gate.shut = true;
-    s->node->ran = true;        /* else it would leave its log to a disk that is still at work: ours is not */
+    s->node->ran = true; /* else it would leave its log to a disk that is still at work: ours is not */
     if (s->kv) kv_server_free(s->kv);
     if (s->box) sim_box_free(s->box);
     check(sim_disk_pending(s->disk) == 0);
@@ -374,8 +382,11 @@ bool sim_wait(struct sim_cluster *c, bool (*done)(void *arg), void *arg, uint64_
 
 void sim_seeds(uint64_t first, unsigned usual, void (*one)(uint64_t seed))
 {
-    const char *seed = getenv("QFS_SEED"), *seeds = getenv("QFS_SEEDS"), *slow = getenv("QFS_SLOW"), *loud = getenv("QFS_TRACE");
-    unsigned n = seeds ? (unsigned)strtoul(seeds, NULL, 10) : slow && slow[0] && slow[0] != '0' ? (usual + 9) / 10 : usual;
+    const char *seed = getenv("QFS_SEED"), *seeds = getenv("QFS_SEEDS"), *slow = getenv("QFS_SLOW"),
+               *loud = getenv("QFS_TRACE");
+    unsigned n = seeds                               ? (unsigned)strtoul(seeds, NULL, 10)
+                 : slow && slow[0] && slow[0] != '0' ? (usual + 9) / 10
+                                                     : usual;
     run.program = program_invocation_short_name;
     run.loud = loud ? (int)strtol(loud, NULL, 10) : 0;
     signal(SIGABRT, on_abort);

@@ -1,9 +1,9 @@
-/* cluster.h - a whole cluster in one process: n servers of production code over a simulated disk, network and clock each,
- * and the ways to hurt them. Everything follows from the seed.
+/* cluster.h - a whole cluster in one process: n servers of production code over a simulated disk, network and clock
+ * each, and the ways to hurt them. Everything follows from the seed.
  *
- * Servers are the processes 0 .. n-1 with the ids 1 .. n; clients take the processes behind them. A server is a kv_server, or a
- * node under a machine of integers (box.h), as the lab tests of Raft want it. Whatever goes wrong ends in sim_fail(), which
- * prints the seed, the options, the last trace lines and how to replay, and ends the program. */
+ * Servers are the processes 0 .. n-1 with the ids 1 .. n; clients take the processes behind them. A server is a
+ * kv_server, or a node under a machine of integers (box.h), as the lab tests of Raft want it. Whatever goes wrong ends
+ * in sim_fail(), which prints the seed, the options, the last trace lines and how to replay, and ends the program. */
 #ifndef QFS_TESTS_SIM_CLUSTER_H
 #define QFS_TESTS_SIM_CLUSTER_H
 
@@ -12,25 +12,25 @@
 #include "tests/sim/net.h"
 
 #define SIM_SERVERS_MAX 7u
-#define SIM_CLIENT_PROC 16u             /* the first client's process */
+#define SIM_CLIENT_PROC 16u /* the first client's process */
 
 struct sim_box;
 struct sim_checks;
 
 struct sim_options {
     uint64_t seed;
-    const char *program, *title;        /* for messages and for the command that replays */
+    const char *program, *title; /* for messages and for the command that replays */
     unsigned n;
-    bool integers;                      /* nodes under a machine of integers instead of kv servers */
+    bool integers; /* nodes under a machine of integers instead of kv servers */
     struct sim_net_config net;
     struct sim_disk_config disk;
-    struct node_config node;            /* id, members, seed and trace are filled in */
-    char text[512];                     /* the other options, for people */
+    struct node_config node; /* id, members, seed and trace are filled in */
+    char text[512];          /* the other options, for people */
 };
 
 enum sim_death {
-    SIM_KILLED,                         /* the process: its connections are reset, its disk keeps what was written */
-    SIM_POWER_CUT,                      /* the machine: silence, and unsynced writes are lost in any subset */
+    SIM_KILLED,    /* the process: its connections are reset, its disk keeps what was written */
+    SIM_POWER_CUT, /* the machine: silence, and unsynced writes are lost in any subset */
 };
 
 /* The way to the disk of one life of a server: what a dying process still asks for is not heard. */
@@ -43,19 +43,19 @@ struct sim_gate {
 struct sim_server {
     struct sim_cluster *cluster;
     struct sim_gate gate;
-    unsigned at;                        /* its process; its id is at + 1 */
+    unsigned at; /* its process; its id is at + 1 */
     char addr[24];
     struct sim_disk *disk;
-    struct kv_server *kv;               /* one of the two, NULL while it is down */
+    struct kv_server *kv; /* one of the two, NULL while it is down */
     struct sim_box *box;
     struct node *node;
     struct trace trace;
     unsigned incarnation;
-    bool lost;                          /* its disk was wiped, and it is no voter again yet */
-    bool may_fail;                      /* its disk was told to fail: then its end is no fault of ours */
-    bool failed;                        /* it ended itself */
+    bool lost;     /* its disk was wiped, and it is no voter again yet */
+    bool may_fail; /* its disk was told to fail: then its end is no fault of ours */
+    bool failed;   /* it ended itself */
     struct sim_event ending;
-    uint64_t last_received;             /* requests of peers that it got in this incarnation */
+    uint64_t last_received; /* requests of peers that it got in this incarnation */
 };
 
 struct sim_cluster {
@@ -65,7 +65,7 @@ struct sim_cluster {
     struct prng rng;
     struct sim_server servers[SIM_SERVERS_MAX];
     struct sim_checks *checks;
-    struct trace trace;                 /* the cluster's own lines */
+    struct trace trace; /* the cluster's own lines */
     uint64_t crashes, starts, snapshots;
 };
 
@@ -76,16 +76,16 @@ void sim_cluster_free(struct sim_cluster *c);
 void sim_options_default(struct sim_options *opt, uint64_t seed);
 
 void sim_server_start(struct sim_cluster *c, unsigned i);
-void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how);     /* a no-op where it is down */
-void sim_server_wipe(struct sim_cluster *c, unsigned i);                        /* it must be down */
+void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how); /* a no-op where it is down */
+void sim_server_wipe(struct sim_cluster *c, unsigned i);                    /* it must be down */
 static inline bool sim_server_up(const struct sim_cluster *c, unsigned i) { return c->servers[i].node != NULL; }
-void sim_start_all(struct sim_cluster *c);                                      /* those that are down */
+void sim_start_all(struct sim_cluster *c); /* those that are down */
 void sim_end_all(struct sim_cluster *c, enum sim_death how);
 /* Cuts a server off from everybody, or joins it to all servers and clients again. */
 void sim_isolate(struct sim_cluster *c, unsigned i, bool on);
 /* Between the servers only: side[i] is the side of server i. */
 void sim_split(struct sim_cluster *c, const uint8_t *side);
-void sim_join(struct sim_cluster *c);                                           /* all ways are open */
+void sim_join(struct sim_cluster *c); /* all ways are open */
 
 void sim_status(const struct sim_cluster *c, unsigned i, struct node_status *out);
 /* The running server that leads in the highest term, -1: none. */
@@ -98,11 +98,12 @@ void sim_sleep(struct sim_cluster *c, uint64_t ms);
 bool sim_wait(struct sim_cluster *c, bool (*done)(void *arg), void *arg, uint64_t ms);
 
 __attribute__((noreturn, format(printf, 2, 3))) void sim_fail(struct sim_cluster *c, const char *fmt, ...);
-__attribute__((format(printf, 2, 3))) void sim_say(struct sim_cluster *c, const char *fmt, ...);    /* a trace line */
+__attribute__((format(printf, 2, 3))) void sim_say(struct sim_cluster *c, const char *fmt, ...); /* a trace line */
 
 /* ---- seeds of a test program --- */
 
-/* QFS_SEED=n: that one; QFS_SEEDS=k: k of them; else `usual`, a tenth of it where QFS_SLOW is set. Calls run with each. */
+/* QFS_SEED=n: that one; QFS_SEEDS=k: k of them; else `usual`, a tenth of it where QFS_SLOW is set. Calls run with each.
+ */
 void sim_seeds(uint64_t first, unsigned usual, void (*run)(uint64_t seed));
 
 #endif

@@ -8,12 +8,12 @@ struct sim_record {
     unsigned client, life;
     enum kv_code code;
     bool change;
-    bool known;                         /* it was answered, and the answer says what happened */
-    uint64_t session, seq;              /* of a change, once it was sent; 0: never sent */
-    uint64_t invoked, returned;         /* true time; returned 0: never */
+    bool known;                 /* it was answered, and the answer says what happened */
+    uint64_t session, seq;      /* of a change, once it was sent; 0: never sent */
+    uint64_t invoked, returned; /* true time; returned 0: never */
     int32_t status;
-    uint64_t index;                     /* the reply's: where it took effect */
-    struct buf op, reply;               /* wire forms */
+    uint64_t index;       /* the reply's: where it took effect */
+    struct buf op, reply; /* wire forms */
 };
 
 struct sim_history {

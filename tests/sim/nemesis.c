@@ -6,8 +6,8 @@
 
 #include "tests/sim/check_log.h"
 
-static const char *const names[] = {"kill", "power", "power-all", "pause", "isolate", "split", "one-way", "reset", "slow-disk",
-                                    "lost-disk", "wall", "drift", "client", "transfer"};
+static const char *const names[] = {"kill",  "power",     "power-all", "pause", "isolate", "split",  "one-way",
+                                    "reset", "slow-disk", "lost-disk", "wall",  "drift",   "client", "transfer"};
 #define KINDS (sizeof names / sizeof *names)
 
 struct lasting {
@@ -126,8 +126,12 @@ static void do_fault(struct sim_nemesis *m, unsigned kind)
     unsigned s = victim(m);
     struct lasting *l = &m->servers[s];
     switch (kind) {
-    case SIM_FAULT_KILL: end_server(m, s, SIM_KILLED); break;
-    case SIM_FAULT_POWER: end_server(m, s, SIM_POWER_CUT); break;
+    case SIM_FAULT_KILL:
+        end_server(m, s, SIM_KILLED);
+        break;
+    case SIM_FAULT_POWER:
+        end_server(m, s, SIM_POWER_CUT);
+        break;
     case SIM_FAULT_POWER_ALL:
         for (unsigned i = 0; i < c->opt.n; i++) end_server(m, i, SIM_POWER_CUT);
         break;
@@ -149,18 +153,29 @@ static void do_fault(struct sim_nemesis *m, unsigned kind)
         one_way(m);
         sim_at(c->world, &m->heal, while_cut(m));
         break;
-    case SIM_FAULT_RESET: sim_reset(c->net, s, any(m)); break;
+    case SIM_FAULT_RESET:
+        sim_reset(c->net, s, any(m));
+        break;
     case SIM_FAULT_SLOW_DISK:
         slow_disk(m, s);
         break;
-    case SIM_FAULT_LOST_DISK: lose_disk(m, s); break;
-    case SIM_FAULT_WALL: sim_wall_offset(c->world, s, (int64_t)prng_below(&m->rng, 7200) * 1000000000 - 3600000000000); break;
-    case SIM_FAULT_DRIFT: sim_drift(c->world, s, (int32_t)prng_below(&m->rng, 800) - 400); break;
-    case SIM_FAULT_CLIENT: sim_load_kill(m->load, (unsigned)prng_below(&m->rng, sim_load_clients(m->load))); break;
+    case SIM_FAULT_LOST_DISK:
+        lose_disk(m, s);
+        break;
+    case SIM_FAULT_WALL:
+        sim_wall_offset(c->world, s, (int64_t)prng_below(&m->rng, 7200) * 1000000000 - 3600000000000);
+        break;
+    case SIM_FAULT_DRIFT:
+        sim_drift(c->world, s, (int32_t)prng_below(&m->rng, 800) - 400);
+        break;
+    case SIM_FAULT_CLIENT:
+        sim_load_kill(m->load, (unsigned)prng_below(&m->rng, sim_load_clients(m->load)));
+        break;
     case SIM_FAULT_TRANSFER:
         if (sim_server_up(c, s) && sim_runs(c->world, s)) node_transfer(c->servers[s].node, 0);
         break;
-    default: check(false);
+    default:
+        check(false);
     }
 }
 

@@ -1,6 +1,7 @@
-/* test_sim_cluster.c - the swarm: each seed draws a cluster, a workload of key/value and filesystem operations and a set of
- * faults; they run against each other for a while of virtual time, then all faults end and the cluster has to come back: every
- * operation answered, all servers alike and voting. check_log.h watches all the time, check_history.h judges at the end. */
+/* test_sim_cluster.c - the swarm: each seed draws a cluster, a workload of key/value and filesystem operations and a
+ * set of faults; they run against each other for a while of virtual time, then all faults end and the cluster has to
+ * come back: every operation answered, all servers alike and voting. check_log.h watches all the time, check_history.h
+ * judges at the end. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,22 +13,23 @@
 #include "tests/sim/check_history.h"
 #include "tests/sim/nemesis.h"
 
-#define SEEDS 150u
+#define SEEDS      150u
 #define OPERATIONS 8000u
-#define HEAL_MS 40000u
-#define ALIKE_MS 30000u
+#define HEAL_MS    40000u
+#define ALIKE_MS   30000u
 
 struct swarm {
     struct sim_options cluster;
     struct sim_load_options load;
     unsigned faults;
-    uint64_t run_ms, pause_ms, quiet_ms;  /* quiet: before the first fault */
+    uint64_t run_ms, pause_ms, quiet_ms; /* quiet: before the first fault */
 };
 
 /* ---- what a seed means ---- */
 
 static uint64_t one_of(struct prng *r, const uint64_t *v, size_t n) { return v[prng_below(r, n)]; }
-#define ONE_OF(r, ...) one_of(r, (const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+#define ONE_OF(r, ...)                                                                                                 \
+    one_of(r, (const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
 static void draw_net(struct prng *r, struct sim_net_config *net)
 {
@@ -88,13 +90,16 @@ static struct swarm draw(uint64_t seed)
     const struct sim_net_config *net = &w.cluster.net;
     const struct log_config *log = &w.cluster.node.log;
     snprintf(w.cluster.text, sizeof w.cluster.text,
-             "%u servers; %u clients, %u at once, think %u ms, ttl %u ms%s; faults (%u ms): %s; net %u us, slow %u%%, reset %u ppm, loss %u%%, double %u%%, "
-             "reorder %u%% of frames %u-%u; disk %u us; segments %u KiB, cache %u KiB, trail %u KiB, checkpoint %u KiB; %s reads",
-             w.cluster.n, w.load.clients, w.load.width, (unsigned)w.load.think_ms, w.load.ttl_ms, w.load.mounts ? ", mounts" : "", (unsigned)w.pause_ms,
-             faults, (unsigned)(net->delay_max / NS_PER_US), net->slow_percent, net->reset_ppm, net->loss_percent, net->double_percent,
-             net->reorder_percent, net->lossy_first, net->lossy_last, (unsigned)(w.cluster.disk.op_ns_max / NS_PER_US), log->segment_bytes / KIB,
-             (unsigned)(log->cache_bytes / KIB), (unsigned)(log->trail_bytes / KIB), (unsigned)(w.cluster.node.checkpoint_bytes / KIB),
-             w.cluster.node.lease_reads ? "lease" : "round");
+             "%u servers; %u clients, %u at once, think %u ms, ttl %u ms%s; faults (%u ms): %s; net %u us, slow %u%%, "
+             "reset %u ppm, loss %u%%, double %u%%, "
+             "reorder %u%% of frames %u-%u; disk %u us; segments %u KiB, cache %u KiB, trail %u KiB, checkpoint %u "
+             "KiB; %s reads",
+             w.cluster.n, w.load.clients, w.load.width, (unsigned)w.load.think_ms, w.load.ttl_ms,
+             w.load.mounts ? ", mounts" : "", (unsigned)w.pause_ms, faults, (unsigned)(net->delay_max / NS_PER_US),
+             net->slow_percent, net->reset_ppm, net->loss_percent, net->double_percent, net->reorder_percent,
+             net->lossy_first, net->lossy_last, (unsigned)(w.cluster.disk.op_ns_max / NS_PER_US),
+             log->segment_bytes / KIB, (unsigned)(log->cache_bytes / KIB), (unsigned)(log->trail_bytes / KIB),
+             (unsigned)(w.cluster.node.checkpoint_bytes / KIB), w.cluster.node.lease_reads ? "lease" : "round");
     return w;
 }
 
@@ -110,7 +115,8 @@ static bool alike(void *arg)
     sim_status(c, 0, &a);
     for (unsigned i = 0; i < c->opt.n; i++) {
         sim_status(c, i, &b);
-        if (b.raft.applied != a.raft.applied || b.raft.last != a.raft.applied || b.raft.standing != RAFT_VOTER) return false;
+        if (b.raft.applied != a.raft.applied || b.raft.last != a.raft.applied || b.raft.standing != RAFT_VOTER)
+            return false;
     }
     return true;
 }
@@ -120,13 +126,15 @@ __attribute__((noreturn)) static void not_alike(struct sim_cluster *c)
     for (unsigned i = 0; i < c->opt.n; i++) {
         struct node_status s;
         sim_status(c, i, &s);
-        sim_say(c, "server %u: %s, %s, term %llu, first %llu, last %llu, commit %llu, applied %llu, checkpoint %llu", i + 1,
-                raft_role_name(s.raft.role), raft_standing_name(s.raft.standing), (unsigned long long)s.raft.term,
-                (unsigned long long)s.raft.first, (unsigned long long)s.raft.last, (unsigned long long)s.raft.commit,
-                (unsigned long long)s.raft.applied, (unsigned long long)s.checkpoint_index);
+        sim_say(c, "server %u: %s, %s, term %llu, first %llu, last %llu, commit %llu, applied %llu, checkpoint %llu",
+                i + 1, raft_role_name(s.raft.role), raft_standing_name(s.raft.standing),
+                (unsigned long long)s.raft.term, (unsigned long long)s.raft.first, (unsigned long long)s.raft.last,
+                (unsigned long long)s.raft.commit, (unsigned long long)s.raft.applied,
+                (unsigned long long)s.checkpoint_index);
         for (unsigned j = 0; s.raft.role == RAFT_LEADER && j < s.raft.npeers; j++)
-            sim_say(c, "    its peer %llu: %s, match %llu, next %llu", (unsigned long long)s.raft.peers[j].id, s.raft.peers[j].state,
-                    (unsigned long long)s.raft.peers[j].match, (unsigned long long)s.raft.peers[j].next);
+            sim_say(c, "    its peer %llu: %s, match %llu, next %llu", (unsigned long long)s.raft.peers[j].id,
+                    s.raft.peers[j].state, (unsigned long long)s.raft.peers[j].match,
+                    (unsigned long long)s.raft.peers[j].next);
     }
     sim_fail(c, "the servers do not become alike within %u ms", ALIKE_MS);
 }
@@ -140,7 +148,8 @@ static void check_states(struct sim_cluster *c)
         struct buf why = {0};
         sim_status(c, i, &b);
         if (a.digest != b.digest) sim_fail(c, "servers 1 and %u differ", i + 1);
-        if (fs_check(&fs, &why)) sim_fail(c, "server %u: the filesystem contradicts itself: %.*s", i + 1, (int)why.n, (const char *)why.p);
+        if (fs_check(&fs, &why))
+            sim_fail(c, "server %u: the filesystem contradicts itself: %.*s", i + 1, (int)why.n, (const char *)why.p);
         buf_free(&why);
     }
 }
@@ -157,7 +166,8 @@ static void run(const struct swarm *drawn, uint64_t seed)
     sim_nemesis_stop(nemesis);
     uint64_t before = sim_load_answered(load);
     sim_load_finish(load, 10);
-    if (!sim_wait(c, idle, load, HEAL_MS)) sim_fail(c, "no progress: operations are without an answer %u ms after the last fault", HEAL_MS);
+    if (!sim_wait(c, idle, load, HEAL_MS))
+        sim_fail(c, "no progress: operations are without an answer %u ms after the last fault", HEAL_MS);
     if (sim_load_answered(load) < before + w.load.clients * 10) sim_fail(c, "too few operations were answered");
     if (!sim_wait(c, alike, c, ALIKE_MS)) not_alike(c);
     check_states(c);
@@ -168,9 +178,12 @@ static void run(const struct swarm *drawn, uint64_t seed)
             sim_status(c, i, &st);
             c->snapshots += st.snapshots_installed;
         }
-        fprintf(stderr, "seed %llu: %zu operations, index %llu, %llu terms, %llu crashes, %llu snapshots, %llu ms, %llu steps\n", (unsigned long long)seed,
-                sim_load_history(load)->n, (unsigned long long)sim_applied_last(c->checks), (unsigned long long)sim_leaders_seen(c->checks),
-                (unsigned long long)c->crashes, (unsigned long long)c->snapshots, (unsigned long long)sim_ms(c), (unsigned long long)sim_steps(c->world));
+        fprintf(
+            stderr,
+            "seed %llu: %zu operations, index %llu, %llu terms, %llu crashes, %llu snapshots, %llu ms, %llu steps\n",
+            (unsigned long long)seed, sim_load_history(load)->n, (unsigned long long)sim_applied_last(c->checks),
+            (unsigned long long)sim_leaders_seen(c->checks), (unsigned long long)c->crashes,
+            (unsigned long long)c->snapshots, (unsigned long long)sim_ms(c), (unsigned long long)sim_steps(c->world));
     }
     sim_nemesis_free(nemesis);
     sim_load_free(load);
@@ -183,20 +196,25 @@ static void swarm(uint64_t seed)
     run(&w, seed);
 }
 
-/* Followers that need a snapshot again and again, over connections that break: a transfer that was given up, or that replication
- * overtook, must not be the last. (Both once were: seeds 60 and 302 of the swarm of their day.) */
+/* Followers that need a snapshot again and again, over connections that break: a transfer that was given up, or that
+ * replication overtook, must not be the last. (Both once were: seeds 60 and 302 of the swarm of their day.) */
 static void behind(uint64_t seed)
 {
     struct swarm w = draw(seed);
     w.cluster.title = "behind";
     w.cluster.n = seed % 2 ? 3 : 5;
-    w.cluster.net = (struct sim_net_config){.delay_min = NS_PER_MS, .delay_max = 30 * NS_PER_MS, .reset_ppm = seed % 3 ? 2000 : 0,
-                                            .double_percent = 20, .reorder_percent = 10, .lossy_first = RAFT_FRAME_MSG,
+    w.cluster.net = (struct sim_net_config){.delay_min = NS_PER_MS,
+                                            .delay_max = 30 * NS_PER_MS,
+                                            .reset_ppm = seed % 3 ? 2000 : 0,
+                                            .double_percent = 20,
+                                            .reorder_percent = 10,
+                                            .lossy_first = RAFT_FRAME_MSG,
                                             .lossy_last = RAFT_FRAME_MSG};
     w.cluster.disk.op_ns_max = 200 * NS_PER_US;
     w.cluster.node.checkpoint_bytes = 8 * KIB;
     w.cluster.node.log.trail_bytes = 4 * KIB;
-    w.load = (struct sim_load_options){.clients = 3, .width = 6, .think_ms = 10, .read_percent = 20, .big_percent = 20, .ttl_ms = 60000};
+    w.load = (struct sim_load_options){
+        .clients = 3, .width = 6, .think_ms = 10, .read_percent = 20, .big_percent = 20, .ttl_ms = 60000};
     w.faults = seed % 4 ? SIM_FAULT_LOST_DISK : 0;
     w.pause_ms = 3000;
     w.run_ms = 6000;
@@ -204,8 +222,8 @@ static void behind(uint64_t seed)
     run(&w, seed);
 }
 
-/* Thousands of pieces of a few bytes each: the record that carries one is longer than itself. When nobody writes any more,
- * compaction comes to an end. */
+/* Thousands of pieces of a few bytes each: the record that carries one is longer than itself. When nobody writes any
+ * more, compaction comes to an end. */
 static void tiny_pieces(uint64_t seed)
 {
     struct sim_options o;
@@ -227,9 +245,11 @@ static void tiny_pieces(uint64_t seed)
     sim_sleep(c, 5000);
     for (unsigned i = 0; i < 3; i++) {
         sim_status(c, i, &after);
-        if (after.log.compactions != before[i].log.compactions || after.log.bytes_written > before[i].log.bytes_written + 64 * KIB)
-            sim_fail(c, "server %u, idle, compacts on and on: %llu segments, %llu bytes moved, %llu live on %llu of disk", i + 1,
-                     (unsigned long long)after.log.compactions, (unsigned long long)after.log.moved_bytes,
+        if (after.log.compactions != before[i].log.compactions ||
+            after.log.bytes_written > before[i].log.bytes_written + 64 * KIB)
+            sim_fail(c,
+                     "server %u, idle, compacts on and on: %llu segments, %llu bytes moved, %llu live on %llu of disk",
+                     i + 1, (unsigned long long)after.log.compactions, (unsigned long long)after.log.moved_bytes,
                      (unsigned long long)after.log.live_bytes, (unsigned long long)after.log.disk_bytes);
     }
     sim_check_history(c, sim_load_history(load));

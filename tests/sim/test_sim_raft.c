@@ -1,6 +1,6 @@
-/* test_sim_raft.c - consensus from end to end: production node and log under a machine of integers, over simulated disks,
- * clocks and a network that may be bad. Elections, agreement, restarts, each over many seeds; the checks of check_log.h watch
- * every step. */
+/* test_sim_raft.c - consensus from end to end: production node and log under a machine of integers, over simulated
+ * disks, clocks and a network that may be bad. Elections, agreement, restarts, each over many seeds; the checks of
+ * check_log.h watch every step. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -88,10 +88,12 @@ static uint64_t agree(struct sim_cluster *c, uint64_t value, unsigned k, uint64_
     while (sim_now(c->world) < until) {
         struct goal g = {.c = c, .value = value, .k = k};
         int l = sim_leader(c);
-        if (l >= 0 && sim_box_start(c->servers[l].box, value, &g.index, &term) && sim_wait(c, reached, &g, 2000)) return g.index;
+        if (l >= 0 && sim_box_start(c->servers[l].box, value, &g.index, &term) && sim_wait(c, reached, &g, 2000))
+            return g.index;
         sim_sleep(c, 20);
     }
-    sim_fail(c, "no agreement on %llu by %u servers within %llu ms", (unsigned long long)value, k, (unsigned long long)ms);
+    sim_fail(c, "no agreement on %llu by %u servers within %llu ms", (unsigned long long)value, k,
+             (unsigned long long)ms);
 }
 
 static bool all_alike(void *arg)
@@ -120,7 +122,8 @@ static void elect(uint64_t seed)
     if (after.raft.term != before.raft.term) sim_fail(c, "an idle cluster changed its term");
     for (unsigned i = 0; i < c->opt.n; i++) {
         sim_status(c, i, &after);
-        if (after.raft.leader != l + 1 || after.raft.standing != RAFT_VOTER) sim_fail(c, "server %u does not follow", i + 1);
+        if (after.raft.leader != l + 1 || after.raft.standing != RAFT_VOTER)
+            sim_fail(c, "server %u does not follow", i + 1);
     }
     sim_cluster_free(c);
 }
@@ -135,8 +138,10 @@ static void elect_without_majority(uint64_t seed)
     bool die = prng_chance(&c->rng, 50);
     for (unsigned i = 0; i < sim_majority(c); i++) {
         unsigned s = (first + i) % c->opt.n;
-        if (die) sim_server_end(c, s, prng_chance(&c->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
-        else sim_isolate(c, s, true);
+        if (die)
+            sim_server_end(c, s, prng_chance(&c->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
+        else
+            sim_isolate(c, s, true);
     }
     if (!sim_wait(c, no_leader, c, 2000)) sim_fail(c, "a leader without a majority does not step down");
     uint64_t leaders = sim_leaders_seen(c->checks);
@@ -149,7 +154,8 @@ static void elect_without_majority(uint64_t seed)
     sim_cluster_free(c);
 }
 
-/* A leader that dies is replaced soon: at once where its kernel resets its connections, else within the election timeout. */
+/* A leader that dies is replaced soon: at once where its kernel resets its connections, else within the election
+ * timeout. */
 static void elect_after_crash(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, servers(seed), "a new leader after a crash");
@@ -182,7 +188,8 @@ static void elect_undisturbed(uint64_t seed)
     agree(c, 3, c->opt.n, 3000);
     sim_sleep(c, 2000);
     sim_status(c, l, &after);
-    if (after.raft.role != RAFT_LEADER || after.raft.term != before.raft.term) sim_fail(c, "a rejoining server deposed the leader");
+    if (after.raft.role != RAFT_LEADER || after.raft.term != before.raft.term)
+        sim_fail(c, "a rejoining server deposed the leader");
     sim_cluster_free(c);
 }
 
@@ -195,8 +202,10 @@ static void agree_in_bad_weather(uint64_t seed)
     for (uint64_t v = 1; v <= 40; v++) {
         int l = sim_leader(c);
         uint64_t index, term;
-        if (l >= 0 && prng_chance(&c->rng, 60)) sim_box_start(c->servers[l].box, 1000 + v, &index, &term);
-        else agree(c, v, sim_majority(c), 20000);
+        if (l >= 0 && prng_chance(&c->rng, 60))
+            sim_box_start(c->servers[l].box, 1000 + v, &index, &term);
+        else
+            agree(c, v, sim_majority(c), 20000);
         sim_sleep(c, prng_below(&c->rng, 30));
     }
     good_weather(c);
@@ -240,8 +249,9 @@ static void restart_all(uint64_t seed)
             if (prng_chance(&c->rng, 50)) sim_run_until(c->world, sim_now(c->world) + prng_below(&c->rng, NS_PER_MS));
         }
         uint64_t applied = sim_applied_last(c->checks);
-        for (unsigned i = 0; i < c->opt.n; i++) sim_server_end(c, i, prng_chance(&c->rng, 80) ? SIM_POWER_CUT : SIM_KILLED);
-        unsigned late = (unsigned)prng_below(&c->rng, c->opt.n);    /* any majority has it */
+        for (unsigned i = 0; i < c->opt.n; i++)
+            sim_server_end(c, i, prng_chance(&c->rng, 80) ? SIM_POWER_CUT : SIM_KILLED);
+        unsigned late = (unsigned)prng_below(&c->rng, c->opt.n); /* any majority has it */
         for (unsigned i = 0; i < c->opt.n; i++)
             if (i != late) sim_server_start(c, i);
         leader_within(c, 5000);
@@ -295,7 +305,7 @@ static void same_seed_same_run(uint64_t seed)
     assert_true(digest_of(seed) != digest_of(seed + 1));
 }
 
-#define SEEDED(name, seeds)                                                                                                      \
+#define SEEDED(name, seeds)                                                                                            \
     static void test_##name(void **state) { sim_seeds(1, seeds, name); }
 
 SEEDED(elect, SEEDS)

@@ -13,10 +13,10 @@
 #include "tests/sim/check_history.h"
 
 #define CLIENTS_MAX 24u
-#define WIDTH_MAX 8u
-#define INOS 48u
-#define KEYS 12u
-#define LOGS 3u
+#define WIDTH_MAX   8u
+#define INOS        48u
+#define KEYS        12u
+#define LOGS        3u
 
 struct call {
     struct kv_call call;
@@ -32,8 +32,8 @@ struct client {
     struct kv_client *kv;
     struct call calls[WIDTH_MAX];
     struct timer think;
-    uint64_t tokens;                    /* appended in this life */
-    uint64_t left;                      /* operations to do; UINT64_MAX: no end */
+    uint64_t tokens; /* appended in this life */
+    uint64_t left;   /* operations to do; UINT64_MAX: no end */
     uint64_t owed[8];
     unsigned nowed;
     bool owes, mount;
@@ -45,7 +45,7 @@ struct sim_load {
     struct prng rng;
     struct client clients[CLIENTS_MAX];
     struct sim_history history;
-    uint64_t inos[INOS];                /* files and directories seen lately */
+    uint64_t inos[INOS]; /* files and directories seen lately */
     uint64_t dirs[8];
     uint64_t answered;
     struct trace trace;
@@ -68,8 +68,8 @@ void __wrap_kv__call_encode(const struct kv__call *c, uint8_t out[KV_CALL_HEAD])
             if (!q || q->id != c->id) continue;
             struct sim_record *r = &on->history.v[cl->calls[k].record];
             if (r->seq && (r->seq != c->seq || r->session != c->session))
-                sim_fail(on->cluster, "client %u gives one call two numbers: %llu and %llu", i, (unsigned long long)r->seq,
-                         (unsigned long long)c->seq);
+                sim_fail(on->cluster, "client %u gives one call two numbers: %llu and %llu", i,
+                         (unsigned long long)r->seq, (unsigned long long)c->seq);
             r->seq = c->seq;
             r->session = c->session;
         }
@@ -102,7 +102,10 @@ static uint64_t any_dir(struct sim_load *l)
     return ino ? ino : FS_ROOT_INO;
 }
 
-static struct slice any_name(struct sim_load *l, struct buf *b) { return text(b, "n%u", (unsigned)prng_below(&l->rng, 8)); }
+static struct slice any_name(struct sim_load *l, struct buf *b)
+{
+    return text(b, "n%u", (unsigned)prng_below(&l->rng, 8));
+}
 static struct slice any_key(struct sim_load *l, struct buf *b)
 {
     unsigned k = (unsigned)prng_below(&l->rng, KEYS);
@@ -131,7 +134,8 @@ static void kv_operation(struct client *c, struct call *call, struct kv_op *op)
     op->name = any_key(l, &call->name);
     if (read) {
         op->code = prng_chance(&l->rng, 80) ? KV_GET : KV_LIST;
-        if (prng_chance(&l->rng, 30)) op->name = text(&call->name, SIM_APPEND_ONLY "%u", (unsigned)prng_below(&l->rng, LOGS));
+        if (prng_chance(&l->rng, 30))
+            op->name = text(&call->name, SIM_APPEND_ONLY "%u", (unsigned)prng_below(&l->rng, LOGS));
         if (op->code == KV_LIST) {
             op->name = slice_str(prng_chance(&l->rng, 50) ? "" : "d/");
             op->len = prng_between(&l->rng, 1, 20);
@@ -164,7 +168,8 @@ static void kv_operation(struct client *c, struct call *call, struct kv_op *op)
 static void fs_query(struct client *c, struct call *call, struct kv_op *op)
 {
     struct sim_load *l = c->load;
-    static const enum kv_code codes[] = {KV_LOOKUP, KV_GETATTR, KV_READ, KV_READ, KV_READDIR, KV_GETXATTR, KV_LISTXATTR, KV_SEEK};
+    static const enum kv_code codes[] = {KV_LOOKUP,  KV_GETATTR,  KV_READ,      KV_READ,
+                                         KV_READDIR, KV_GETXATTR, KV_LISTXATTR, KV_SEEK};
     op->code = codes[prng_below(&l->rng, 8)];
     op->ino = op->code == KV_LOOKUP || op->code == KV_READDIR ? any_dir(l) : any_ino(l);
     op->name = op->code == KV_GETXATTR ? slice_str("user.x") : any_name(l, &call->name);
@@ -245,9 +250,12 @@ static void learn(struct sim_load *l, const struct sim_record *r, const struct k
     uint64_t ino = reply->attr.ino;
     struct kv_op op;
     if (reply->status < 0 || !ino || kv_op_decode(buf_slice(&r->op), &op)) return;
-    if (op.name.n >= strlen(SIM_APPEND_ONLY) && memcmp(op.name.p, SIM_APPEND_ONLY, strlen(SIM_APPEND_ONLY)) == 0) return;
-    if (S_ISDIR(reply->attr.mode)) l->dirs[prng_below(&l->rng, 8)] = ino;
-    else l->inos[prng_below(&l->rng, INOS)] = ino;
+    if (op.name.n >= strlen(SIM_APPEND_ONLY) && memcmp(op.name.p, SIM_APPEND_ONLY, strlen(SIM_APPEND_ONLY)) == 0)
+        return;
+    if (S_ISDIR(reply->attr.mode))
+        l->dirs[prng_below(&l->rng, 8)] = ino;
+    else
+        l->inos[prng_below(&l->rng, INOS)] = ino;
 }
 
 static void done(struct kv_call *kc, const struct kv_reply *reply)
@@ -294,9 +302,12 @@ static void begin(struct client *c, struct call *call)
     struct sim_load *l = c->load;
     struct kv_op op = {0};
     if (!owed_operation(c, call, &op)) {
-        if (!prng_chance(&l->rng, l->opt.fs_percent)) kv_operation(c, call, &op);
-        else if (prng_chance(&l->rng, l->opt.read_percent)) fs_query(c, call, &op);
-        else fs_change(c, call, &op);
+        if (!prng_chance(&l->rng, l->opt.fs_percent))
+            kv_operation(c, call, &op);
+        else if (prng_chance(&l->rng, l->opt.read_percent))
+            fs_query(c, call, &op);
+        else
+            fs_change(c, call, &op);
         if (c->left != UINT64_MAX) c->left--;
     }
     call->record = l->history.n;
@@ -339,10 +350,19 @@ static void client_start(struct client *c)
     char name[32];
     for (unsigned i = 0; i < cl->opt.n; i++) addrs[i] = cl->servers[i].addr;
     snprintf(name, sizeof name, "client %u.%u", c->at, c->life);
-    traces[c->at] = (struct trace){.level = cl->servers[0].trace.level == TRACE_DEBUG ? TRACE_DEBUG : TRACE_WARN, .line = client_line, .arg = c};
+    traces[c->at] = (struct trace){
+        .level = cl->servers[0].trace.level == TRACE_DEBUG ? TRACE_DEBUG : TRACE_WARN, .line = client_line, .arg = c};
     c->mount = l->opt.mounts && c->at % 2;
-    struct kv_client_config cfg = {.addrs = addrs, .naddrs = cl->opt.n, .name = name, .mount = c->mount, .ttl_ms = l->opt.ttl_ms,
-                                   .seed = prng_u64(&l->rng), .trace = &traces[c->at], .owed = on_owed, .session_lost = on_lost, .arg = c};
+    struct kv_client_config cfg = {.addrs = addrs,
+                                   .naddrs = cl->opt.n,
+                                   .name = name,
+                                   .mount = c->mount,
+                                   .ttl_ms = l->opt.ttl_ms,
+                                   .seed = prng_u64(&l->rng),
+                                   .trace = &traces[c->at],
+                                   .owed = on_owed,
+                                   .session_lost = on_lost,
+                                   .arg = c};
     unsigned proc = SIM_CLIENT_PROC + c->at;
     c->kv = kv_client_new(sim_net_door(cl->net, proc), sim_clock(cl->world, proc), &cfg);
     c->think = (struct timer){.fire = think_over, .arg = c};
