@@ -34,10 +34,11 @@ def meson_tests(directory, label, words, results, env=None):
     """Runs the programs that meson knows, two at a time, and reports each."""
     tests = json.loads(subprocess.run(["meson", "introspect", "--tests", directory], cwd=TOP, check=True,
                                       stdout=subprocess.PIPE, text=True).stdout)
-    todo = [t for t in tests if not words or any(w in t["name"] for w in words)]
+    tests = [t for t in tests if not words or any(w in t["name"] for w in words)]
+    todo, alone = [t for t in tests if t["is_parallel"]], [t for t in tests if not t["is_parallel"]]
     lock = threading.Lock()
 
-    def worker():
+    def worker(todo):
         while True:
             with lock:
                 if not todo:
@@ -62,9 +63,10 @@ def meson_tests(directory, label, words, results, env=None):
                 results.add("failed", name, secs, f"exit {code}, log {log}")
                 print(tail(log, 40), flush=True)
 
-    threads = [threading.Thread(target=worker) for _ in range(2)]
+    threads = [threading.Thread(target=worker, args=(todo,)) for _ in range(2)]
     [t.start() for t in threads]
     [t.join() for t in threads]
+    worker(alone)
 
 
 def tail(path, lines):
