@@ -1,6 +1,7 @@
 /* log_pay.c - PAYLOAD segments: bytes of entries apart from the log, those that compaction moves and those that a peer gave.
  *
- * Items wait in a queue until they are many or one of them is urgent; one write is under way at a time, not durable by itself; one sync makes all that was written
+ * Items wait in a queue until they are many or one of them is urgent; one write is under way at a time, not durable
+ * by itself; one sync makes all that was written
  * durable, and only then an item's new place counts. A record tells (index, offset, length), and any valid copy of these is
  * right, so a crash at any step leaves at worst a copy too many. Items are cut where a segment ends. No space: the items
  * fail with -ENOSPC. A failed write or sync is fatal: what the file holds then is not known (ATC'20). */
