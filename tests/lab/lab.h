@@ -1,11 +1,11 @@
-/* lab.h - the lab tests by their titles, in virtual time: what each of them asks for is in the functions of lab_raft.c
- * and lab_kv.c; this is the harness they share. A test gets a seed, runs, and ends in sim_fail() if something is wrong.
+/* lab.h - the lab tests by their titles: what each of them asks for is in the functions of lab_raft.c and lab_kv.c,
+ * which run wherever there is a host (host.h). A test gets a seed, runs, and ends in host_fail() if something is wrong.
  *
  * Times are those of the original; ET is its idea of a generous election timeout. */
 #ifndef QFS_TESTS_LAB_H
 #define QFS_TESTS_LAB_H
 
-#include "tests/sim/cluster.h"
+#include "tests/lab/host.h"
 
 #define ET 1000u /* ms */
 
@@ -19,8 +19,5 @@ struct lab_test {
 };
 
 extern const struct lab_test lab_raft_tests[], lab_kv_tests[]; /* up to one without a title */
-
-void lab_unreliable(struct sim_cluster *c, bool on);
-void lab_reorder(struct sim_cluster *c);
 
 #endif

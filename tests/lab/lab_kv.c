@@ -4,9 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "raft/node_priv.h"
 #include "tests/lab/lab.h"
-#include "tests/sim/check_log.h"
 
 #define CLERKS_MAX 24u
 #define SETTLE_MS  500u
@@ -17,7 +15,7 @@ struct kvlab;
 struct clerk {
     struct kvlab *lab;
     struct kv_client *kv;
-    unsigned proc;
+    unsigned at;
     struct kv_call call;
     bool busy;
     void (*then)(struct clerk *c);
@@ -31,47 +29,36 @@ struct clerk {
 };
 
 struct kvlab {
-    struct sim_cluster *c;
+    struct host *h;
     unsigned n, nclerks;
     int maxraftstate;
     struct prng rng;
     struct clerk clerks[CLERKS_MAX];
     bool stop;
-    struct sim_event repartition;
-    bool repartitioning, unreliable;
+    struct host_task repartition;
+    bool repartitioning;
 };
 
 /* ---- cluster ---- */
 
 static void begin(struct kvlab *l, const struct lab_test *t, uint64_t seed, unsigned n)
 {
-    struct sim_options o;
-    sim_options_default(&o, seed);
-    o.n = n;
-    o.title = t->title;
-    snprintf(o.text, sizeof o.text, "%s", t->title);
-    if (t->maxraftstate > 0) {
-        o.node.checkpoint_bytes = (uint64_t)t->maxraftstate;
-        o.node.log.trail_bytes = 1;
-    }
-    *l = (struct kvlab){.c = sim_cluster_new(&o), .n = n, .maxraftstate = t->maxraftstate, .unreliable = t->unreliable};
-    prng_seed(&l->rng, prng_u64(&l->c->rng));
-    lab_unreliable(l->c, t->unreliable);
-    sim_start_all(l->c);
+    struct host_options o = {
+        .title = t->title, .seed = seed, .n = n, .unreliable = t->unreliable, .maxraftstate = t->maxraftstate};
+    *l = (struct kvlab){.h = host_new(&o), .n = n, .maxraftstate = t->maxraftstate};
+    prng_seed(&l->rng, host_random(l->h));
 }
 
-/* In an unreliable network the calls between clients and servers get lost, too: on connections that means that they
- * break. */
-static void weather(struct kvlab *l)
+/* Between servers only: a clerk's ways stay as they are. */
+static void split(struct kvlab *l, const uint8_t *side)
 {
-    if (l->unreliable) sim_net_config(l->c->net)->reset_ppm = 10000;
+    for (unsigned i = 0; i < l->n; i++)
+        for (unsigned j = 0; j < i; j++) host_way(l->h, i, j, side[i] == side[j]);
 }
-
-static void split(struct kvlab *l, const uint8_t *side) { sim_split(l->c, side); }
 
 static void connect_all(struct kvlab *l)
 {
-    uint8_t side[SIM_SERVERS_MAX] = {0};
+    uint8_t side[LAB_SERVERS_MAX] = {0};
     split(l, side);
 }
 
@@ -79,36 +66,40 @@ static void connect_all(struct kvlab *l)
 
 static struct clerk *clerk_new(struct kvlab *l)
 {
-    const char *addrs[SIM_SERVERS_MAX];
+    const char *addrs[LAB_SERVERS_MAX];
     check(l->nclerks < CLERKS_MAX);
     struct clerk *c = &l->clerks[l->nclerks];
-    unsigned proc = SIM_CLIENT_PROC + l->nclerks++;
-    for (unsigned i = 0; i < l->n; i++) addrs[i] = l->c->servers[i].addr;
+    for (unsigned i = 0; i < l->n; i++) addrs[i] = host_addr(l->h, i);
     struct kv_client_config cfg = {.addrs = addrs, .naddrs = l->n, .name = "clerk", .seed = prng_u64(&l->rng)};
-    *c = (struct clerk){.lab = l, .proc = proc};
-    c->kv = kv_client_new(sim_net_door(l->c->net, proc), sim_clock(l->c->world, proc), &cfg);
+    *c = (struct clerk){.lab = l, .at = l->nclerks++};
+    c->kv = kv_client_new(host_clerk_net(l->h, c->at), host_clerk_clock(l->h, c->at), &cfg);
     return c;
 }
 
 /* The clerk reaches the servers with the bit set, no others. */
 static void clerk_reaches(struct clerk *c, unsigned mask)
 {
-    for (unsigned i = 0; i < c->lab->n; i++) {
-        sim_cut(c->lab->c->net, c->proc, i, !(mask >> i & 1));
-        sim_cut(c->lab->c->net, i, c->proc, !(mask >> i & 1));
-    }
+    for (unsigned i = 0; i < c->lab->n; i++) host_clerk_way(c->lab->h, c->at, i, mask >> i & 1);
+}
+
+static void clerk_free(struct clerk *c)
+{
+    host_clerk_end(c->lab->h, c->at);
+    kv_client_free(c->kv);
+    buf_free(&c->got);
+    buf_free(&c->expect);
+}
+
+/* Clerks of an iteration end with it. */
+static void drop_clerks(struct kvlab *l, unsigned keep)
+{
+    while (l->nclerks > keep) clerk_free(&l->clerks[--l->nclerks]);
 }
 
 static void end(struct kvlab *l)
 {
-    if (sim_ms(l->c) > 120000) sim_fail(l->c, "the test took more than 120 s");
-    for (unsigned i = 0; i < l->nclerks; i++) {
-        sim_kill(l->c->world, l->clerks[i].proc);
-        kv_client_free(l->clerks[i].kv);
-        buf_free(&l->clerks[i].got);
-        buf_free(&l->clerks[i].expect);
-    }
-    sim_cluster_free(l->c);
+    drop_clerks(l, 0);
+    host_free(l->h);
 }
 
 static void answered(struct kv_call *call, const struct kv_reply *reply)
@@ -116,7 +107,7 @@ static void answered(struct kv_call *call, const struct kv_reply *reply)
     struct clerk *c = call->arg;
     bool absent = call->op.code == KV_GET && reply->status == -ENOENT;
     if (reply->status < 0 && !absent)
-        sim_fail(c->lab->c, "%s answers %s", kv_code_name(call->op.code), err_text(reply->status));
+        host_fail(c->lab->h, "%s answers %s", kv_code_name(call->op.code), err_text(reply->status));
     if (call->op.code == KV_GET) {
         buf_clear(&c->got);
         if (!absent) buf_append(&c->got, reply->data.p, reply->data.n);
@@ -138,7 +129,7 @@ static bool is_idle(void *arg) { return !((struct clerk *)arg)->busy; }
 
 static void finish(struct clerk *c)
 {
-    if (!sim_wait(c->lab->c, is_idle, c, 60000)) sim_fail(c->lab->c, "an operation takes more than a minute");
+    if (!host_wait(c->lab->h, is_idle, c, 60000)) host_fail(c->lab->h, "an operation takes more than a minute");
 }
 
 static void put(struct clerk *c, const char *key, const char *value)
@@ -158,7 +149,7 @@ static void expect(struct clerk *c, const char *key, const char *value)
 {
     struct slice v = get(c, key);
     if (!slice_eq(v, slice_str(value)))
-        sim_fail(c->lab->c, "key %s is \"%.*s\", expected \"%s\"", key, (int)min_u64(v.n, 100), (const char *)v.p,
+        host_fail(c->lab->h, "key %s is \"%.*s\", expected \"%s\"", key, (int)min_u64(v.n, 100), (const char *)v.p,
                  value);
 }
 
@@ -166,10 +157,10 @@ static void expect(struct clerk *c, const char *key, const char *value)
 
 static void append_step(struct clerk *c)
 {
-    struct clock *clock = sim_clock(c->lab->c->world, c->proc);
+    struct clock *clock = host_clerk_clock(c->lab->h, c->at);
     struct kvlab *l = c->lab;
     if (c->reading && !slice_eq(buf_slice(&c->got), buf_slice(&c->expect)))
-        sim_fail(l->c, "client %u reads \"%.*s\", expected \"%.*s\"", c->id, (int)min_u64(c->got.n, 200),
+        host_fail(l->h, "client %u reads \"%.*s\", expected \"%.*s\"", c->id, (int)min_u64(c->got.n, 200),
                  (const char *)c->got.p, (int)min_u64(c->expect.n, 200), (const char *)c->expect.p);
     c->reading = false;
     c->running = !l->stop;
@@ -211,10 +202,10 @@ static void check_appends(struct kvlab *l, unsigned id, struct slice v, uint64_t
         char want[48];
         int n = snprintf(want, sizeof want, "x %u %llu y", id, (unsigned long long)k);
         const uint8_t *at = v.n ? memmem(v.p, v.n, want, (size_t)n) : NULL;
-        if (!at) sim_fail(l->c, "append \"%s\" is missing", want);
+        if (!at) host_fail(l->h, "append \"%s\" is missing", want);
         size_t pos = (size_t)(at - v.p);
-        if (memmem(at + 1, v.n - pos - 1, want, (size_t)n)) sim_fail(l->c, "append \"%s\" is there twice", want);
-        if (k && pos <= last) sim_fail(l->c, "append \"%s\" is out of order", want);
+        if (memmem(at + 1, v.n - pos - 1, want, (size_t)n)) host_fail(l->h, "append \"%s\" is there twice", want);
+        if (k && pos <= last) host_fail(l->h, "append \"%s\" is out of order", want);
         last = pos;
     }
 }
@@ -229,24 +220,26 @@ static bool all_stopped(void *arg)
 
 /* ---- partitions ---- */
 
-static void on_repartition(struct sim_event *e)
+static uint64_t repartition(struct host_task *t)
 {
-    struct kvlab *l = e->arg;
-    uint8_t side[SIM_SERVERS_MAX];
-    if (!l->repartitioning) return;
+    struct kvlab *l = t->arg;
+    uint8_t side[LAB_SERVERS_MAX];
+    if (!l->repartitioning) return HOST_DONE;
     for (unsigned i = 0; i < l->n; i++) side[i] = (uint8_t)prng_below(&l->rng, 2);
     split(l, side);
-    sim_at(l->c->world, e, sim_now(l->c->world) + (ET + prng_below(&l->rng, 200)) * NS_PER_MS);
+    return (ET + prng_below(&l->rng, 200)) * NS_PER_MS;
 }
+
+static bool repartitioned(void *arg) { return ((struct kvlab *)arg)->repartition.done; }
 
 /* The first that claims to lead goes last into the minority. */
 static unsigned make_partition(struct kvlab *l, uint8_t *side)
 {
     unsigned leader = 0, minority = 0, count = 0;
     for (unsigned i = l->n; i-- > 0;) {
-        struct node_status st;
-        sim_status(l->c, i, &st);
-        if (st.raft.role == RAFT_LEADER) leader = i;
+        struct host_figures f;
+        host_figures(l->h, i, &f);
+        if (f.leads) leader = i;
     }
     for (unsigned i = 0; i < l->n; i++) {
         if (i == leader) continue;
@@ -259,21 +252,14 @@ static unsigned make_partition(struct kvlab *l, uint8_t *side)
 
 /* ---- sizes ---- */
 
-static uint64_t log_size(struct kvlab *l)
+static struct host_figures sizes(struct kvlab *l)
 {
-    uint64_t most = 0;
+    struct host_figures f, most = {0};
     for (unsigned i = 0; i < l->n; i++) {
-        struct node_status st;
-        sim_status(l->c, i, &st);
-        most = max_u64(most, st.log.log_bytes);
+        host_figures(l->h, i, &f);
+        most.log_bytes = max_u64(most.log_bytes, f.log_bytes);
+        most.snapshot_bytes = max_u64(most.snapshot_bytes, f.snapshot_bytes);
     }
-    return most;
-}
-
-static uint64_t snapshot_size(struct kvlab *l)
-{
-    uint64_t most = 0;
-    for (unsigned i = 0; i < l->n; i++) most = max_u64(most, l->c->servers[i].node->ckpt_size);
     return most;
 }
 
@@ -281,10 +267,10 @@ static uint64_t snapshot_size(struct kvlab *l)
  * work stays in proportion: the bound is the labs' where the state is small. */
 static void check_log_size(struct kvlab *l)
 {
-    uint64_t bound = 2 * max_u64((uint64_t)l->maxraftstate, snapshot_size(l)), size = log_size(l);
-    if (size > bound)
-        sim_fail(l->c, "logs were not trimmed: %llu bytes, snapshots of %llu", (unsigned long long)size,
-                 (unsigned long long)snapshot_size(l));
+    struct host_figures f = sizes(l);
+    if (f.log_bytes > 2 * max_u64((uint64_t)l->maxraftstate, f.snapshot_bytes))
+        host_fail(l->h, "logs were not trimmed: %llu bytes, snapshots of %llu", (unsigned long long)f.log_bytes,
+                  (unsigned long long)f.snapshot_bytes);
 }
 
 /* ---- the generic test ---- */
@@ -297,44 +283,30 @@ static void run_iteration(struct kvlab *l, const struct lab_test *t, struct cler
         clients[i] = clerk_new(l);
         append_begin(clients[i], (unsigned)i);
     }
-    sim_sleep(l->c, 1000);
+    host_sleep(l->h, 1000);
     l->repartitioning = t->partitions;
-    l->repartition = (struct sim_event){.run = on_repartition, .arg = l};
-    if (t->partitions) sim_at(l->c->world, &l->repartition, 0);
-    sim_sleep(l->c, t->partitions ? 5000 : 4000);
+    l->repartition = (struct host_task){.step = repartition, .arg = l};
+    if (t->partitions) host_begin(l->h, &l->repartition);
+    host_sleep(l->h, t->partitions ? 5000 : 4000);
     l->stop = true;
     l->repartitioning = false;
-    sim_cancel(l->c->world, &l->repartition);
     if (t->partitions) {
+        if (!host_wait(l->h, repartitioned, l, 5000)) host_fail(l->h, "the repartitioner does not end");
         connect_all(l);
-        sim_sleep(l->c, ET);
+        host_sleep(l->h, ET);
     }
     if (t->crash) {
-        for (unsigned i = 0; i < l->n; i++)
-            sim_server_end(l->c, i, prng_chance(&l->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
-        sim_sleep(l->c, ET);
-        sim_start_all(l->c);
+        for (unsigned i = 0; i < l->n; i++) host_kill(l->h, i);
+        host_sleep(l->h, ET);
+        for (unsigned i = 0; i < l->n; i++) host_start(l->h, i);
     }
-    if (!sim_wait(l->c, all_stopped, l, 30000)) sim_fail(l->c, "a client does not come to an end");
+    if (!host_wait(l->h, all_stopped, l, 30000)) host_fail(l->h, "a client does not come to an end");
     for (int i = 0; i < t->clients; i++) {
         char key[16];
         snprintf(key, sizeof key, "%d", i);
         if (clients[i]->j < 10)
-            sim_say(l->c, "warning: client %d managed only %llu appends", i, (unsigned long long)clients[i]->j);
+            host_say(l->h, "warning: client %d managed only %llu appends", i, (unsigned long long)clients[i]->j);
         check_appends(l, (unsigned)i, get(observer, key), clients[i]->j);
-    }
-}
-
-/* Clerks of an iteration end with it. */
-static void drop_clerks(struct kvlab *l, unsigned keep)
-{
-    while (l->nclerks > keep) {
-        struct clerk *c = &l->clerks[--l->nclerks];
-        sim_kill(l->c->world, c->proc);
-        kv_client_free(c->kv);
-        sim_start(l->c->world, c->proc);
-        buf_free(&c->got);
-        buf_free(&c->expect);
     }
 }
 
@@ -342,12 +314,11 @@ static void generic(const struct lab_test *t, uint64_t seed)
 {
     struct kvlab l;
     begin(&l, t, seed, (unsigned)t->servers);
-    weather(&l);
     struct clerk *observer = clerk_new(&l);
     for (unsigned round = 0; round < 3; round++) {
         run_iteration(&l, t, observer);
         if (t->maxraftstate > 0) {
-            sim_sleep(l.c, SETTLE_MS);
+            host_sleep(l.h, SETTLE_MS);
             check_log_size(&l);
         }
         drop_clerks(&l, 1);
@@ -372,7 +343,6 @@ static void one_key(const struct lab_test *t, uint64_t seed)
 {
     struct kvlab l;
     begin(&l, t, seed, 3);
-    weather(&l);
     struct clerk *observer = clerk_new(&l);
     put(observer, "k", "");
     for (unsigned i = 0; i < 5; i++) {
@@ -381,7 +351,7 @@ static void one_key(const struct lab_test *t, uint64_t seed)
         c->running = true;
         one_key_step(c);
     }
-    if (!sim_wait(l.c, all_stopped, &l, 60000)) sim_fail(l.c, "the clients do not come to an end");
+    if (!host_wait(l.h, all_stopped, &l, 60000)) host_fail(l.h, "the clients do not come to an end");
     struct slice v = get(observer, "k");
     for (unsigned i = 0; i < 5; i++) check_appends(&l, i, v, 10);
     end(&l);
@@ -390,7 +360,7 @@ static void one_key(const struct lab_test *t, uint64_t seed)
 static void one_partition(const struct lab_test *t, uint64_t seed)
 {
     struct kvlab l;
-    uint8_t side[SIM_SERVERS_MAX] = {0};
+    uint8_t side[LAB_SERVERS_MAX] = {0};
     begin(&l, t, seed, 5);
     struct clerk *observer = clerk_new(&l), *m = clerk_new(&l), *a = clerk_new(&l), *b = clerk_new(&l);
     put(observer, "1", "13");
@@ -403,18 +373,18 @@ static void one_partition(const struct lab_test *t, uint64_t seed)
     expect(m, "1", "14");
     ask(a, KV_PUT, "1", slice_str("15"), NULL);
     ask(b, KV_GET, "1", (struct slice){0}, NULL);
-    sim_sleep(l.c, 1000);
-    if (!a->busy) sim_fail(l.c, "a put has completed in the minority");
-    if (!b->busy) sim_fail(l.c, "a get has completed in the minority");
+    host_sleep(l.h, 1000);
+    if (!a->busy) host_fail(l.h, "a put has completed in the minority");
+    if (!b->busy) host_fail(l.h, "a get has completed in the minority");
     expect(m, "1", "14");
     put(m, "1", "16");
     expect(m, "1", "16");
     connect_all(&l);
     clerk_reaches(a, 31);
     clerk_reaches(b, 31);
-    sim_sleep(l.c, ET);
-    if (!sim_wait(l.c, is_idle, a, 3000)) sim_fail(l.c, "the put does not complete after the heal");
-    if (!sim_wait(l.c, is_idle, b, 3000)) sim_fail(l.c, "the get does not complete after the heal");
+    host_sleep(l.h, ET);
+    if (!host_wait(l.h, is_idle, a, 3000)) host_fail(l.h, "the put does not complete after the heal");
+    if (!host_wait(l.h, is_idle, b, 3000)) host_fail(l.h, "the get does not complete after the heal");
     expect(observer, "1", "15");
     end(&l);
 }
@@ -426,14 +396,14 @@ static void camps(struct kvlab *l, unsigned a, unsigned b, unsigned c)
     uint8_t side[3] = {(uint8_t)a, (uint8_t)b, (uint8_t)c};
     for (unsigned i = 0; i < 3; i++)
         for (unsigned j = 0; j < 3; j++)
-            if (side[i] != side[j]) sim_reset(l->c->net, i, j);
+            if (side[i] != side[j]) host_reset(l->h, i, j);
     split(l, side);
 }
 
 static void install_snapshot(const struct lab_test *t, uint64_t seed)
 {
     struct kvlab l;
-    struct node_status st;
+    struct host_figures f;
     begin(&l, t, seed, 3);
     struct clerk *observer = clerk_new(&l);
     put(observer, "a", "A");
@@ -446,13 +416,13 @@ static void install_snapshot(const struct lab_test *t, uint64_t seed)
         snprintf(key, sizeof key, "%u", i);
         put(c, key, key);
     }
-    sim_sleep(l.c, ET);
+    host_sleep(l.h, ET);
     put(c, "b", "B");
-    sim_sleep(l.c, SETTLE_MS);
+    host_sleep(l.h, SETTLE_MS);
     for (unsigned i = 0; i < 2; i++) { /* the one that is cut off has nothing to trim by */
-        sim_status(l.c, i, &st);
-        if (st.log.log_bytes > 2 * max_u64(1000, snapshot_size(&l)))
-            sim_fail(l.c, "the majority's logs were not trimmed: %llu bytes", (unsigned long long)st.log.log_bytes);
+        host_figures(l.h, i, &f);
+        if (f.log_bytes > 2 * max_u64(1000, f.snapshot_bytes))
+            host_fail(l.h, "the majority's logs were not trimmed: %llu bytes", (unsigned long long)f.log_bytes);
     }
     camps(&l, 0, 1, 0);
     struct clerk *d = clerk_new(&l);
@@ -463,8 +433,8 @@ static void install_snapshot(const struct lab_test *t, uint64_t seed)
     expect(d, "b", "B");
     expect(d, "1", "1");
     expect(d, "49", "49");
-    sim_status(l.c, 2, &st);
-    if (st.snapshots_installed == 0) sim_fail(l.c, "server 2 has caught up without a snapshot");
+    host_figures(l.h, 2, &f);
+    if (f.installed == 0) host_fail(l.h, "server 2 has caught up without a snapshot");
     camps(&l, 0, 0, 0);
     put(observer, "e", "E");
     expect(observer, "c", "C");
@@ -484,11 +454,12 @@ static void snapshot_small(const struct lab_test *t, uint64_t seed)
         put(c, "x", "1");
         expect(c, "x", "1");
     }
-    sim_sleep(l.c, SETTLE_MS);
+    host_sleep(l.h, SETTLE_MS);
     check_log_size(&l);
-    if (log_size(&l) > 2000) sim_fail(l.c, "the log is too large: %llu bytes", (unsigned long long)log_size(&l));
-    if (snapshot_size(&l) > 500)
-        sim_fail(l.c, "the snapshot is too large: %llu bytes", (unsigned long long)snapshot_size(&l));
+    struct host_figures f = sizes(&l);
+    if (f.log_bytes > 2000) host_fail(l.h, "the log is too large: %llu bytes", (unsigned long long)f.log_bytes);
+    if (f.snapshot_bytes > 500)
+        host_fail(l.h, "the snapshot is too large: %llu bytes", (unsigned long long)f.snapshot_bytes);
     end(&l);
 }
 

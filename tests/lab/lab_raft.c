@@ -11,8 +11,8 @@ static void initial_election(const struct lab_test *t, uint64_t seed)
     lab_begin(&l, t, seed, 3, false);
     lab_check_one_leader(&l);
     uint64_t before = lab_check_terms(&l);
-    sim_sleep(l.c, 2 * ET);
-    if (lab_check_terms(&l) != before) sim_say(l.c, "warning: the term changed although nothing failed");
+    host_sleep(l.h, 2 * ET);
+    if (lab_check_terms(&l) != before) host_say(l.h, "warning: the term changed although nothing failed");
     lab_end(&l);
 }
 
@@ -27,7 +27,7 @@ static void reelection(const struct lab_test *t, uint64_t seed)
     unsigned l2 = lab_check_one_leader(&l);
     lab_disconnect(&l, l2);
     lab_disconnect(&l, (l2 + 1) % 3);
-    sim_sleep(l.c, 2 * ET);
+    host_sleep(l.h, 2 * ET);
     lab_check_no_leader(&l);
     lab_connect(&l, (l2 + 1) % 3);
     lab_check_one_leader(&l);
@@ -44,11 +44,11 @@ static void basic_agreement(const struct lab_test *t, uint64_t seed)
     uint64_t value;
     lab_begin(&l, t, seed, 5, false);
     for (uint64_t i = 1; i <= 3; i++) {
-        if (lab_committed(&l, i, &value))
-            sim_fail(l.c, "index %llu is committed before it was started", (unsigned long long)i);
+        if (host_committed(l.h, i, &value))
+            host_fail(l.h, "index %llu is committed before it was started", (unsigned long long)i);
         uint64_t index = lab_one(&l, 100 * i, 5);
         if (index != i)
-            sim_fail(l.c, "got index %llu, expected %llu", (unsigned long long)index, (unsigned long long)i);
+            host_fail(l.h, "got index %llu, expected %llu", (unsigned long long)index, (unsigned long long)i);
     }
     lab_end(&l);
 }
@@ -62,12 +62,12 @@ static void fail_agree(const struct lab_test *t, uint64_t seed)
     lab_disconnect(&l, (leader + 1) % 3);
     lab_one(&l, 102, 2);
     lab_one(&l, 103, 2);
-    sim_sleep(l.c, ET);
+    host_sleep(l.h, ET);
     lab_one(&l, 104, 2);
     lab_one(&l, 105, 2);
     lab_connect(&l, (leader + 1) % 3);
     lab_one(&l, 106, 3);
-    sim_sleep(l.c, ET);
+    host_sleep(l.h, ET);
     lab_one(&l, 107, 3);
     lab_end(&l);
 }
@@ -80,33 +80,61 @@ static void fail_no_agree(const struct lab_test *t, uint64_t seed)
     lab_one(&l, 10, 5);
     unsigned leader = lab_check_one_leader(&l);
     for (unsigned k = 1; k <= 3; k++) lab_disconnect(&l, (leader + k) % 5);
-    if (!lab_start(&l, leader, 20, &index, &term)) sim_fail(l.c, "the leader rejects a command");
-    if (index != 2) sim_fail(l.c, "expected index 2, got %llu", (unsigned long long)index);
-    sim_sleep(l.c, 2 * ET);
-    if (lab_committed(&l, index, &value)) sim_fail(l.c, "committed without a majority");
+    if (!host_offer(l.h, leader, 20, &index, &term)) host_fail(l.h, "the leader rejects a command");
+    if (index != 2) host_fail(l.h, "expected index 2, got %llu", (unsigned long long)index);
+    host_sleep(l.h, 2 * ET);
+    if (host_committed(l.h, index, &value)) host_fail(l.h, "committed without a majority");
     for (unsigned k = 1; k <= 3; k++) lab_connect(&l, (leader + k) % 5);
     leader = lab_check_one_leader(&l);
-    if (!lab_start(&l, leader, 30, &index, &term)) sim_fail(l.c, "the leader rejects a command");
-    if (index < 2 || index > 3) sim_fail(l.c, "unexpected index %llu", (unsigned long long)index);
+    if (!host_offer(l.h, leader, 30, &index, &term)) host_fail(l.h, "the leader rejects a command");
+    if (index < 2 || index > 3) host_fail(l.h, "unexpected index %llu", (unsigned long long)index);
     lab_one(&l, 1000, 5);
     lab_end(&l);
 }
 
+struct starter {
+    struct host_task task;
+    struct lab *lab;
+    unsigned leader;
+    uint64_t command, index, term;
+    bool accepted;
+};
+
+static uint64_t starter_step(struct host_task *t)
+{
+    struct starter *s = t->arg;
+    s->accepted = host_offer(s->lab->h, s->leader, s->command, &s->index, &s->term);
+    return HOST_DONE;
+}
+
+static bool starters_done(void *arg)
+{
+    const struct starter *s = arg;
+    for (unsigned i = 0; i < 5; i++)
+        if (!s[i].task.done) return false;
+    return true;
+}
+
 static bool concurrent_try(struct lab *l)
 {
-    uint64_t index[5], term, now, value;
-    unsigned leader = lab_check_one_leader(l), n = 0;
-    uint64_t seen = 0;
-    if (!lab_start(l, leader, 1, &index[0], &term)) return false;
-    for (unsigned i = 0; i < 5; i++)
-        if (lab_start(l, leader, 100 + i, &index[n], &now) && now == term) n++;
+    struct starter s[5];
+    uint64_t index, term, value;
+    unsigned leader = lab_check_one_leader(l), seen = 0;
+    if (!host_offer(l->h, leader, 1, &index, &term)) return false;
+    for (unsigned i = 0; i < 5; i++) {
+        s[i] = (struct starter){.lab = l, .leader = leader, .command = 100 + i};
+        s[i].task = (struct host_task){.step = starter_step, .arg = &s[i]};
+        host_begin(l->h, &s[i].task);
+    }
+    if (!host_wait(l->h, starters_done, s, 30000)) host_fail(l->h, "a server does not answer start()");
     for (unsigned i = 0; i < 3; i++)
         if (lab_term(l, i) != term) return false;
-    for (unsigned i = 0; i < n; i++) {
-        if (!lab_wait(l, index[i], 3, term, &value)) return false;
+    for (unsigned i = 0; i < 5; i++) {
+        if (!s[i].accepted || s[i].term != term) continue;
+        if (!lab_wait(l, s[i].index, 3, term, &value)) return false;
         if (value >= 100 && value < 105) seen |= 1u << (value - 100);
     }
-    if (seen != 31) sim_fail(l->c, "some of the concurrent commands are missing");
+    if (seen != 31) host_fail(l->h, "some of the concurrent commands are missing");
     return true;
 }
 
@@ -115,12 +143,12 @@ static void concurrent_starts(const struct lab_test *t, uint64_t seed)
     struct lab l;
     lab_begin(&l, t, seed, 3, false);
     for (unsigned i = 0; i < 5; i++) {
-        if (i) sim_sleep(l.c, 3000);
+        if (i) host_sleep(l.h, 3000);
         if (!concurrent_try(&l)) continue;
         lab_end(&l);
         return;
     }
-    sim_fail(l.c, "the term changed too often");
+    host_fail(l.h, "the term changed too often");
 }
 
 static void rejoin(const struct lab_test *t, uint64_t seed)
@@ -131,7 +159,7 @@ static void rejoin(const struct lab_test *t, uint64_t seed)
     lab_one(&l, 101, 3);
     unsigned l1 = lab_check_one_leader(&l);
     lab_disconnect(&l, l1);
-    for (uint64_t v = 102; v <= 104; v++) lab_start(&l, l1, v, &index, &term);
+    for (uint64_t v = 102; v <= 104; v++) host_offer(l.h, l1, v, &index, &term);
     lab_one(&l, 103, 2);
     unsigned l2 = lab_check_one_leader(&l);
     lab_disconnect(&l, l2);
@@ -145,7 +173,7 @@ static void rejoin(const struct lab_test *t, uint64_t seed)
 static void start_many(struct lab *l, unsigned i, unsigned n)
 {
     uint64_t index, term;
-    for (unsigned k = 0; k < n; k++) lab_start(l, i, lab_random(l), &index, &term);
+    for (unsigned k = 0; k < n; k++) host_offer(l->h, i, lab_random(l), &index, &term);
 }
 
 static void backup(const struct lab_test *t, uint64_t seed)
@@ -156,7 +184,7 @@ static void backup(const struct lab_test *t, uint64_t seed)
     unsigned l1 = lab_check_one_leader(&l);
     for (unsigned k = 2; k <= 4; k++) lab_disconnect(&l, (l1 + k) % 5);
     start_many(&l, l1, 50);
-    sim_sleep(l.c, ET / 2);
+    host_sleep(l.h, ET / 2);
     lab_disconnect(&l, l1);
     lab_disconnect(&l, (l1 + 1) % 5);
     for (unsigned k = 2; k <= 4; k++) lab_connect(&l, (l1 + k) % 5);
@@ -165,7 +193,7 @@ static void backup(const struct lab_test *t, uint64_t seed)
     if (l2 == other) other = (l2 + 1) % 5;
     lab_disconnect(&l, other);
     start_many(&l, l2, 50);
-    sim_sleep(l.c, ET / 2);
+    host_sleep(l.h, ET / 2);
     for (unsigned i = 0; i < 5; i++) lab_disconnect(&l, i);
     lab_connect(&l, l1);
     lab_connect(&l, (l1 + 1) % 5);
@@ -179,26 +207,26 @@ static void backup(const struct lab_test *t, uint64_t seed)
 static bool count_try(struct lab *l)
 {
     unsigned leader = lab_check_one_leader(l);
-    uint64_t t1 = lab_rpcs(l), first, term, now, index, value, commands[12] = {0};
-    if (!lab_start(l, leader, 1, &first, &term)) return false;
+    uint64_t t1 = host_rpcs(l->h), first, term, now, index, value, commands[12] = {0};
+    if (!host_offer(l->h, leader, 1, &first, &term)) return false;
     for (unsigned i = 1; i <= 11; i++) {
         commands[i] = lab_random(l);
-        if (!lab_start(l, leader, commands[i], &index, &now) || now != term) return false;
+        if (!host_offer(l->h, leader, commands[i], &index, &now) || now != term) return false;
         if (index != first + i)
-            sim_fail(l->c, "start() returned index %llu, expected %llu", (unsigned long long)index,
+            host_fail(l->h, "start() returned index %llu, expected %llu", (unsigned long long)index,
                      (unsigned long long)(first + i));
     }
     for (unsigned i = 1; i <= 10; i++) {
         if (!lab_wait(l, first + i, 3, term, &value)) return false;
-        if (value != commands[i]) sim_fail(l->c, "wrong value at index %llu", (unsigned long long)(first + i));
+        if (value != commands[i]) host_fail(l->h, "wrong value at index %llu", (unsigned long long)(first + i));
     }
-    uint64_t t2 = lab_rpcs(l);
+    uint64_t t2 = host_rpcs(l->h);
     for (unsigned i = 0; i < 3; i++)
         if (lab_term(l, i) != term) return false;
-    if (t2 - t1 > (10 + 1 + 3) * 3) sim_fail(l->c, "too many RPCs for 10 entries: %llu", (unsigned long long)(t2 - t1));
-    sim_sleep(l->c, ET);
-    uint64_t idle = lab_rpcs(l) - t2;
-    if (idle > 3 * 20) sim_fail(l->c, "too many RPCs in a second of idleness: %llu", (unsigned long long)idle);
+    if (t2 - t1 > (10 + 1 + 3) * 3) host_fail(l->h, "too many RPCs for 10 entries: %llu", (unsigned long long)(t2 - t1));
+    host_sleep(l->h, ET);
+    uint64_t idle = host_rpcs(l->h) - t2;
+    if (idle > 3 * 20) host_fail(l->h, "too many RPCs in a second of idleness: %llu", (unsigned long long)idle);
     return true;
 }
 
@@ -207,16 +235,16 @@ static void rpc_counts(const struct lab_test *t, uint64_t seed)
     struct lab l;
     lab_begin(&l, t, seed, 3, false);
     lab_check_one_leader(&l);
-    uint64_t n = lab_rpcs(&l);
+    uint64_t n = host_rpcs(l.h);
     if (n < 1 || n > 30)
-        sim_fail(l.c, "too many or too few RPCs to elect the first leader: %llu", (unsigned long long)n);
+        host_fail(l.h, "too many or too few RPCs to elect the first leader: %llu", (unsigned long long)n);
     for (unsigned i = 0; i < 5; i++) {
-        if (i) sim_sleep(l.c, 3000);
+        if (i) host_sleep(l.h, 3000);
         if (!count_try(&l)) continue;
         lab_end(&l);
         return;
     }
-    sim_fail(l.c, "the term changed too often");
+    host_fail(l.h, "the term changed too often");
 }
 
 /* ---- 2C ---- */
@@ -272,7 +300,7 @@ static void persist2(const struct lab_test *t, uint64_t seed)
         lab_disconnect(&l, (a + 4) % 5);
         restart(&l, (a + 1) % 5);
         restart(&l, (a + 2) % 5);
-        sim_sleep(l.c, ET);
+        host_sleep(l.h, ET);
         restart(&l, (a + 3) % 5);
         lab_one(&l, ++v, 3);
         lab_connect(&l, (a + 4) % 5);
@@ -302,7 +330,7 @@ static void persist3(const struct lab_test *t, uint64_t seed)
 
 static void short_sleep(struct lab *l)
 {
-    sim_sleep(l->c, prng_chance(&l->rng, 10) ? prng_below(&l->rng, 500) : prng_below(&l->rng, 13));
+    host_sleep(l->h, prng_chance(&l->rng, 10) ? prng_below(&l->rng, 500) : prng_below(&l->rng, 13));
 }
 
 static void figure8(const struct lab_test *t, uint64_t seed)
@@ -315,7 +343,7 @@ static void figure8(const struct lab_test *t, uint64_t seed)
         int leader = -1;
         uint64_t index, term;
         for (unsigned i = 0; i < 5; i++)
-            if (lab_start(&l, i, lab_random(&l), &index, &term)) leader = (int)i;
+            if (host_offer(l.h, i, lab_random(&l), &index, &term)) leader = (int)i;
         short_sleep(&l);
         if (leader >= 0) {
             lab_crash(&l, (unsigned)leader);
@@ -341,7 +369,7 @@ static bool all_done(void *arg)
 {
     const struct ones *o = arg;
     for (unsigned i = 0; i < o->n; i++)
-        if (!o->v[i].done) return false;
+        if (!o->v[i].task.done) return false;
     return true;
 }
 
@@ -354,8 +382,8 @@ static void unreliable_agree(const struct lab_test *t, uint64_t seed)
         for (unsigned j = 0; j < 4; j++) lab_one_begin(&o->v[o->n++], &l, 100 * i + j, 1);
         lab_one(&l, i, 1);
     }
-    lab_unreliable(l.c, false);
-    sim_wait(l.c, all_done, o, 11000);
+    host_unreliable(l.h, false);
+    if (!host_wait(l.h, all_done, o, 11000)) host_fail(l.h, "a command does not come to agreement");
     lab_one(&l, 100, 5);
     lab_end(&l);
     free(o);
@@ -370,9 +398,9 @@ static void figure8_unreliable(const struct lab_test *t, uint64_t seed)
     for (unsigned k = 0; k < 1000; k++) {
         int leader = -1;
         uint64_t index, term;
-        if (k == 200) lab_reorder(l.c);
+        if (k == 200) host_reorder(l.h);
         for (unsigned i = 0; i < 5; i++)
-            if (lab_start(&l, i, prng_below(&l.rng, 10000), &index, &term) && l.connected[i]) leader = (int)i;
+            if (host_offer(l.h, i, prng_below(&l.rng, 10000), &index, &term) && l.connected[i]) leader = (int)i;
         short_sleep(&l);
         if (leader >= 0 && prng_chance(&l.rng, 50)) {
             lab_disconnect(&l, (unsigned)leader);
@@ -392,11 +420,11 @@ static void figure8_unreliable(const struct lab_test *t, uint64_t seed)
 /* ---- churn ---- */
 
 struct churner {
+    struct host_task task;
     struct lab *lab;
-    struct sim_event ev;
     struct prng rng;
     unsigned at, polls;
-    bool stop, stopped, waiting;
+    bool stop, waiting;
     uint64_t x, index;
     uint64_t *kept;
     size_t nkept, cap;
@@ -411,29 +439,27 @@ static void keep(struct churner *c)
     c->kept[c->nkept++] = c->x;
 }
 
-static void churn_step(struct sim_event *ev)
+/* Offers the next command to every server; the last that accepts it tells its index. */
+static uint64_t churn_offer(struct churner *c)
+{
+    struct lab *l = c->lab;
+    uint64_t term;
+    c->x = prng_u64(&c->rng) >> 1;
+    c->polls = 0;
+    for (unsigned i = 0; i < l->n; i++) c->waiting |= host_offer(l->h, i, c->x, &c->index, &term);
+    return c->waiting ? 0 : (79 + 17 * c->at) * NS_PER_MS;
+}
+
+static uint64_t churn_step(struct host_task *t)
 {
     static const uint64_t pauses[] = {10, 20, 50, 100, 200};
-    struct churner *c = ev->arg;
-    struct lab *l = c->lab;
-    uint64_t value = 0, term, pause = 0;
-    if (c->waiting) {
-        bool committed = lab_committed(l, c->index, &value) > 0;
-        if (committed && value == c->x) keep(c);
-        if (committed || c->polls == 5)
-            c->waiting = false;
-        else
-            pause = pauses[c->polls++];
-    } else if (c->stop) {
-        c->stopped = true;
-        return;
-    } else {
-        c->x = prng_u64(&c->rng) >> 1;
-        for (unsigned i = 0; i < l->n; i++) c->waiting |= lab_start(l, i, c->x, &c->index, &term);
-        c->polls = 0;
-        pause = c->waiting ? 0 : 79 + 17 * c->at;
-    }
-    sim_at(l->c->world, &c->ev, sim_now(l->c->world) + pause * NS_PER_MS + 10 * NS_PER_US);
+    struct churner *c = t->arg;
+    uint64_t value = 0;
+    if (!c->waiting) return c->stop ? HOST_DONE : churn_offer(c);
+    bool committed = host_committed(c->lab->h, c->index, &value) > 0;
+    if (committed && value == c->x) keep(c);
+    c->waiting = !committed && c->polls < 5;
+    return c->waiting ? pauses[c->polls++] * NS_PER_MS : 0;
 }
 
 static void churn_round(struct lab *l)
@@ -448,7 +474,7 @@ static void churn_round(struct lab *l)
         unsigned i = (unsigned)prng_below(&l->rng, 5);
         if (lab_up(l, i)) lab_crash(l, i);
     }
-    sim_sleep(l->c, 700);
+    host_sleep(l->h, 700);
 }
 
 static int by_value(const void *a, const void *b)
@@ -465,7 +491,7 @@ static void churn_check(struct lab *l, struct churner *c, uint64_t last)
     for (unsigned k = 0; k < 3; k++)
         for (size_t i = 0; i < c[k].nkept; i++)
             if (!bsearch(&c[k].kept[i], values, last, sizeof *values, by_value))
-                sim_fail(l->c, "a committed value is missing");
+                host_fail(l->h, "a committed value is missing");
     free(values);
 }
 
@@ -476,21 +502,21 @@ static void churn(const struct lab_test *t, uint64_t seed)
     lab_begin(&l, t, seed, 5, t->unreliable);
     for (unsigned i = 0; i < 3; i++) {
         c[i] = (struct churner){.lab = &l, .at = i};
-        c[i].ev = (struct sim_event){.run = churn_step, .arg = &c[i]};
+        c[i].task = (struct host_task){.step = churn_step, .arg = &c[i]};
         prng_seed(&c[i].rng, prng_u64(&l.rng));
-        sim_at(l.c->world, &c[i].ev, 0);
+        host_begin(l.h, &c[i].task);
     }
     for (unsigned round = 0; round < 20; round++) churn_round(&l);
-    sim_sleep(l.c, ET);
-    lab_unreliable(l.c, false);
+    host_sleep(l.h, ET);
+    host_unreliable(l.h, false);
     for (unsigned i = 0; i < 5; i++) {
         if (!lab_up(&l, i)) lab_start_server(&l, i);
         lab_connect(&l, i);
     }
     for (unsigned i = 0; i < 3; i++) c[i].stop = true;
-    sim_sleep(l.c, ET);
+    host_sleep(l.h, ET);
     for (unsigned i = 0; i < 3; i++)
-        if (!c[i].stopped) sim_fail(l.c, "a client does not stop");
+        if (!c[i].task.done) host_fail(l.h, "a client does not stop");
     uint64_t last = lab_one(&l, lab_random(&l), 5);
     churn_check(&l, c, last);
     for (unsigned i = 0; i < 3; i++) free(c[i].kept);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "tests/lab/lab.h"
+#include "tests/sim/cluster.h"
 
 #define RAFT_RUNS 30u
 #define KV_RUNS   6u
