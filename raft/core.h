@@ -17,7 +17,8 @@
 
 #include "base/base.h"
 
-#define RAFT_PEERS_MAX 9
+#define RAFT_PEERS_MAX 9            /* members, learners included */
+#define ADDR_MAX 256
 #define RAFT_MSGS_MAX 64            /* messages in one update */
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
@@ -35,6 +36,37 @@ struct raft_hard {
     uint64_t term;
     uint64_t vote;                  /* node id, 0: none in this term */
     enum raft_standing standing;
+};
+
+struct raft_member {
+    uint64_t id;                        /* > 0 */
+    char addr[ADDR_MAX];                /* the driver's; the core does not look at it */
+};
+
+/* A configuration (thesis ch. 4; paper section 6). A learner is replicated to and counts for nothing. While `joint`,
+ * elections and commits need a majority of the voters by `seat` (C_old) and one of those by `next` (C_new); otherwise
+ * `seat` alone counts. The entry of kind CONFIG that carries it takes effect where it is appended. */
+enum raft_seat { RAFT_NO_SEAT = 0, RAFT_LEARNER = 1, RAFT_VOTING = 2 };
+struct raft_members {
+    uint64_t index;                     /* of the entry that carries it; 0: none does, it is how the cluster was formed */
+    bool joint;
+    uint32_t n;
+    struct raft_member m[RAFT_PEERS_MAX];
+    uint8_t seat[RAFT_PEERS_MAX], next[RAFT_PEERS_MAX];     /* enum raft_seat */
+    bool told[RAFT_PEERS_MAX];          /* the address was given by a change, not by the list the node was started with */
+};
+
+/* What the leader says to RAFT_EV_MEMBERS; verdict_id names the member it is about. */
+enum raft_verdict {
+    RAFT_CHANGE_TAKEN = 0,
+    RAFT_CHANGE_NOT_LEADER,
+    RAFT_CHANGE_TOO_EARLY,              /* nothing of the leader's own term is committed yet */
+    RAFT_CHANGE_PENDING,                /* another change, or a transfer of leadership, is under way */
+    RAFT_CHANGE_NONSENSE,               /* no voters, too many members, one twice */
+    RAFT_CHANGE_NOTHING,                /* it is so already */
+    RAFT_CHANGE_STRANGER,               /* a voter that was no learner before */
+    RAFT_CHANGE_LAGS,                   /* a learner that has not caught up, or still repairs itself */
+    RAFT_CHANGE_NO_QUORUM,              /* too few of the voters to be answer; verdict_id: one that does not */
 };
 
 /* A run of entries of one term: the run's first index and its term; it ends where the next run begins. */
@@ -74,6 +106,8 @@ struct raft_msg {
     uint64_t round;                 /* leader's strictly rising stamp in ns, opaque to others: ReadIndex and lease */
     uint32_t n;                     /* APPEND: entries index+1 .. index+n; their bytes are the driver's */
     const struct raft_entry_meta *entries;   /* of a received APPEND, n of them, borrowed during the step; else NULL */
+    const struct raft_members *members;      /* the configurations among them, by rising index; borrowed, too */
+    uint32_t nmembers;
 };
 
 enum raft_event_kind {
@@ -88,9 +122,12 @@ enum raft_event_kind {
     RAFT_EV_LOG_TRIMMED,            /* index: first entry that can still be sent to followers */
     RAFT_EV_SNAPSHOT_SENT,          /* peer, index: it installed it; ok false: the transfer failed, try later */
     RAFT_EV_SNAPSHOT_RECEIVED,      /* index, term: complete on disk. Answer: RAFT_UP_INSTALL or _IGNORE_SNAPSHOT */
-    RAFT_EV_SNAPSHOT_INSTALLED,     /* index, term: state and log start there, durably. Index 0: given up */
+    RAFT_EV_SNAPSHOT_INSTALLED,     /* index, term: state and log start there, durably. Index 0: given up. members: the
+                                     * configuration there; NULL: it is of a time before the first change */
     RAFT_EV_READ,                   /* read_id, rising: from when may I read my state? see RAFT_UP_READS */
     RAFT_EV_TRANSFER,               /* peer; 0: to the most caught-up voter */
+    RAFT_EV_MEMBERS,                /* members: the configuration wanted (seats); ok: also if nothing changes. Answer:
+                                     * verdict, and RAFT_UP_CONFIG if it is taken */
     RAFT_EV_PEER_DOWN,              /* peer: its connection broke, or a new one took its place */
     RAFT_EV_PEER_UP,
 };
@@ -104,6 +141,7 @@ struct raft_event {
     const struct raft_msg *msg;
     const struct raft_entry_meta *metas;
     uint32_t n;
+    const struct raft_members *members;
 };
 
 enum {
@@ -119,6 +157,9 @@ enum {
     RAFT_UP_INSTALL = 1 << 9,       /* install the received snapshot; keep_suffix: entries behind it stay valid */
     RAFT_UP_IGNORE_SNAPSHOT = 1 << 10,
     RAFT_UP_SNAPSHOT_CHUNK = 1 << 11, /* the chunk whose header the message was is the rightful leader's: take it */
+    RAFT_UP_MEMBERS = 1 << 12,      /* another configuration is in effect: `members` */
+    RAFT_UP_CONFIG = 1 << 13,       /* leader: append one CONFIG entry of `term` with `members` at members->index, behind
+                                     * the proposed ones */
 };
 
 /* Pointers in it are borrowed until the next step. */
@@ -134,6 +175,9 @@ struct raft_update {
     uint64_t term, leader;          /* leader 0: unknown */
     uint64_t reads_upto, reads_index;
     bool keep_suffix;
+    const struct raft_members *members;     /* the one in effect */
+    enum raft_verdict verdict;      /* of RAFT_EV_MEMBERS */
+    uint64_t verdict_id;
     struct raft_msg *msgs;          /* APPENDs name their entries by range: the driver adds the bytes from the log */
     uint32_t nmsgs;
     uint64_t snapshot_to[RAFT_PEERS_MAX];   /* start (or restart) sending the newest checkpoint to these peers */
@@ -143,8 +187,11 @@ struct raft_update {
 
 struct raft_config {
     uint64_t id;
-    uint64_t voters[RAFT_PEERS_MAX];    /* ids, this node's among them */
+    /* The configuration a new cluster is formed with; once the log has one, that holds. A node that is not among the
+     * voters waits to be added. `members`, if given, says the same with addresses (read by raft_new only). */
+    uint64_t voters[RAFT_PEERS_MAX];
     uint32_t nvoters;
+    const struct raft_members *members;
     uint64_t election_ns;           /* minimum election timeout; drawn from [1, 2) of it */
     uint64_t heartbeat_ns;
     uint32_t drift_ppm;             /* bound on the difference of clock rates, for the leader lease */
@@ -169,6 +216,9 @@ struct raft_recovered {
     uint64_t first, last;           /* first = last + 1: empty; first <= snapshot_index + 1 */
     const struct raft_run *runs;
     uint32_t nruns;
+    /* The snapshot's configuration, if it tells one, and the two newest in the log behind it, by rising index. */
+    const struct raft_members *members;
+    uint32_t nmembers;
 };
 
 struct raft;
@@ -182,16 +232,23 @@ struct raft_peer_status {
     uint64_t id, match, next;
     const char *state;              /* "probe", "replicate", "snapshot" */
     bool recent;                    /* heard from within the election timeout */
+    enum raft_seat seat, seat_next; /* by C_old, by C_new */
+    bool fenced;
 };
 struct raft_status {
     uint64_t id, term, vote, leader, commit, applied, persisted, first, last;
     enum raft_role role;
     enum raft_standing standing;
-    uint32_t npeers;
-    struct raft_peer_status peers[RAFT_PEERS_MAX];
+    bool voter;                     /* this node has a vote by the configuration in effect */
+    bool joint;
+    bool disk_late;                 /* see slow.c */
+    uint64_t members_index;
+    uint32_t npeers;                /* this node (also if it is no member), then members in any order */
+    struct raft_peer_status peers[RAFT_PEERS_MAX + 1];
     uint64_t dropped;               /* nonsense messages dropped */
 };
 void raft_status(const struct raft *r, struct raft_status *out);
+const struct raft_members *raft_members_now(const struct raft *r);      /* in effect */
 /* True while a read of state applied up to the commit index is linearizable without asking anyone (leader lease,
  * thesis 6.4.1): to be asked again after the read. Always false with lease_reads off. */
 bool raft_lease_valid(const struct raft *r, uint64_t now);
@@ -203,5 +260,19 @@ const char *raft_invariant(const struct raft *r);
  * left in *rest; 0 or QE_FRAME. An APPEND is followed on the wire by n times (u64 term, u8 kind, u32 len, bytes). */
 void raft_msg_encode(const struct raft_msg *m, struct buf *out);
 int raft_msg_decode(struct slice in, struct raft_msg *out, struct slice *rest);
+
+
+/* Configurations as bytes: the contents of a CONFIG entry (raft/members.c). decode: 0 or QE_FRAME; an entry that only
+ * names the cluster, as the first version wrote them, gives n = 0. */
+void raft_members_encode(const struct raft_members *ms, uint64_t cluster, struct buf *out);
+int raft_members_decode(struct slice in, uint64_t *cluster, struct raft_members *out);
+/* The place of a member; -1: none. */
+int raft_members_find(const struct raft_members *ms, uint64_t id);
+void raft_members_add(struct raft_members *ms, uint64_t id, const char *addr, enum raft_seat seat);
+void raft_members_drop(struct raft_members *ms, uint64_t id);
+/* NULL, or why it can be no configuration. */
+const char *raft_members_nonsense(const struct raft_members *ms);
+/* "voter", "learner", "joining" (a voter of C_new), "leaving" (a voter of C_old only), "-". */
+const char *raft_seat_name(enum raft_seat seat, enum raft_seat next, bool joint);
 
 #endif

@@ -1,7 +1,7 @@
 /* core_priv.h - what the files of the consensus core share. Private to raft/: step.c (dispatch, one update), election.c
  * (roles and votes), standing.c (may this node vote at all), replicate.c (leader), follow.c (follower), progress.c
- * (what a leader knows of each peer; quorums), read.c (ReadIndex, lease), snapshot.c, transfer.c, terms.c ((index,
- * term) runs). */
+ * (what a leader knows of each peer; quorums), member.c (changes of the configuration), members.c (configurations as
+ * values), slow.c (a disk that hangs), read.c (ReadIndex, lease), snapshot.c, transfer.c, terms.c ((index, term) runs). */
 #ifndef QFS_RAFT_CORE_PRIV_H
 #define QFS_RAFT_CORE_PRIV_H
 
@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 
+#define RAFT__PEERS        (RAFT_PEERS_MAX + 1) /* the members, and this node where it is none */
 #define RAFT__INFLIGHT_MAX 128          /* unacknowledged APPENDs with entries towards one follower */
 #define RAFT__READS_MAX    32           /* ReadIndex rounds under way */
 #define RAFT__ENTRIES_MAX  8192u        /* entries in one APPEND that we send */
@@ -50,6 +51,8 @@ struct raft__inflight {
 
 struct raft_peer {
     uint64_t id;
+    bool votes[2];             /* in C_old, in C_new; the same while there is only one configuration */
+    uint64_t parting_until;    /* leader: it was removed and is yet to learn it; 0: a member */
     bool down;                 /* its connection is broken */
     bool fenced;               /* as its last message said */
     bool pre_granted, granted; /* towards the pre-vote under way; in `term` */
@@ -77,8 +80,9 @@ struct raft {
     struct raft_config config;
     uint64_t hold_ns; /* see read.c: how long a leader's word binds a follower that lost sight of it */
     struct prng prng;
-    struct raft_peer peers[RAFT_PEERS_MAX];
-    uint32_t npeers, self; /* peers[self] is this node: match = persisted */
+    struct raft_peer peers[RAFT__PEERS];
+    uint32_t npeers, self;               /* peers[self] is this node: match = persisted */
+    struct raft_members members, before; /* in effect; the one before it, committed */
     uint64_t now;
     bool started;
     uint64_t void_from; /* recovered entries from here on are void; 0: none */
@@ -90,6 +94,7 @@ struct raft {
     struct raft_terms terms;
     uint64_t persisted, commit, applied;
     uint64_t dropped;
+    uint64_t late_index, late_at; /* committed by the others then, not durable here yet; 0: nothing is late */
 
     /* elections */
     uint64_t election_at; /* follower, candidate: campaign; else look again */
@@ -126,6 +131,7 @@ struct raft {
     /* the step under way */
     uint64_t stored_last; /* what lies behind it is not in the log yet, but in metas (or the no-op) */
     const struct raft_entry_meta *metas;
+    uint32_t nmetas;
     struct raft_update *up;
     struct raft_msg out[RAFT_MSGS_MAX];
 };
@@ -134,12 +140,13 @@ struct raft {
 struct raft_msg *raft__emit(struct raft *r, enum raft_msg_type type, uint64_t to);
 void raft__drop(struct raft *r, const struct raft_msg *m, const char *why);
 struct raft_peer *raft__peer(struct raft *r, uint64_t id); /* NULL: no member */
-static inline bool raft__alone(const struct raft *r) { return r->npeers == 1; }
+static inline bool raft__votes(const struct raft_peer *p) { return p->votes[0] || p->votes[1]; }
+/* The only member, and a voter. */
+static inline bool raft__alone(const struct raft *r) { return r->npeers == 1 && raft__votes(&r->peers[r->self]); }
 static inline bool raft__is_self(const struct raft *r, const struct raft_peer *p) { return p == &r->peers[r->self]; }
 
 /* progress.c */
 uint64_t raft__quorum(const struct raft *r, uint64_t (*value)(const struct raft *r, const struct raft_peer *p));
-uint32_t raft__majority(const struct raft *r);
 void raft__progress_reset(struct raft *r, struct raft_peer *p, uint64_t next); /* to PROBE */
 void raft__progress_sent(struct raft_peer *p, uint64_t last, uint64_t bytes);
 bool raft__progress_full(const struct raft *r, const struct raft_peer *p);
@@ -168,6 +175,7 @@ void raft__standing_tick(struct raft *r);
 void raft__standing_peer(struct raft *r, const struct raft_peer *p);  /* p->down has changed */
 void raft__standing_leader(struct raft *r, const struct raft_msg *m); /* an APPEND or SNAPSHOT of the leader */
 void raft__standing_advance(struct raft *r);
+void raft__standing_members(struct raft *r); /* another configuration is in effect */
 void raft__on_probe(struct raft *r, const struct raft_msg *m);
 void raft__on_probe_resp(struct raft *r, const struct raft_msg *m);
 
@@ -200,7 +208,25 @@ void raft__on_snapshot_received(struct raft *r, const struct raft_event *ev);
 void raft__on_snapshot_installed(struct raft *r, const struct raft_event *ev);
 void raft__on_trimmed(struct raft *r, uint64_t first);
 
+/* member.c */
+void raft__members_init(struct raft *r, const struct raft_recovered *from);
+void raft__members_take(struct raft *r, const struct raft_members *ms); /* its entry is appended */
+void raft__members_truncate(struct raft *r, uint64_t from);
+void raft__members_installed(struct raft *r, uint64_t index, const struct raft_members *ms);
+void raft__members_part(struct raft *r); /* a leader no more: who parts is no concern */
+void raft__members_advance(struct raft *r);
+void raft__on_members(struct raft *r, const struct raft_event *ev);
+bool raft__voter(const struct raft *r);    /* by the configuration in effect */
+bool raft__may_lead(const struct raft *r); /* or as long as that may not be committed */
+void raft__resign(struct raft *r);         /* hands over without waiting, and steps down */
+
+/* slow.c */
+void raft__disk_watch(struct raft *r);
+bool raft__disk_late(const struct raft *r);
+uint64_t raft__disk_late_at(const struct raft *r); /* UINT64_MAX: nothing waits */
+
 /* transfer.c */
+const struct raft_peer *raft__heir(const struct raft *r, uint64_t id); /* 0: the fittest; NULL: nobody is fit */
 void raft__on_transfer(struct raft *r, uint64_t to);
 void raft__transfer_advance(struct raft *r);
 void raft__on_timeout_now(struct raft *r, const struct raft_msg *m);

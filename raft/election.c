@@ -4,6 +4,10 @@
  * a majority of grants lets it campaign: the new term and its own vote become durable, then it asks for votes. Each
  * grant is held back until it is durable, too. Pre-vote and vote apply the same test of the logs.
  *
+ * Only a voter campaigns (member.c: one being removed, too, while that may not be committed), and counts only the voters
+ * of its own newest configuration; but any node grants a vote
+ * to whoever asks with a log as good (thesis 4.2.1), for the configuration may be one it has not got yet.
+ *
  * A node that heard a leader lately refuses both (thesis 4.2.3), so that nobody who is merely cut off can depose a
  * leader that works, and so that leases hold (read.c). Lately means within the election timeout; if the connection to
  * that leader has broken, or this process has only just started, within the shorter time for which a leader may trust
@@ -57,6 +61,7 @@ void raft__become_follower(struct raft *r, uint64_t term, uint64_t leader)
     if (r->role == RAFT_LEADER) {
         raft__reads_fail(r);
         r->transferee = 0;
+        raft__members_part(r);
     }
     if (r->role != RAFT_FOLLOWER) raft__arm_election(r);
     r->role = RAFT_FOLLOWER;
@@ -75,7 +80,7 @@ static void ask(struct raft *r, const struct raft_peer *p)
 {
     bool pre = r->role == RAFT_PRE_CANDIDATE;
     struct raft_msg *m;
-    if (raft__is_self(r, p) || (pre ? p->pre_granted : p->granted)) return;
+    if (raft__is_self(r, p) || !raft__votes(p) || (pre ? p->pre_granted : p->granted)) return;
     m = raft__emit(r, pre ? RAFT_MSG_PREVOTE : RAFT_MSG_VOTE, p->id);
     m->term = pre ? r->hard.term + 1 : r->hard.term;
     m->index = r->terms.last;
@@ -224,7 +229,8 @@ void raft__election_tick(struct raft *r)
     if (r->role == RAFT_LEADER) return;
     if (asking(r) && r->now >= r->resend_at) ask_all(r);
     if (r->now < r->election_at) return;
-    if (!raft__may_vote(r) || r->installing) {
+    if (!raft__may_vote(r) || r->installing || !raft__may_lead(r) || raft__disk_late(r)) {
+        if (r->role != RAFT_FOLLOWER) raft__become_follower(r, r->hard.term, 0);
         r->leader = 0;
         raft__arm_election(r);
     } else if (r->role == RAFT_CANDIDATE && !r->asked) {

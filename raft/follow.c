@@ -65,6 +65,20 @@ static uint32_t count_known(const struct raft *r, const struct raft_msg *m, uint
     return m->n;
 }
 
+/* Configurations among the entries must be sound, rise, and lie where the message says. */
+static const char *members_nonsense(const struct raft_msg *m)
+{
+    uint64_t before = m->index;
+    for (uint32_t i = 0; i < m->nmembers; i++) {
+        const struct raft_members *ms = &m->members[i];
+        if (ms->index <= before || ms->index > m->index + m->n) return "a configuration out of place";
+        if (m->entries[ms->index - m->index - 1].kind != RAFT_CONFIG) return "a configuration out of place";
+        if (raft_members_nonsense(ms)) return "a configuration that makes no sense";
+        before = ms->index;
+    }
+    return NULL;
+}
+
 static void take_entries(struct raft *r, const struct raft_msg *m, uint32_t skip)
 {
     uint64_t first = m->index + 1 + skip;
@@ -74,8 +88,12 @@ static void take_entries(struct raft *r, const struct raft_msg *m, uint32_t skip
         r->persisted = min_u64(r->persisted, first - 1);
         r->up->flags |= RAFT_UP_TRUNCATE;
         r->up->truncate_from = first;
+        raft__members_truncate(r, first);
     }
     for (uint32_t i = skip; i < m->n; i++) raft__terms_append(&r->terms, m->entries[i].term);
+    for (uint32_t i = 0; i < m->nmembers; i++)
+        if (m->members[i].index >= first && m->members[i].index > r->members.index)
+            raft__members_take(r, &m->members[i]);
     r->up->flags |= RAFT_UP_APPEND;
     r->up->append_first = first;
     r->up->append_skip = skip;
@@ -90,8 +108,10 @@ static bool previous_matches(const struct raft *r, const struct raft_msg *m)
 void raft__on_append(struct raft *r, const struct raft_msg *m)
 {
     const char *why = append_nonsense(m);
+    if (!why) why = members_nonsense(m);
     bool meets = previous_matches(r, m);
     uint64_t sure = m->term == r->hard.term ? max_u64(r->commit, r->matched) : r->commit;
+    sure = max_u64(sure, min_u64(r->before.index, r->terms.last)); /* committed, whether we know it or not: member.c */
     uint32_t skip = why || !meets ? 0 : count_known(r, m, sure);
     if (!why && m->term >= r->hard.term && ((!meets && m->index <= sure) || skip == UINT32_MAX))
         why = "it contradicts what is committed";

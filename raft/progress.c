@@ -7,21 +7,28 @@
  * latest). */
 #include "raft/core_priv.h"
 
-/* The largest value that a majority of the voters reaches. All counting goes through here: with joint consensus it
- * becomes the minimum over two sets. */
-uint64_t raft__quorum(const struct raft *r, uint64_t (*value)(const struct raft *r, const struct raft_peer *p))
+static uint64_t majority_value(const struct raft *r, uint64_t (*value)(const struct raft *r, const struct raft_peer *p),
+                               int k)
 {
-    uint64_t v[RAFT_PEERS_MAX];
+    uint64_t v[RAFT__PEERS];
+    uint32_t n = 0;
     for (uint32_t i = 0; i < r->npeers; i++) {
+        if (!r->peers[i].votes[k]) continue;
         uint64_t x = value(r, &r->peers[i]);
-        uint32_t at = i;
+        uint32_t at = n++;
         for (; at > 0 && v[at - 1] < x; at--) v[at] = v[at - 1];
         v[at] = x;
     }
-    return v[raft__majority(r) - 1];
+    return n ? v[n / 2] : 0;
 }
 
-uint32_t raft__majority(const struct raft *r) { return r->npeers / 2 + 1; }
+/* The largest value that a majority of the voters reaches; while two configurations are joint, a majority of each. All
+ * counting goes through here. */
+uint64_t raft__quorum(const struct raft *r, uint64_t (*value)(const struct raft *r, const struct raft_peer *p))
+{
+    uint64_t x = majority_value(r, value, 0);
+    return r->members.joint ? min_u64(x, majority_value(r, value, 1)) : x;
+}
 
 static void clear_inflight(struct raft_peer *p)
 {

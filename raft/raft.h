@@ -6,13 +6,6 @@
 #include "raft/core.h"
 #include "raft/log.h"
 
-#define ADDR_MAX 256
-
-struct raft_member {
-    uint64_t id;                        /* > 0 */
-    char addr[ADDR_MAX];
-};
-
 /* Frame types of raft/ (base/frame.h). */
 enum {
     RAFT_FRAME_HELLO = 1,               /* u32 version, u64 cluster id (0: none yet), u64 from, u64 to */

@@ -27,7 +27,7 @@ static void append_own(struct raft *r, uint32_t n)
 
 void raft__lead(struct raft *r)
 {
-    check(raft__may_vote(r) && r->hard.vote == r->config.id && r->durable.term == r->hard.term && !r->installing);
+    check(raft__may_vote(r) && raft__may_lead(r) && r->hard.vote == r->config.id && r->durable.term == r->hard.term && !r->installing);
     r->role = RAFT_LEADER;
     r->leader = r->config.id;
     r->heard = false;
@@ -57,6 +57,7 @@ void raft__on_propose(struct raft *r, const struct raft_event *ev)
     check(ev->n > 0 && ev->metas);
     if (r->role != RAFT_LEADER || r->transferee) return;
     r->metas = ev->metas;
+    r->nmetas = ev->n;
     r->up->flags |= RAFT_UP_PROPOSED;
     r->up->proposed_first = r->terms.last + 1;
     append_own(r, ev->n);
@@ -95,7 +96,7 @@ void raft__commit_advance(struct raft *r)
     uint64_t index = raft__quorum(r, durable_match);
     if (index <= r->commit || raft__term_at(&r->terms, index) != r->hard.term) return;
     r->commit = index;
-    if (!r->commit_due && !raft__alone(r)) r->commit_due = r->now + r->config.heartbeat_ns / 8;
+    if (!r->commit_due && r->npeers > 1) r->commit_due = r->now + r->config.heartbeat_ns / 8;
 }
 
 static uint64_t heard_at(const struct raft *r, const struct raft_peer *p)
@@ -138,7 +139,8 @@ static uint32_t span(const struct raft *r, uint64_t first, uint64_t last, uint64
         if (first + n <= stored) return n;
     }
     for (uint64_t i = first + n; i <= last; i++, n++) {
-        uint32_t len = r->metas ? r->metas[i - r->stored_last - 1].len : 0;
+        uint64_t at = i - r->stored_last - 1;
+        uint32_t len = at < r->nmetas ? r->metas[at].len : 0; /* else the core's own: a no-op, a configuration */
         if (n && *bytes + len > max) break;
         *bytes += len;
     }

@@ -20,7 +20,8 @@ void raft__snapshot_need(struct raft *r, struct raft_peer *p)
 void raft__on_snapshot_sent(struct raft *r, const struct raft_event *ev)
 {
     struct raft_peer *p = raft__peer(r, ev->peer);
-    check(p && !raft__is_self(r, p));
+    if (!p) return; /* removed meanwhile */
+    check(!raft__is_self(r, p));
     if (r->role != RAFT_LEADER || p->state != RAFT__SNAPSHOT) return;
     if (ev->ok)
         p->match = max_u64(p->match, min_u64(ev->index, r->commit));
@@ -71,6 +72,7 @@ void raft__on_snapshot_installed(struct raft *r, const struct raft_event *ev)
         raft__terms_reset(&r->terms, ev->index, ev->term);
         r->persisted = ev->index;
     }
+    raft__members_installed(r, ev->index, ev->members);
     r->commit = r->applied = ev->index;
     if (r->leader) r->matched = max_u64(r->matched, r->commit);
     r->ack_now = true;

@@ -11,6 +11,11 @@
  * this leader had by then is durable here, the node is a VOTER again. For the term it is in, its vote counts as given
  * to that leader.
  *
+ * Which majorities it may have been part of follows from the configuration in the log of the leader it catches up from.
+ * If there was a newer one, a majority of this one has committed the change to it in a later term, and one of `enough`
+ * voters of this one remembers that term. So a stale list of members at the start does no harm: the answers that count
+ * are those of the configuration in effect when it has caught up. A node that never was a member takes the same way.
+ *
  * A single damaged member has nobody to catch up from: it stays FENCED. */
 #include "raft/core_priv.h"
 
@@ -19,14 +24,34 @@ bool raft__may_vote(const struct raft *r)
     return r->hard.standing == RAFT_VOTER && r->durable.standing == RAFT_VOTER;
 }
 
-static uint32_t answers(const struct raft *r, bool empty)
+/* Answers of voters of C_old (k 0) or C_new (1); *n: how many such voters there are. */
+static uint32_t answers(const struct raft *r, int k, uint32_t *n)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < r->npeers; i++) n += empty ? r->peers[i].probed_empty : r->peers[i].probed;
-    return n;
+    uint32_t got = 0;
+    *n = 0;
+    for (uint32_t i = 0; i < r->npeers; i++) {
+        if (!r->peers[i].votes[k]) continue;
+        (*n)++;
+        got += r->peers[i].probed;
+    }
+    return got;
 }
 
-static bool enough(const struct raft *r) { return answers(r, false) >= r->npeers - raft__majority(r) + 1; }
+static bool enough(const struct raft *r)
+{
+    for (int k = 0; k < 2; k++) {
+        uint32_t n, got = answers(r, k, &n);
+        if (n == 0 || got < n - (n / 2 + 1) + 1) return false;
+    }
+    return true;
+}
+
+static bool all_empty(const struct raft *r)
+{
+    for (uint32_t i = 0; i < r->npeers; i++)
+        if (!raft__is_self(r, &r->peers[i]) && !r->peers[i].probed_empty) return false;
+    return raft__voter(r) && r->members.index == 0;
+}
 
 void raft__standing_start(struct raft *r)
 {
@@ -60,10 +85,15 @@ void raft__standing_leader(struct raft *r, const struct raft_msg *m)
     r->fence_goal = m->last;
 }
 
+void raft__standing_members(struct raft *r)
+{
+    if (r->started && r->hard.standing != RAFT_VOTER) r->probe_at = r->now;
+}
+
 void raft__standing_advance(struct raft *r)
 {
     if (r->hard.standing != RAFT_FENCED || !r->fence_goal || !r->leader) return;
-    if (min_u64(r->matched, r->persisted) < r->fence_goal) return;
+    if (min_u64(r->matched, r->persisted) < r->fence_goal || !enough(r)) return;
     trace_info(r->config.trace, "raft %" PRIu64 ": caught up to %" PRIu64 ", voting again", r->config.id,
                r->fence_goal);
     r->hard.standing = RAFT_VOTER;
@@ -89,7 +119,7 @@ void raft__on_probe_resp(struct raft *r, const struct raft_msg *m)
     if (r->hard.standing != RAFT_UNFORMED) return;
     if (m->reject)
         r->hard.standing = RAFT_FENCED;
-    else if (answers(r, true) == r->npeers - 1)
+    else if (all_empty(r))
         r->hard.standing = RAFT_VOTER;
     else
         return;

@@ -26,12 +26,17 @@ void raft_status(const struct raft *r, struct raft_status *out)
         .last = r->terms.last,
         .role = r->role,
         .standing = r->hard.standing,
+        .voter = raft__voter(r),
+        .joint = r->members.joint,
+        .disk_late = raft__disk_late(r),
+        .members_index = r->members.index,
         .npeers = r->npeers,
         .dropped = r->dropped,
     };
     for (uint32_t i = 0; i < r->npeers; i++) {
         const struct raft_peer *p = &r->peers[i];
         bool self = raft__is_self(r, p), leads = r->role == RAFT_LEADER;
+        int at = raft_members_find(&r->members, p->id);
         uint64_t heard = leads ? p->heard_at : r->heard && r->heard_from == p->id ? r->heard_at : 0;
         out->peers[i] = (struct raft_peer_status){
             .id = p->id,
@@ -43,6 +48,9 @@ void raft_status(const struct raft *r, struct raft_status *out)
                             : 0,
             .state = raft__state_name(self ? RAFT__REPLICATE : p->state),
             .recent = self || (heard && r->now - heard < r->config.election_ns),
+            .seat = at < 0 ? RAFT_NO_SEAT : (enum raft_seat)r->members.seat[at],
+            .seat_next = at < 0 ? RAFT_NO_SEAT : (enum raft_seat)r->members.next[at],
+            .fenced = self ? !raft__may_vote(r) : p->fenced,
         };
     }
 }
@@ -97,9 +105,31 @@ static const char *leader_invariant(const struct raft *r)
     return NULL;
 }
 
+static const char *members_invariant(const struct raft *r)
+{
+    const struct raft_members *ms = &r->members;
+    if (ms->n && raft_members_nonsense(ms)) return "a configuration that makes no sense";
+    if (ms->index > r->terms.last || r->before.index > ms->index) return "a configuration beyond the log";
+    if (r->npeers > RAFT__PEERS || r->self >= r->npeers || r->peers[r->self].id != r->config.id) return "who is who";
+    for (uint32_t i = 0; i < r->npeers; i++) {
+        const struct raft_peer *p = &r->peers[i];
+        int at = raft_members_find(ms, p->id);
+        if (at < 0 && !raft__is_self(r, p) && !p->parting_until) return "a peer that is no member";
+        if (at < 0 ? raft__votes(p) : p->votes[0] != (ms->seat[at] == RAFT_VOTING)) return "who votes";
+        if (p->parting_until && r->role != RAFT_LEADER) return "a peer parts from no leader";
+    }
+    for (uint32_t i = 0; i < ms->n; i++) {
+        uint32_t k = 0;
+        while (k < r->npeers && r->peers[k].id != ms->m[i].id) k++;
+        if (k == r->npeers) return "a member that is no peer";
+    }
+    return NULL;
+}
+
 const char *raft_invariant(const struct raft *r)
 {
     const char *bad = terms_invariant(r);
+    if (!bad) bad = members_invariant(r);
     if (bad) return bad;
     if (r->commit > r->terms.last || r->commit < r->terms.base) return "commit outside the log";
     if (r->applied > r->commit) return "applied beyond commit";

@@ -11,16 +11,14 @@
 
 static void check_config(const struct raft_config *c)
 {
-    bool self = false;
-    check(c->id && c->nvoters >= 1 && c->nvoters <= RAFT_PEERS_MAX && c->span);
+    check(c->id && c->nvoters <= RAFT_PEERS_MAX && c->span);
     check(c->heartbeat_ns > 0 && c->election_ns >= 2 * c->heartbeat_ns && c->election_ns <= 1000 * NS_PER_S);
     check(c->append_bytes_max > 0 && c->window_bytes > 0);
+    check(!c->members || c->members->n == 0 || !raft_members_nonsense(c->members));
     for (uint32_t i = 0; i < c->nvoters; i++) {
         check(c->voters[i]);
-        self |= c->voters[i] == c->id;
         for (uint32_t j = 0; j < i; j++) check(c->voters[i] != c->voters[j]);
     }
-    check(self);
 }
 
 struct raft *raft_new(const struct raft_config *config, const struct raft_recovered *from)
@@ -29,13 +27,9 @@ struct raft *raft_new(const struct raft_config *config, const struct raft_recove
     check_config(config);
     r->config = *config;
     r->hold_ns = config->election_ns / 2;
-    r->npeers = config->nvoters;
-    for (uint32_t i = 0; i < r->npeers; i++) {
-        r->peers[i].id = config->voters[i];
-        if (config->voters[i] == config->id) r->self = i;
-    }
     prng_seed(&r->prng, config->seed);
     raft__terms_init(&r->terms, from);
+    raft__members_init(r, from);
     r->hard = r->durable = r->told = from->hard;
     r->persisted = r->terms.last;
     r->commit = r->applied = from->snapshot_index;
@@ -101,11 +95,19 @@ void raft__drop(struct raft *r, const struct raft_msg *m, const char *why)
                 m->type, m->from, why);
 }
 
+/* What a stranger may send: it may be a member by a configuration that this node does not know (yet). */
+static bool asks(uint8_t type)
+{
+    return type == RAFT_MSG_PREVOTE || type == RAFT_MSG_VOTE || type == RAFT_MSG_APPEND || type == RAFT_MSG_SNAPSHOT ||
+           type == RAFT_MSG_TIMEOUT_NOW || type == RAFT_MSG_PROBE;
+}
+
 static const char *message_nonsense(struct raft *r, const struct raft_msg *m)
 {
     const uint64_t max = RAFT__NUMBER_MAX;
     const struct raft_peer *p = raft__peer(r, m->from);
-    if (!p || raft__is_self(r, p)) return "its sender is no member";
+    if (m->from == 0 || (p && raft__is_self(r, p))) return "its sender is no member";
+    if (!p && !asks(m->type)) return "its sender is no member";
     if (m->to != r->config.id) return "it is for someone else";
     if (m->type < 1 || m->type > RAFT_MSG_TYPE_MAX) return "unknown type";
     if (m->term > max || m->index > max || m->log_term > max || m->commit > max || m->last > max)
@@ -129,8 +131,10 @@ static void on_message(struct raft *r, const struct raft_msg *m)
         return;
     }
     struct raft_peer *p = raft__peer(r, m->from);
-    p->down = false;
-    p->fenced = m->fenced;
+    if (p) {
+        p->down = false;
+        p->fenced = m->fenced;
+    }
     handlers[m->type](r, m);
 }
 
@@ -152,7 +156,8 @@ static void on_hard_persisted(struct raft *r, const struct raft_hard *hard)
 static void on_peer(struct raft *r, uint64_t id, bool down)
 {
     struct raft_peer *p = raft__peer(r, id);
-    check(p && !raft__is_self(r, p));
+    if (!p) return;
+    check(!raft__is_self(r, p));
     p->down = down;
     if (r->role == RAFT_LEADER)
         raft__leader_peer(r, p);
@@ -180,6 +185,7 @@ static void dispatch(struct raft *r, const struct raft_event *ev)
     case RAFT_EV_SNAPSHOT_INSTALLED: raft__on_snapshot_installed(r, ev); break;
     case RAFT_EV_READ: raft__on_read(r, ev->read_id); break;
     case RAFT_EV_TRANSFER: raft__on_transfer(r, ev->peer); break;
+    case RAFT_EV_MEMBERS: raft__on_members(r, ev); break;
     case RAFT_EV_PEER_DOWN: on_peer(r, ev->peer, true); break;
     case RAFT_EV_PEER_UP: on_peer(r, ev->peer, false); break;
     }
@@ -195,6 +201,10 @@ static void advance(struct raft *r)
     if (r->role == RAFT_LEADER) raft__check_quorum(r);
     if (r->role == RAFT_LEADER) {
         raft__commit_advance(r);
+        raft__members_advance(r);
+    }
+    raft__disk_watch(r);
+    if (r->role == RAFT_LEADER) {
         raft__reads_advance(r);
         raft__transfer_advance(r);
         raft__pump(r);
@@ -207,6 +217,7 @@ static uint64_t next_deadline(const struct raft *r)
 {
     uint64_t at = r->role == RAFT_LEADER ? raft__leader_deadline(r) : raft__election_deadline(r);
     if (r->ack_at) at = min_u64(at, r->ack_at);
+    if (r->role == RAFT_LEADER) at = min_u64(at, raft__disk_late_at(r));
     return min_u64(at, r->probe_at);
 }
 
@@ -227,6 +238,7 @@ void raft_step(struct raft *r, const struct raft_event *event, struct raft_updat
     r->stamped = false;
     r->stored_last = r->terms.last;
     r->metas = NULL;
+    r->nmetas = 0;
 
     dispatch(r, event);
     advance(r);
@@ -242,6 +254,7 @@ void raft_step(struct raft *r, const struct raft_event *event, struct raft_updat
     update->role = r->role;
     update->term = r->hard.term;
     update->leader = r->leader;
+    update->members = &r->members;
     update->deadline = next_deadline(r);
     r->up = NULL;
 }

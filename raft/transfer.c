@@ -7,18 +7,25 @@
 
 static bool fit(const struct raft *r, const struct raft_peer *p)
 {
-    return !raft__is_self(r, p) && !p->down && !p->fenced && p->heard_at + r->config.election_ns > r->now;
+    bool votes = p->votes[0] && p->votes[1];
+    return votes && !raft__is_self(r, p) && !p->down && !p->fenced && p->heard_at + r->config.election_ns > r->now;
+}
+
+const struct raft_peer *raft__heir(const struct raft *r, uint64_t id)
+{
+    const struct raft_peer *best = NULL;
+    for (uint32_t i = 0; i < r->npeers; i++) {
+        const struct raft_peer *p = &r->peers[i];
+        if (!fit(r, p) || (id && p->id != id)) continue;
+        if (!best || p->match > best->match) best = p;
+    }
+    return best;
 }
 
 void raft__on_transfer(struct raft *r, uint64_t to)
 {
-    const struct raft_peer *best = NULL;
     if (r->role != RAFT_LEADER || r->transferee) return;
-    for (uint32_t i = 0; i < r->npeers; i++) {
-        const struct raft_peer *p = &r->peers[i];
-        if (!fit(r, p) || (to && p->id != to)) continue;
-        if (!best || p->match > best->match) best = p;
-    }
+    const struct raft_peer *best = raft__heir(r, to);
     if (!best) return;
     r->transferee = best->id;
     r->transfer_at = r->now + r->config.election_ns;
@@ -41,5 +48,5 @@ void raft__transfer_advance(struct raft *r)
 void raft__on_timeout_now(struct raft *r, const struct raft_msg *m)
 {
     if (m->term != r->hard.term || r->leader != m->from || r->role != RAFT_FOLLOWER) return;
-    if (raft__may_vote(r) && !r->installing) raft__campaign(r, true);
+    if (raft__may_vote(r) && raft__may_lead(r) && !r->installing && !raft__disk_late(r)) raft__campaign(r, true);
 }

@@ -15,7 +15,8 @@
 
 #define NODES   5
 #define LOG_MAX 6000
-#define FAULTS  13
+#define FAULTS  14
+#define CONFIGS 400
 #define US      UINT64_C(1000)
 #define MS      UINT64_C(1000000)
 
@@ -23,6 +24,7 @@ struct entry {
     uint64_t term, id, before; /* id: unique payload; before: the predecessor's term */
     uint8_t kind;
     uint32_t len;
+    uint32_t config; /* of a CONFIG entry: which of w->config */
 };
 
 enum work { WORK_MSG, WORK_WRITE, WORK_TIMER, WORK_NEMESIS, WORK_CLIENT, WORK_CONN, WORK_RESTART };
@@ -78,6 +80,7 @@ struct node {
     struct event *writing;
     uint64_t ghost; /* what a lost disk once held */
     bool amnesiac;  /* lost its disk and does not vote yet */
+    bool leads;     /* as of the last step; one that hands over commits first */
     uint64_t voted_term, voted_for;
 };
 
@@ -85,8 +88,10 @@ struct world {
     struct prng prng;
     uint64_t seed, now;
     bool verbose, calm;
-    uint32_t n;
+    uint32_t n, members; /* nodes; those that formed the cluster */
     struct node node[NODES];
+    struct raft_members config[CONFIGS]; /* 0: the first */
+    uint32_t nconfigs;
     struct heap heap;
     struct event *live;
     bool cut[NODES][NODES], down[NODES][NODES];
@@ -96,12 +101,13 @@ struct world {
     bool lease_reads;
     struct entry committed[LOG_MAX];
     uint64_t commit_term[LOG_MAX]; /* of the leader that committed it */
-    uint64_t ncommitted;
+    uint64_t ncommitted, sure; /* sure: also what the step under way commits */
     uint64_t leader_of[100000];
     struct {
         uint64_t index, term, id, before;
     } seen[1 << 16];
-    uint64_t next_id, transfers, elections, lost_disks, installs, reads_done, lease_hits, steps;
+    uint64_t next_id, transfers, elections, lost_disks, installs, reads_done, lease_hits, steps, changes, promoted,
+        removed, refused;
 };
 
 static struct world *w;
@@ -160,6 +166,14 @@ static void drop_event(struct event *e)
 
 /* ---- checks ---------------------------------------------------------------------------------------------- */
 
+/* The configuration as of a committed index. */
+static uint32_t config_at(uint64_t index)
+{
+    for (uint64_t i = index; i > 0; i--)
+        if (w->committed[i].kind == RAFT_CONFIG) return w->committed[i].config;
+    return 0;
+}
+
 static void see_entry(uint64_t index, const struct entry *e)
 {
     uint64_t h = hash_mix(index * 0x9e3779b97f4a7c15ull + e->term) & 0xffff;
@@ -202,9 +216,17 @@ static void check_commit(struct node *n, uint64_t from, uint64_t to, bool leads)
         }
     }
     if (!leads) return;
-    uint32_t holders = 0;
-    for (uint32_t k = 0; k < w->n; k++) holders += on_disk(&w->node[k], to, n->log[to].term) || w->node[k].ghost >= to;
-    if (holders <= w->n / 2) DIE("index %" PRIu64 " committed, but durable on %u disks\n", to, holders);
+    const struct raft_members *ms = raft_members_now(n->raft);
+    for (int next = 0; next < 2; next++) {
+        uint32_t holders = 0, voters = 0;
+        for (uint32_t k = 0; k < ms->n; k++) {
+            const struct node *other = &w->node[place(ms->m[k].id)];
+            if ((next && ms->joint ? ms->next[k] : ms->seat[k]) != RAFT_VOTING) continue;
+            voters++;
+            holders += on_disk(other, to, n->log[to].term) || other->ghost >= to;
+        }
+        if (holders <= voters / 2) DIE("index %" PRIu64 " committed, but durable on %u of %u disks\n", to, holders, voters);
+    }
 }
 
 static void check_leader(uint32_t at, uint64_t term)
@@ -337,6 +359,19 @@ static void put_entry(struct node *n, struct entry e)
     e.before = log_term(n, n->last);
     see_entry(n->last + 1, &e);
     n->log[++n->last] = e;
+    uint32_t open = 0;
+    for (uint64_t i = max_u64(n->base, w->sure) + 1; e.kind == RAFT_CONFIG && i <= n->last; i++)
+        open += n->log[i].kind == RAFT_CONFIG;
+    if (open > 1) DIE("two uncommitted configurations in one log\n");
+}
+
+static void put_config(struct node *n, const struct raft_update *up)
+{
+    if (w->nconfigs == CONFIGS) DIE("the test's configurations are full\n");
+    if (up->members->index != n->last + 1) DIE("a configuration at %" PRIu64 "\n", up->members->index);
+    w->config[w->nconfigs] = *up->members;
+    put_entry(n, (struct entry){
+                     .term = up->term, .id = ++w->next_id, .kind = RAFT_CONFIG, .len = 50, .config = w->nconfigs++});
 }
 
 static void send(uint32_t from, const struct raft_msg *m)
@@ -400,6 +435,7 @@ static void absorb(uint32_t at, const struct raft_event *ev, const struct event 
 {
     struct node *n = &w->node[at];
     uint64_t first_new = n->last + 1, old_commit = n->commit;
+    w->sure = max_u64(w->ncommitted, up->commit);
     if (up->flags & RAFT_UP_TRUNCATE) {
         if (up->truncate_from <= n->commit || up->truncate_from > n->last)
             DIE("truncates %" PRIu64 "\n", up->truncate_from);
@@ -418,6 +454,7 @@ static void absorb(uint32_t at, const struct raft_event *ev, const struct event 
             put_entry(n, (struct entry){
                              .term = up->term, .id = ++w->next_id, .kind = ev->metas[i].kind, .len = ev->metas[i].len});
     }
+    if (up->flags & RAFT_UP_CONFIG) put_config(n, up);
     write_entries(at, first_new);
     if (up->flags & RAFT_UP_HARD) {
         if (up->hard.term < n->told.term) DIE("the term falls\n");
@@ -429,6 +466,8 @@ static void absorb(uint32_t at, const struct raft_event *ev, const struct event 
         SAY("node %" PRIu64 " leads term %" PRIu64, id_of(at), up->term);
         check_leader(at, up->term);
     }
+    bool led = up->role == RAFT_LEADER || (n->leads && n->term == up->term);
+    n->leads = up->role == RAFT_LEADER;
     n->term = up->term;
     for (uint32_t i = 0; i < up->nmsgs; i++) {
         check_promise(n, &up->msgs[i]);
@@ -438,7 +477,7 @@ static void absorb(uint32_t at, const struct raft_event *ev, const struct event 
     }
     for (uint32_t i = 0; i < up->nsnapshot_to; i++) send_snapshot(at, place(up->snapshot_to[i]));
     n->commit = up->commit;
-    if (up->commit > old_commit) check_commit(n, max_u64(old_commit, n->base) + 1, up->commit, up->role == RAFT_LEADER);
+    if (up->commit > old_commit) check_commit(n, max_u64(old_commit, n->base) + 1, up->commit, led);
     if (up->flags & RAFT_UP_READS) finish_reads(n, up->reads_upto, up->reads_index);
     if (up->flags & RAFT_UP_READS_FAILED) n->nreads = 0;
     if (up->flags & RAFT_UP_INSTALL) {
@@ -485,10 +524,12 @@ static void boot(uint32_t at)
 {
     struct node *n = &w->node[at];
     struct raft_run runs[LOG_MAX];
-    uint32_t nruns = 0;
+    struct raft_members told[3];
+    uint32_t nruns = 0, ntold = 0;
     n->life++;
     n->up = true;
     n->commit = n->applied = n->snapshot;
+    n->leads = false;
     n->term = n->hard.term;
     n->told = n->hard;
     n->nreads = 0;
@@ -503,7 +544,16 @@ static void boot(uint32_t at)
             runs[nruns++] = (struct raft_run){i, n->disk[i].term};
     /* A run may have begun before the first entry that is kept. */
     if (nruns && n->dbase && w->committed[n->dbase].term == runs[0].term && chance(50)) runs[0].first--;
+    if (n->snapshot && config_at(n->snapshot)) told[ntold++] = w->config[config_at(n->snapshot)];
+    for (uint64_t i = max_u64(n->snapshot, n->dbase) + 1, first = ntold; i <= n->dlast; i++) {
+        if (n->disk[i].kind != RAFT_CONFIG) continue;
+        if (ntold == first + 2) told[first] = told[--ntold];
+        told[ntold++] = w->config[n->disk[i].config];
+        told[ntold - 1].index = i;
+    }
     struct raft_recovered from = {.hard = n->hard,
+                                  .members = told,
+                                  .nmembers = ntold,
                                   .snapshot_index = n->snapshot,
                                   .snapshot_term = n->snapshot_term,
                                   .first = n->dbase + 1,
@@ -511,7 +561,7 @@ static void boot(uint32_t at)
                                   .runs = runs,
                                   .nruns = nruns};
     struct raft_config config = {.id = id_of(at),
-                                 .nvoters = w->n,
+                                 .nvoters = at < w->members || chance(50) ? w->members : 0,
                                  .election_ns = 300 * MS,
                                  .heartbeat_ns = 100 * MS,
                                  .drift_ppm = 2000,
@@ -521,7 +571,7 @@ static void boot(uint32_t at)
                                  .seed = prng_u64(&w->prng),
                                  .span = node_span,
                                  .span_arg = n};
-    for (uint32_t i = 0; i < w->n; i++) config.voters[i] = id_of(i);
+    for (uint32_t i = 0; i < config.nvoters; i++) config.voters[i] = id_of(i);
     n->raft = raft_new(&config, &from);
     struct raft_status s;
     raft_status(n->raft, &s);
@@ -614,6 +664,7 @@ static void deliver(struct event *e)
 {
     struct node *n = &w->node[e->to], *from = &w->node[e->from];
     struct raft_entry_meta metas[LOG_MAX];
+    struct raft_members members[8];
     if (!n->up || w->down[e->to][e->from] || (e->life_to != n->life && (e->life_to + 2 != n->life || chance(50))))
         return;
     struct buf b = {0};
@@ -627,6 +678,13 @@ static void deliver(struct event *e)
     for (uint32_t i = 0; i < m.n; i++)
         metas[i] = (struct raft_entry_meta){e->entries[i].term, e->entries[i].kind, e->entries[i].len};
     m.entries = m.n ? metas : NULL;
+    m.members = members;
+    for (uint32_t i = 0; i < m.n; i++) {
+        if (e->entries[i].kind != RAFT_CONFIG) continue;
+        if (m.nmembers == 8) return; /* too many for the test: lost */
+        members[m.nmembers] = w->config[e->entries[i].config];
+        members[m.nmembers++].index = m.index + 1 + i;
+    }
     if (getenv("QFS_MESSAGES"))
         SAY("%" PRIu64 "->%" PRIu64 " type %u%s term %" PRIu64 " index %" PRIu64 "/%" PRIu64 " n %u commit %" PRIu64
             " last %" PRIu64,
@@ -681,7 +739,11 @@ static void write_done(uint32_t at)
         n->base = wr->index;
         n->last = wr->keep ? n->last : wr->index;
         n->applied = wr->index;
-        step(at, (struct raft_event){.kind = RAFT_EV_SNAPSHOT_INSTALLED, .index = wr->index, .term = wr->term}, NULL);
+        const struct raft_members *ms = &w->config[config_at(wr->index)];
+        step(at,
+             (struct raft_event){
+                 .kind = RAFT_EV_SNAPSHOT_INSTALLED, .index = wr->index, .term = wr->term, .members = ms},
+             NULL);
         uint32_t src = wr->source ? (uint32_t)wr->source - 1 : at;
         if (wr->source && w->node[src].up && w->node[src].sending[at] && !w->down[src][at]) {
             w->node[src].sending[at] = 0;
@@ -739,16 +801,86 @@ static void heal_links(void)
             if (i != j && w->node[i].up && w->node[j].up) conn_change(i, j, true);
 }
 
+static uint32_t spare_voters(const struct raft_members *ms)
+{
+    uint32_t spare = NODES;
+    for (int next = 0; next < 2 && ms->n; next++) {
+        uint32_t voters = 0;
+        for (uint32_t k = 0; k < ms->n; k++) voters += (next ? ms->next[k] : ms->seat[k]) == RAFT_VOTING;
+        spare = (uint32_t)min_u64(spare, (voters - 1) / 2);
+    }
+    return spare;
+}
+
+/* The least that any configuration leaves to lose, of those that may come into effect. */
+static uint32_t spare_disks(void)
+{
+    uint32_t spare = spare_voters(&w->config[config_at(w->ncommitted)]);
+    for (uint32_t i = 0; i < w->n; i++) {
+        const struct node *n = &w->node[i];
+        if (n->raft) spare = (uint32_t)min_u64(spare, spare_voters(raft_members_now(n->raft)));
+        for (uint64_t k = n->dbase + 1; k <= n->dlast; k++)
+            if (n->disk[k].kind == RAFT_CONFIG)
+                spare = (uint32_t)min_u64(spare, spare_voters(&w->config[n->disk[k].config]));
+    }
+    return spare;
+}
+
 static void maybe_lose_disk(uint32_t at)
 {
     uint32_t amnesiacs = 0;
     for (uint32_t i = 0; i < w->n; i++) {
         struct node *n = &w->node[i];
         amnesiacs += n->amnesiac;
-        if (!n->amnesiac && n->hard.standing != RAFT_VOTER) return; /* the cluster is still forming */
+        if (i < w->members && !n->amnesiac && n->hard.standing != RAFT_VOTER) return; /* the cluster is still forming */
     }
-    if (w->node[at].amnesiac || amnesiacs + 1 > (w->n - 1) / 2) return;
+    if (w->node[at].amnesiac || amnesiacs + 1 > spare_disks()) return;
     lose_disk(at);
+}
+
+/* Somebody wants another configuration: learners come, are promoted, voters go; several at a time, now and then. */
+static void change_members(uint32_t at)
+{
+    struct node *n = &w->node[at];
+    if (!n->up || w->nconfigs + 4 > CONFIGS) return;
+    struct raft_members want = *raft_members_now(n->raft);
+    uint32_t changes = chance(70) ? 1 : (uint32_t)rnd(2, 3);
+    bool promotes = false, removes = false;
+    if (want.joint) return;
+    for (uint32_t i = 0; i < changes; i++) {
+        uint64_t id = id_of((uint32_t)rnd(0, w->n - 1));
+        int k = raft_members_find(&want, id);
+        if (k < 0) {
+            raft_members_add(&want, id, "", RAFT_LEARNER);
+        } else if (want.seat[k] == RAFT_LEARNER && chance(85)) {
+            want.seat[k] = want.next[k] = RAFT_VOTING;
+            promotes = true;
+        } else if (chance(70)) {
+            raft_members_drop(&want, id);
+            removes = true;
+        } else {
+            want.seat[k] = want.next[k] = RAFT_LEARNER;
+        }
+    }
+    uint32_t amnesiacs = 0; /* a disk may be lost a moment before a change that cannot do without it: the budget forbids */
+    for (uint32_t i = 0; i < w->n; i++) amnesiacs += w->node[i].amnesiac;
+    if (!raft_members_nonsense(&want) && amnesiacs > spare_voters(&want)) return;
+    struct raft_event ev = {.kind = RAFT_EV_MEMBERS, .members = &want};
+    struct raft_update up;
+    ev.now = clock_of(n);
+    raft_step(n->raft, &ev, &up);
+    if (up.verdict == RAFT_CHANGE_TAKEN) {
+        SAY("node %" PRIu64 " changes the configuration at %" PRIu64, id_of(at), up.members->index);
+        w->changes++;
+        w->promoted += promotes;
+        w->removed += removes;
+    } else {
+        w->refused++;
+    }
+    const char *bad = raft_invariant(n->raft);
+    if (bad) DIE("node %" PRIu64 ": %s\n", id_of(at), bad);
+    absorb(at, &ev, NULL, &up);
+    set_timer(at, up.deadline);
 }
 
 static uint32_t some_leader(void)
@@ -813,6 +945,7 @@ static void nemesis(void)
     case 11:
         if (n->up) checkpoint(a);
         break;
+    case 12: change_members(chance(90) ? some_leader() : a); break;
     default: w->loss = 0; break;
     }
 }
@@ -875,13 +1008,17 @@ static void start_world(uint64_t seed, bool verbose)
     prng_seed(&w->prng, seed);
     w->seed = seed;
     w->verbose = verbose;
-    w->n = chance(55) ? 3 : chance(70) ? 5 : (uint32_t)rnd(1, 4);
+    w->members = chance(55) ? 3 : chance(70) ? 5 : (uint32_t)rnd(1, 4);
+    w->n = (uint32_t)min_u64(NODES, w->members + (chance(60) ? rnd(0, 3) : 0));
+    for (uint32_t i = 0; i < w->members; i++) raft_members_add(&w->config[0], id_of(i), "", RAFT_VOTING);
+    w->nconfigs = 1;
     w->delay = 2 * MS;
     w->nemesis_ms = rnd(20, 250);
     w->aim = chance(50) ? 0 : (uint32_t)rnd(0, 100);
     w->lose = chance(50) ? 20 : (uint32_t)rnd(0, 100);
     for (uint32_t i = 0; i < FAULTS; i++) w->weight[i] = chance(25) ? 0 : chance(20) ? 10 : 2;
     w->weight[3]++; /* links heal now and then */
+    if (w->weight[12] && chance(50)) w->weight[12] = 10;
     w->lease_reads = chance(70);
     w->now = NS_PER_S;
     for (uint32_t i = 0; i < w->n; i++) {
@@ -892,23 +1029,47 @@ static void start_world(uint64_t seed, bool verbose)
     }
     bool formed = chance(50);
     for (uint32_t i = 0; i < w->n; i++) {
-        w->node[i].hard.standing = formed ? RAFT_VOTER : RAFT_UNFORMED;
+        w->node[i].hard.standing = formed && i < w->members ? RAFT_VOTER : RAFT_UNFORMED;
         boot(i);
     }
     schedule(WORK_CLIENT, 0, w->now);
     schedule(WORK_NEMESIS, 0, w->now + rnd(0, 1500) * MS);
 }
 
+/* All members of the leader's configuration agree; who is none need not know. */
 static bool converged(void)
 {
-    uint64_t leaders = 0;
+    struct raft_status s;
+    uint32_t leader = some_leader();
+    const struct raft_members *ms = raft_members_now(w->node[leader].raft);
+    raft_status(w->node[leader].raft, &s);
+    uint64_t term = s.term;
+    if (s.role != RAFT_LEADER || ms->joint) return false;
+    for (uint32_t i = 0; i < ms->n; i++) {
+        const struct node *n = &w->node[place(ms->m[i].id)];
+        raft_status(n->raft, &s);
+        if (s.commit != w->ncommitted || s.standing != RAFT_VOTER || s.term != term) return false;
+        if (s.voter != (ms->seat[i] == RAFT_VOTING) || s.members_index != ms->index) return false;
+        if ((s.role == RAFT_LEADER) != (n == &w->node[leader])) return false;
+    }
+    return true;
+}
+
+static void show_nodes(void)
+{
     for (uint32_t i = 0; i < w->n; i++) {
         struct raft_status s;
         raft_status(w->node[i].raft, &s);
-        leaders += s.role == RAFT_LEADER;
-        if (s.commit != w->ncommitted || s.standing != RAFT_VOTER || s.term != w->node[0].term) return false;
+        print_error("node %u: %s%s term %" PRIu64 " standing %d commit %" PRIu64 " last %" PRIu64 " of %" PRIu64
+                    ", members of %" PRIu64 "%s\n",
+                    i + 1, raft_role_name(s.role), s.voter ? "" : ", no vote,", s.term, (int)s.standing, s.commit, s.last,
+                    w->ncommitted, s.members_index, s.joint ? " (joint)" : "");
+        for (uint32_t k = 0; k < s.npeers; k++)
+            print_error("    %" PRIu64 ": %s %s match %" PRIu64 " next %" PRIu64 "%s%s\n", s.peers[k].id,
+                        raft_seat_name(s.peers[k].seat, s.peers[k].seat_next, s.joint), s.peers[k].state,
+                        s.peers[k].match, s.peers[k].next, s.peers[k].recent ? "" : " not heard",
+                        w->node[i].sending[place(s.peers[k].id)] ? " sending" : "");
     }
-    return leaders == 1;
 }
 
 static void finish_world(void)
@@ -924,20 +1085,12 @@ static void finish_world(void)
     heal_links();
     uint64_t before = w->ncommitted, start = w->now;
     while (w->ncommitted < before + 20 && w->now < start + 8 * NS_PER_S) run_until(w->now + 50 * MS);
+    if (w->ncommitted < before + 20) show_nodes();
     if (w->ncommitted < before + 20) DIE("no progress after all has healed\n");
     SAY("progress after %" PRIu64 " us", (w->now - start) / US);
     while (!converged() && w->now < start + 16 * NS_PER_S) run_until(w->now + 7 * MS);
     if (!converged()) {
-        for (uint32_t i = 0; i < w->n; i++) {
-            struct raft_status s;
-            raft_status(w->node[i].raft, &s);
-            print_error("node %u: %s term %" PRIu64 " standing %d commit %" PRIu64 " last %" PRIu64 " of %" PRIu64 "\n",
-                        i + 1, raft_role_name(s.role), s.term, (int)s.standing, s.commit, s.last, w->ncommitted);
-            for (uint32_t k = 0; s.role == RAFT_LEADER && k < s.npeers; k++)
-                print_error("    %" PRIu64 ": %s match %" PRIu64 " next %" PRIu64 "%s%s\n", s.peers[k].id,
-                            s.peers[k].state, s.peers[k].match, s.peers[k].next, s.peers[k].recent ? "" : " not heard",
-                            w->node[i].sending[k] ? " sending" : "");
-        }
+        show_nodes();
         DIE("the nodes do not agree after all has healed\n");
     }
 }
@@ -959,6 +1112,7 @@ static void test_random_clusters(void **state)
     const char *env = getenv("QFS_SEED"), *count = getenv("QFS_SEEDS");
     uint64_t first = env ? strtoull(env, NULL, 0) : 1, n = env ? 1 : count ? strtoull(count, NULL, 0) : 500;
     uint64_t committed = 0, elections = 0, disks = 0, installs = 0, reads = 0, leases = 0, steps = 0;
+    uint64_t changes = 0, promoted = 0, removed = 0, refused = 0;
     (void)state;
     for (uint64_t seed = first; seed < first + n; seed++) {
         start_world(seed, env != NULL);
@@ -971,15 +1125,20 @@ static void test_random_clusters(void **state)
         reads += w->reads_done;
         leases += w->lease_hits;
         steps += w->steps;
+        changes += w->changes;
+        promoted += w->promoted;
+        removed += w->removed;
+        refused += w->refused;
         stop_world();
     }
     print_message("%" PRIu64 " seeds: %" PRIu64 " steps, %" PRIu64 " committed, %" PRIu64 " elections, %" PRIu64
-                  " lost disks, %" PRIu64 " installs, %" PRIu64 " reads, %" PRIu64 " steps under a lease\n",
-                  n, steps, committed, elections, disks, installs, reads, leases);
+                  " lost disks, %" PRIu64 " installs, %" PRIu64 " reads, %" PRIu64 " steps under a lease, %" PRIu64
+                  " changes of members (%" PRIu64 " promote, %" PRIu64 " remove), %" PRIu64 " refused\n",
+                  n, steps, committed, elections, disks, installs, reads, leases, changes, promoted, removed, refused);
     /* A test that never meets its faults proves nothing. */
     if (n >= 100)
         assert_true(committed > 50 * n && elections > 2 * n && disks > n / 10 && installs > n / 4 && reads > 20 * n &&
-                    leases > 100 * n);
+                    leases > 100 * n && changes > n / 2 && promoted > n / 10 && removed > n / 10 && refused > n / 10);
 }
 
 int main(void)

@@ -23,7 +23,8 @@ static void test_table(void **state)
     const struct raft_msg t[] = {
         APPEND(.from = 0),
         APPEND(.from = 1),
-        APPEND(.from = 9),
+        {.type = RAFT_MSG_APPEND_RESP, .from = 9, .to = 1, .term = 2}, /* a stranger may ask, not answer */
+        {.type = RAFT_MSG_VOTE_RESP, .from = 9, .to = 1, .term = 2},
         APPEND(.to = 2),
         APPEND(.type = 0),
         APPEND(.type = RAFT_MSG_TYPE_MAX + 1),
