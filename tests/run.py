@@ -135,6 +135,9 @@ def run_case(name, path, program, base, results):
         code = f"left running: {left}"
     if code == 0:
         results.add("passed", "real/" + name, secs)
+        if header(path, "show", "no") == "yes":
+            with open(log, errors="replace") as f:
+                print(f.read(), end="", flush=True)
         shutil.rmtree(work, ignore_errors=True)
     elif code == 77:
         results.add("skipped", "real/" + name, secs, last_line(log))

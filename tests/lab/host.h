@@ -64,7 +64,8 @@ void host_start(struct host *h, unsigned i); /* it is down */
 
 /* ---- of the Raft suite ---- */
 
-/* Offers a command. True: accepted, at the visible index *index of *term. False also where it is down. */
+/* Offers a command. True: accepted, at the visible index *index of *term. False, also where it is down: *index is as
+ * it was. */
 bool host_offer(struct host *h, unsigned i, uint64_t command, uint64_t *index, uint64_t *term);
 /* False where it is down (*term is 0 then) or does not lead. */
 bool host_leads(struct host *h, unsigned i, uint64_t *term);

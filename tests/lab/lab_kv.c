@@ -150,7 +150,7 @@ static void expect(struct clerk *c, const char *key, const char *value)
     struct slice v = get(c, key);
     if (!slice_eq(v, slice_str(value)))
         host_fail(c->lab->h, "key %s is \"%.*s\", expected \"%s\"", key, (int)min_u64(v.n, 100), (const char *)v.p,
-                 value);
+                  value);
 }
 
 /* ---- the append workload ---- */
@@ -161,7 +161,7 @@ static void append_step(struct clerk *c)
     struct kvlab *l = c->lab;
     if (c->reading && !slice_eq(buf_slice(&c->got), buf_slice(&c->expect)))
         host_fail(l->h, "client %u reads \"%.*s\", expected \"%.*s\"", c->id, (int)min_u64(c->got.n, 200),
-                 (const char *)c->got.p, (int)min_u64(c->expect.n, 200), (const char *)c->expect.p);
+                  (const char *)c->got.p, (int)min_u64(c->expect.n, 200), (const char *)c->expect.p);
     c->reading = false;
     c->running = !l->stop;
     if (c->running)

@@ -140,8 +140,7 @@ bool host_up(struct host *h, unsigned i) { return sim_server_up(h->c, i); }
 
 static void note_applied(struct host *h, unsigned i)
 {
-    if (h->opt.integers && host_up(h, i))
-        h->ever[i] = max_u64(h->ever[i], sim_box_applied(h->c->servers[i].box));
+    if (h->opt.integers && host_up(h, i)) h->ever[i] = max_u64(h->ever[i], sim_box_applied(h->c->servers[i].box));
 }
 
 void host_kill(struct host *h, unsigned i)
