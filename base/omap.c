@@ -64,6 +64,15 @@ struct omap *omap_snapshot(const struct omap *m)
     return s;
 }
 
+void omap_rollback(struct omap *m, struct omap *snapshot)
+{
+    check(snapshot->frozen && !m->frozen);
+    omap__page_unref(m->root);
+    *m = *snapshot;
+    m->frozen = false;
+    free(snapshot);
+}
+
 uint64_t omap_count(const struct omap *m) { return m->count; }
 uint64_t omap_digest(const struct omap *m) { return m->digest; }
 uint64_t omap_bytes(const struct omap *m) { return sizeof(*m) + m->bytes; }

@@ -21,6 +21,8 @@ void omap_free(struct omap *m);
 /* An immutable map that shares the nodes of m; every reading function and omap_snapshot() work on it, a change of it is
  * a caller's mistake. */
 struct omap *omap_snapshot(const struct omap *m);
+/* m becomes again what it was when this snapshot of it was taken; releases the snapshot. */
+void omap_rollback(struct omap *m, struct omap *snapshot);
 
 uint64_t omap_count(const struct omap *m);     /* rows */
 uint64_t omap_digest(const struct omap *m);

@@ -55,6 +55,10 @@ static int check_entries(struct checker *c, const struct inode *n)
         if (fs__dirent_decode(omap_iter_value(&it), &e) != 0 || fs__dirent_inode(c->fs->map, n->a.ino, &e, &child) != 0)
             return wrong(c, "entry %.*s of directory %llu has no inode that matches it", (int)name.n,
                          (const char *)name.p, INO(n->a.ino));
+        struct key k;
+        struct slice none;
+        if (!omap_get(c->fs->map, fs__key_link(&k, e.ino, n->a.ino, name), &none))
+            return wrong(c, "inode %llu does not know its name %.*s", INO(e.ino), (int)name.n, (const char *)name.p);
         buf_append(&c->named, &e.ino, sizeof(e.ino));
         entries++;
         if (fs__is_dir(&child)) subdirs++;
@@ -143,6 +147,17 @@ static int check_owner(struct checker *c, struct slice key, uint32_t type)
     return 0;
 }
 
+/* A name that an inode knows must be the directory's, too. */
+static int check_link(struct checker *c, struct slice key, struct slice value)
+{
+    struct dirent e;
+    uint64_t ino = fs__key_get_id(key);
+    if (key.n < 18 || key.n > KEY_MAX || value.n != 0) return wrong(c, "a name of inode %llu is unreadable", INO(ino));
+    if (fs__dirent_get(c->fs->map, load_be64(key.p + 9), slice_sub(key, 17, key.n - 17), &e) != 0 || e.ino != ino)
+        return wrong(c, "inode %llu has a name that its directory does not know", INO(ino));
+    return 0;
+}
+
 static bool has_pair(struct checker *c, int kind, uint64_t a, uint64_t b)
 {
     struct key k;
@@ -169,11 +184,12 @@ static int check_row(struct checker *c, struct slice key, struct slice value)
 {
     struct run x;
     uint8_t kind = key.p[0];
-    if (!memchr("aegilmopqx", kind, 10)) return 0;
+    if (!memchr("abegilmopqx", kind, 11)) return 0;
     if (kind == ROW_COUNTERS ? key.n != 1 : key.n < 9) return wrong(c, "a row of kind '%c' has a bad key", kind);
     switch (kind) {
     case ROW_COUNTERS: return 0;
     case ROW_INODE: return check_inode(c, key);
+    case ROW_NAME: return check_link(c, key, value);
     case ROW_ENTRY: return check_owner(c, key, S_IFDIR);
     case ROW_EXTENT: return check_owner(c, key, S_IFREG);
     case ROW_TARGET: return key.n == 9 ? check_owner(c, key, S_IFLNK) : wrong(c, "a target has a bad key");

@@ -1,5 +1,6 @@
 /* dirent.c - directory entries: names, rows, the counts that a directory keeps of them, and the way up to the root.
  *
+ * Each entry has a second row under its inode's number, by which all names of an inode are found (fs/paths.c).
  * An entry names its child's type, too, so that listings of keys need no inode for directories; the two are compared
  * wherever both are read. */
 #include "fs/dirent.h"
@@ -36,12 +37,17 @@ void fs__dirent_put(struct omap *map, uint64_t dir, struct slice name, const str
     row[0] = (uint8_t)((child->a.mode & S_IFMT) >> 12);
     uint8_t *p = varint_put(row + 1, child->a.ino);
     struct key k;
+    struct dirent old;
+    if (fs__dirent_get(map, dir, name, &old) == 0) omap_del(map, fs__key_link(&k, old.ino, dir, name));
     omap_put(map, fs__key_name(&k, ROW_ENTRY, dir, name), slice_of(row, (size_t)(p - row)));
+    omap_put(map, fs__key_link(&k, child->a.ino, dir, name), (struct slice){0});
 }
 
 void fs__dirent_del(struct omap *map, uint64_t dir, struct slice name)
 {
     struct key k;
+    struct dirent e;
+    if (fs__dirent_get(map, dir, name, &e) == 0) omap_del(map, fs__key_link(&k, e.ino, dir, name));
     check(omap_del(map, fs__key_name(&k, ROW_ENTRY, dir, name)));
 }
 

@@ -152,6 +152,13 @@ int fs_delete(struct fs *fs, const struct fs_ctx *ctx, struct slice key);
 int fs_list(const struct fs *fs, struct slice prefix, struct slice from,
             bool (*emit)(void *ctx, struct slice key, const struct fs_attr *attr), void *ctx);
 
+/* The key of the entry `name` of a directory, put behind what *out holds. -ENAMETOOLONG: longer than a key can be;
+ * ENOENT: no such directory; EUCLEAN. */
+int fs_path(const struct fs *fs, uint64_t dir, struct slice name, struct buf *out);
+/* All keys of a regular file (several where it has hard links), until emit returns false; those that are longer than
+ * a key can be are left out. 0 or an error. */
+int fs_keys(const struct fs *fs, uint64_t ino, bool (*emit)(void *ctx, struct slice key), void *ctx);
+
 /* ---- payload of the log that files refer to: ascending, joined, each byte once ---- */
 void fs_live_ranges(const struct fs *fs, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len),
                     void *ctx);

@@ -6,6 +6,7 @@
  *   key                      value                                             what it is
  *   ----------------------------------------------------------------------------------------------------------------
  *   a | ino8 | name          bytes                                             extended attribute
+ *   b | ino8 | dir8 | name   empty                                             the entry `e`, found by inode
  *   e | dir8 | name          u8 type (S_IFMT >> 12), ino                       directory entry
  *   g                        next ino, files, dirs, blocks                     counters of the whole filesystem
  *   i | ino8                 see fs/inode.c                                    inode
@@ -52,10 +53,19 @@ struct slice fs__key_pair(struct key *k, int kind, uint64_t id, uint64_t second)
 
 struct slice fs__key_name(struct key *k, int kind, uint64_t id, struct slice name)
 {
-    check(name.n <= KEY_MAX - 9);
+    check(name.n <= KEY_MAX - 17);
     uint8_t *p = put_head(k, kind, id);
     if (name.n) memcpy(p, name.p, name.n);
     return slice_of(k->p, 9 + name.n);
+}
+
+struct slice fs__key_link(struct key *k, uint64_t ino, uint64_t dir, struct slice name)
+{
+    check(name.n > 0 && name.n <= KEY_MAX - 17);
+    uint8_t *p = put_head(k, ROW_NAME, ino);
+    store_be64(p, dir);
+    memcpy(p + 8, name.p, name.n);
+    return slice_of(k->p, 17 + name.n);
 }
 
 struct slice fs__key_payload(struct key *k, uint64_t index, uint32_t off)

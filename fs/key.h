@@ -6,6 +6,7 @@
 
 enum {
     ROW_XATTR = 'a',
+    ROW_NAME = 'b',
     ROW_ENTRY = 'e',
     ROW_COUNTERS = 'g',
     ROW_INODE = 'i',
@@ -17,7 +18,7 @@ enum {
     ROW_EXTENT = 'x',
 };
 
-#define KEY_MAX (1u + 8u + 255u)
+#define KEY_MAX (1u + 8u + 8u + 255u)
 
 /* Room for a key; the functions below build it there and return it as a slice into it. */
 struct key {
@@ -30,6 +31,8 @@ struct slice fs__key_id(struct key *k, int kind, uint64_t id);                  
 struct slice fs__key_pair(struct key *k, int kind, uint64_t id, uint64_t second);   /* extent, owed, owing */
 /* Entry, xattr; the name has at most 255 bytes. */
 struct slice fs__key_name(struct key *k, int kind, uint64_t id, struct slice name);
+/* A name of an inode: which directory it is in, and what it is there. */
+struct slice fs__key_link(struct key *k, uint64_t ino, uint64_t dir, struct slice name);
 struct slice fs__key_payload(struct key *k, uint64_t index, uint32_t off);
 
 /* Is it a row of that kind (and id)? What lies behind the id is fs__key_tail's, of any length. */

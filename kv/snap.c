@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #define SNAP_MAGIC 0x53534651u      /* "QFSS" */
-#define SNAP_VERSION 1u
+#define SNAP_VERSION 2u
 #define SNAP_HEADER_BYTES 24u
 #define ROW_HEAD 6u
 
@@ -138,6 +138,7 @@ int kv__restore_end(struct kv__store *st, uint64_t index)
     re->map = NULL;
     st->fs.map = st->map;
     st->applied = index;
+    kv__history_restart(&st->history, index);
     kv__store_load_state(st);
     fs_all_ranges(&st->fs, report_live, st);
     free(re);

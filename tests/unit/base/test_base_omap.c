@@ -319,6 +319,18 @@ static void take_snapshot(struct world *w)
     w->snap[i].d = model_copy(w->d);
 }
 
+/* Back to a snapshot; the others stay what they are. */
+static void roll_back(struct world *w)
+{
+    size_t i = prng_below(&w->r, SNAPSHOTS);
+    if (!w->snap[i].m) return;
+    omap_rollback(w->m, w->snap[i].m);
+    w->snap[i].m = NULL;
+    model_free(w->d);
+    w->d = w->snap[i].d;
+    expect_equal(w->m, w->d);
+}
+
 /* A put whose key and value lie in the map itself; the rows may be the same. */
 static void put_aliased(struct world *w)
 {
@@ -377,6 +389,7 @@ static void run(uint64_t seed, enum shape shape, bool snapshots)
     for (size_t phase = 0; phase < sizeof(percent_put) / sizeof(percent_put[0]); phase++) {
         for (int i = 0; i < 1200; i++) {
             if (snapshots && prng_chance(&w->r, 2)) take_snapshot(w);
+            if (snapshots && prng_below(&w->r, 1000) < 3) roll_back(w);
             one_operation(w, percent_put[phase]);
             if (i % 200 == 0) validate(w->m);
         }
