@@ -42,6 +42,7 @@ static size_t cost_of(const struct kv__query *q)
     if (q->want) return q->want;
     if (q->op.code == KV_READ) return min_u64(q->op.len, KV_DATA_MAX) + 1;
     if (q->op.code == KV_CAS) return q->op.name2.n + 1;
+    if (q->op.code == KV_TXN) return q->nbytes;
     return SMALL_ANSWER;
 }
 
@@ -60,6 +61,7 @@ static void destroy(struct kv__query *q)
     struct kv_server *s = q->server;
     kv__result_free(&q->res);
     free(q->reads);
+    buf_free(&q->kept);
     if (q->nbytes > KV_QUERY_INLINE || s->nfree_queries >= FREE_QUERIES_MAX) {
         free(q);
         return;
@@ -81,7 +83,7 @@ void kv__query_drop(struct kv__query *q)
     kv__conn_unref(c);
 }
 
-static void answer(struct kv__query *q, const struct kv_reply *reply)
+void kv__query_answer(struct kv__query *q, const struct kv_reply *reply)
 {
     kv__send_reply(q->conn, q->call.id, q->op.code, reply);
     kv__query_drop(q);
@@ -136,7 +138,7 @@ static void execute(struct kv__query *q, bool lease)
         return;
     }
     if (s->res.npieces) kv__query_payload(q, &s->res);
-    else answer(q, &s->res.reply);
+    else kv__query_answer(q, &s->res.reply);
 }
 
 static void may_read(struct node_read *r, int err, bool lease)
@@ -146,6 +148,8 @@ static void may_read(struct node_read *r, int err, bool lease)
     else if (err) send_away(q);
     else if (conn_queued(q->conn->conn) > KV_CONN_SEND_HIGH) hold(q);
     else if (q->op.code == KV_CAS) kv__cas_compare(q, lease);
+    else if (q->op.code == KV_TXN && q->applied) kv__txn_fill(q);
+    else if (q->op.code == KV_TXN) kv__txn_compare(q, lease);
     else execute(q, lease);
 }
 
@@ -222,11 +226,15 @@ static void payload_done(struct kv__query *q, struct kv__result *res, int err)
         kv__cas_bytes(q, res, err);
         return;
     }
+    if (q->op.code == KV_TXN && (err || !q->applied)) {
+        kv__txn_bytes(q, res, err);
+        return;
+    }
     if (err) {
         trace_error(q->server->trace, "%s: file bytes cannot be read: %s", kv_code_name(q->op.code), err_text(err));
         res->reply = (struct kv_reply){.status = -EIO, .index = res->reply.index};
     }
-    answer(q, &res->reply);
+    kv__query_answer(q, &res->reply);
 }
 
 static void piece_read(struct log_read *r, int err)

@@ -40,6 +40,7 @@ void kv__cas_compare(struct kv__query *q, bool lease)
     int err = fs_walk(&s->store->fs, q->op.name, &attr);
     if (!err && (attr.mode & 0170000) == 0040000) err = -EISDIR;
     bool same_size = !err && attr.size == q->op.name2.n;
+    kv__query_blank(s->store, &q->res);
     if (same_size) err = kv__query_contents(s->store, attr.ino, (uint32_t)attr.size, &q->res);
     q->res.reply.attr.ino = attr.ino;
     q->res.reply.off = attr.version;

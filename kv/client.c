@@ -120,7 +120,7 @@ static struct kv__ccall *first_of(const struct list *l) { return container_of(l-
 bool kv__client_wants(const struct kv_client *c)
 {
     return !list_empty(&c->lane.flight) || !list_empty(&c->lane.queue) || !list_empty(&c->free_lane.flight) ||
-           !list_empty(&c->free_lane.queue);
+           !list_empty(&c->free_lane.queue) || !list_empty(&c->watches);
 }
 
 uint64_t kv__client_floor(const struct kv_client *c)
@@ -143,6 +143,7 @@ void kv__client_unsent(struct kv_client *c)
 {
     unsend(&c->free_lane);
     unsend(&c->lane);
+    kv__watch_unsent(c);
 }
 
 static int send_call(struct kv_client *c, struct kv__ccall *q)
@@ -204,6 +205,7 @@ void kv__client_pump(struct kv_client *c)
 {
     if (!list_empty(&c->lane.queue) && !c->session && !c->opening) open_session(c);
     if (c->state == LINK_READY) {
+        kv__watch_send(c);
         pump_lane(c, &c->free_lane);
         pump_lane(c, &c->lane);
     } else if (kv__client_wants(c)) {
@@ -374,7 +376,7 @@ static void close_finished(struct kv_client *c)
 
 static void closing_step(struct kv_client *c)
 {
-    if (kv__client_wants(c) || !list_empty(&c->failed) || !list_empty(&c->dying)) return;
+    if (kv__client_wants(c) || !list_empty(&c->failed) || !list_empty(&c->dying) || !list_empty(&c->ending)) return;
     if (!c->session || c->close_sent) {
         close_finished(c);
         return;
@@ -389,6 +391,7 @@ static void turn_fired(struct timer *t)
     struct kv_client *c = t->arg;
     kv__client_enter(c);
     while (!c->dead && !list_empty(&c->failed)) finish_error(first_of(&c->failed), first_of(&c->failed)->err);
+    if (!c->dead) kv__watch_end_some(c);
     if (!c->dead && c->closing) closing_step(c);
     kv__client_leave(c);
 }
@@ -407,6 +410,7 @@ void kv_client_close(struct kv_client *c, uint64_t deadline, void (*done)(void *
     c->closing = true;
     c->close_done = done;
     c->close_arg = arg;
+    kv__watch_end_all(c, QE_STOPPED);
     clock_arm(c->clock, &c->close_timer, deadline);
     clock_arm(c->clock, &c->turn, 0);
 }
@@ -425,7 +429,7 @@ struct kv_client *kv_client_new(struct net *net, struct clock *clock, const stru
     if (n) memcpy(c->name, config->name, n);
     prng_seed(&c->rng, config->seed);
     struct list *lists[] = {&c->lane.flight, &c->lane.queue, &c->free_lane.flight, &c->free_lane.queue, &c->dying,
-                            &c->failed,      &c->free};
+                            &c->failed,      &c->free,       &c->watches,        &c->ending};
     for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) list_init(lists[i]);
     c->turn = (struct timer){.fire = turn_fired, .arg = c};
     c->keep = (struct timer){.fire = keep_fired, .arg = c};
@@ -466,5 +470,6 @@ void kv_client_free(struct kv_client *c)
     struct list *lists[] = {&c->lane.flight,     &c->lane.queue, &c->free_lane.flight,
                             &c->free_lane.queue, &c->dying,      &c->failed};
     for (unsigned i = 0; i < sizeof lists / sizeof *lists; i++) drop_all(c, lists[i]);
+    kv__watch_free_all(c);
     if (c->depth == 0) destroy(c);
 }

@@ -1,5 +1,5 @@
-/* client.h - what the files of the client share: client.c (calls, the session, life) and client_conn.c (finding the
- * leader, the connection, frames). Private to kv/ and its tests. */
+/* client.h - what the files of the client share: client.c (calls, the session, life), client_watch.c (watches) and
+ * client_conn.c (finding the leader, the connection, frames). Private to kv/ and its tests. */
 #ifndef QFS_KV_CLIENT_H
 #define QFS_KV_CLIENT_H
 
@@ -8,6 +8,7 @@
 #define KV_ADDRS_MAX 32u
 #define KV_DIAL_NS (1 * NS_PER_S)           /* until a connection is up and greeted */
 #define KV_SILENCE_NS (1 * NS_PER_S)        /* with calls waiting: then a ping, and after as long again another node */
+#define KV_IDLE_NS (5 * NS_PER_S)           /* silence before a ping where only watches wait */
 #define KV_PATIENCE_NS (15 * NS_PER_S)      /* a call unanswered for so long, though pings are: connect anew */
 #define KV_PATIENCE_MAX_NS (240 * NS_PER_S) /* it doubles each time, until nothing is in flight any more */
 #define KV_CLIENT_SEND_HIGH (8u * MIB)      /* unsent bytes beyond which calls stay in the queue */
@@ -26,6 +27,17 @@ struct kv__ccall {
     uint64_t sent_at;
     struct buf op;
     struct timer deadline;
+};
+
+/* A watch. id: never used twice by this client. */
+struct kv__cwatch {
+    struct list link;                       /* client.watches or client.ending */
+    struct kv_client *client;
+    struct kv_watch *user;
+    uint64_t id;
+    bool sent;
+    int err;                                /* in client.ending: the reason */
+    struct buf key;
 };
 
 /* Calls in order: first those that are sent and not answered, then those to be sent. */
@@ -65,6 +77,7 @@ struct kv_client {
     struct timer retry;                     /* LINK_WAIT: try; LINK_DIAL: give up */
     struct timer watch;
     bool watching;                          /* the timer watch runs */
+    bool lazy;                              /* only for watches: at KV_IDLE_NS */
     uint64_t heard, pinged;                 /* last frame; last ping since then, 0: none */
     uint64_t patience;
 
@@ -79,6 +92,9 @@ struct kv_client {
     uint32_t nfree;
     struct timer turn;
     struct buf out;
+
+    struct list watches, ending;
+    uint64_t next_watch;
 
     /* the session */
     uint64_t session, next_seq;
@@ -104,6 +120,14 @@ void kv__client_reply(struct kv_client *c, struct slice payload);
 void kv__client_enter(struct kv_client *c);
 void kv__client_leave(struct kv_client *c);                 /* c may be gone afterwards */
 uint64_t kv__client_floor(const struct kv_client *c);
+/* client_watch.c */
+void kv__watch_send(struct kv_client *c);                   /* those that are not with this server */
+void kv__watch_unsent(struct kv_client *c);
+void kv__watch_events(struct kv_client *c, struct slice payload);
+void kv__watch_ended(struct kv_client *c, struct slice payload);
+void kv__watch_end_all(struct kv_client *c, int err);
+void kv__watch_end_some(struct kv_client *c);               /* those in client.ending, from the loop */
+void kv__watch_free_all(struct kv_client *c);               /* without a word */
 /* client_conn.c */
 void kv__link_init(struct kv_client *c);
 void kv__link_want(struct kv_client *c);                    /* calls wait: see to it that there is a connection */

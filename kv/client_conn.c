@@ -5,10 +5,10 @@
  * delay, unless this goes round in a circle; unknown leaders are asked for again after 20-50 ms, rising to 500 ms.
  * When a connection ends, all that was unanswered is sent again, in order, on the next.
  *
- * A node that stands still is recognised by its silence: while answers are due and nothing has come for a second, it
- * is pinged; after another second the next node is tried. The ping makes sure that it was not this process that stood
- * still. And should a call stay without an answer for very long although pings are answered, a new connection repeats
- * it. */
+ * A node that stands still is recognised by its silence: while answers are due and nothing has come for a second (or
+ * for five, where only watches wait for events), it is pinged; after another second the next node is tried. The ping
+ * makes sure that it was not this process that stood still. And should a call stay without an answer for very long
+ * although pings are answered, a new connection repeats it. */
 #include "kv/client.h"
 
 #define WAIT_MIN_MS 20u
@@ -145,6 +145,13 @@ static bool flying(const struct kv_client *c)
     return !list_empty(&c->lane.flight) || !list_empty(&c->free_lane.flight);
 }
 
+/* How long nothing may come before a ping. */
+static uint64_t silence(struct kv_client *c)
+{
+    c->lazy = !flying(c);
+    return c->lazy ? KV_IDLE_NS : KV_SILENCE_NS;
+}
+
 /* When the oldest call in flight was sent; flights are in the order of sending. */
 static uint64_t oldest(const struct kv_client *c)
 {
@@ -166,36 +173,37 @@ static void greet(struct kv_client *c)
 
 void kv__link_sent(struct kv_client *c)
 {
-    if (c->watching) return;
+    if (c->watching && !c->lazy) return;
     c->watching = true;
     c->heard = clock_now(c->clock);
     c->pinged = 0;
-    clock_arm(c->clock, &c->watch, c->heard + KV_SILENCE_NS);
+    clock_arm(c->clock, &c->watch, c->heard + silence(c));
 }
 
 static void watch_fired(struct timer *t)
 {
     struct kv_client *c = t->arg;
     uint64_t now = clock_now(c->clock);
-    c->watching = c->state == LINK_READY && flying(c);
+    c->watching = c->state == LINK_READY && (flying(c) || !list_empty(&c->watches));
     if (!c->watching) {
         c->patience = KV_PATIENCE_NS;
         return;
     }
     kv__client_enter(c);
-    if (now >= oldest(c) + c->patience) {
+    uint64_t quiet = silence(c);
+    if (flying(c) && now >= oldest(c) + c->patience) {
         trace_warn(c->trace, "client: %s leaves a call unanswered: connecting anew", c->target);
         c->patience = min_u64(c->patience * 2, KV_PATIENCE_MAX_NS);
         kv__link_retry_later(c);
     } else if (c->pinged && now >= c->pinged + KV_SILENCE_NS) {
         trace_info(c->trace, "client: %s does not answer: trying the next node", c->target);
         unreachable(c);
-    } else if (!c->pinged && now >= c->heard + KV_SILENCE_NS) {
+    } else if (!c->pinged && now >= c->heard + quiet) {
         c->pinged = now;
         greet(c);
         clock_arm(c->clock, t, now + KV_SILENCE_NS);
     } else {
-        clock_arm(c->clock, t, (c->pinged ? c->pinged : c->heard) + KV_SILENCE_NS);
+        clock_arm(c->clock, t, c->pinged ? c->pinged + KV_SILENCE_NS : c->heard + quiet);
     }
     kv__client_leave(c);
 }
@@ -288,6 +296,8 @@ static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
     case KV_FRAME_REDIRECT: on_redirect(c, payload); break;
     case KV_FRAME_REFUSED: on_refused(c, payload); break;
     case KV_FRAME_REPLY: kv__client_reply(c, payload); break;
+    case KV_FRAME_EVENTS: kv__watch_events(c, payload); break;
+    case KV_FRAME_WATCH_END: kv__watch_ended(c, payload); break;
     default: break;
     }
     kv__client_leave(c);

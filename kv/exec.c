@@ -4,7 +4,8 @@
  * Compare-and-set of contents that are not inline is the one change that cannot be decided from the map alone,
  * because the bytes are in the log. It comes back undecided; the leader compares (kv/cas.c) and proposes again with
  * the version of the inode it found equal; here it then only matters whether that version is still the current one. */
-#include "kv/store.h"
+#include "kv/changes.h"
+#include "kv/txn.h"
 
 #include <stdlib.h>
 
@@ -39,6 +40,16 @@ static void compare_piece(void *ctx, const struct fs_piece *piece)
     }
 }
 
+int kv__contents_are(const struct kv__store *st, const struct fs_attr *attr, struct slice value)
+{
+    if ((attr->mode & 0170000) == 0040000) return -EISDIR;
+    if (attr->size != value.n) return 0;
+    struct compare c = {.expected = value, .equal = true};
+    int64_t n = fs_read(&st->fs, attr->ino, 0, (uint32_t)value.n, compare_piece, &c);
+    if (n < 0) return (int)n;
+    return !c.equal ? 0 : c.in_log ? KV__IN_LOG : 1;
+}
+
 /* 0, QE_MISMATCH or an error of the path; *undecided where the leader has to compare (again). */
 static int compare(const struct kv__store *st, const struct kv_op *op, bool *undecided)
 {
@@ -52,13 +63,9 @@ static int compare(const struct kv__store *st, const struct kv_op *op, bool *und
     if (op->flags & 1) return err == -ENOENT ? 0 : err ? err : QE_MISMATCH;
     if (err == -ENOENT) return QE_MISMATCH;
     if (err) return err;
-    if ((attr.mode & 0170000) == 0040000) return -EISDIR;
-    if (attr.size != op->name2.n) return QE_MISMATCH;
-    struct compare c = {.expected = op->name2, .equal = true};
-    int64_t n = fs_read(&st->fs, attr.ino, 0, (uint32_t)attr.size, compare_piece, &c);
-    if (n < 0) return (int)n;
-    *undecided = c.equal && c.in_log;
-    return c.equal ? 0 : QE_MISMATCH;
+    int is = kv__contents_are(st, &attr, op->name2);
+    *undecided = is == KV__IN_LOG;
+    return is < 0 ? is : is ? 0 : QE_MISMATCH;
 }
 
 /* ---- the others ---- */
@@ -100,7 +107,8 @@ static int keep(const struct kv__store *st, struct kv_reply *r)
     return 0;
 }
 
-bool kv__exec(struct kv__store *st, const struct kv_op *op, uint64_t index, const uint8_t *entry, struct kv_reply *r)
+static bool execute(struct kv__store *st, const struct kv_op *op, uint64_t index, const uint8_t *entry,
+                    struct kv_reply *r)
 {
     struct fs *fs = &st->fs;
     struct fs_ctx ctx = context(st, op);
@@ -129,11 +137,33 @@ bool kv__exec(struct kv__store *st, const struct kv_op *op, uint64_t index, cons
         err = compare(st, op, &undecided);
         if (!err && !undecided) err = fs_put(fs, &ctx, op->name, op->data, loc, &r->attr);
         break;
+    case KV_TXN: return kv__txn_exec(st, op, &ctx, index, entry, r);
     case KV_SESSION_KEEP: err = keep(st, r); break;
     default: break;
     }
     r->status = err;
     return !undecided;
+}
+
+bool kv__exec(struct kv__store *st, const struct kv_op *op, uint64_t index, const uint8_t *entry, struct kv_reply *r)
+{
+    struct kv__before before;
+    kv__changes_before(st, op, &before);
+    bool decided = execute(st, op, index, entry, r);
+    if (decided && r->status >= 0) kv__changes_after(st, op, r, &before);
+    buf_free(&before.keys);
+    return decided;
+}
+
+/* Either branch may be taken. */
+static int txn_full_disk_error(struct slice request)
+{
+    struct kv_txn t;
+    if (kv_txn_decode(request, &t)) return 0;
+    for (unsigned b = 0; b < 2; b++)
+        for (unsigned i = 0; i < t.nsteps[b]; i++)
+            if (t.steps[b][i].code == KV_PUT || t.steps[b][i].code == KV_APPEND) return -ENOSPC;
+    return 0;
 }
 
 int kv__full_disk_error(const struct kv__store *st, const struct kv_op *op)
@@ -151,6 +181,7 @@ int kv__full_disk_error(const struct kv__store *st, const struct kv_op *op)
         return -ENOSPC;
     case KV_CREATE:         /* opening what exists needs no space */
         return fs_lookup(&st->fs, op->ino, op->name, &attr) ? -ENOSPC : 0;
+    case KV_TXN: return txn_full_disk_error(op->data);
     case KV_FALLOCATE:      /* punching a hole is a way to make room: FALLOC_FL_PUNCH_HOLE */
         return op->flags & 2 ? 0 : -ENOSPC;
     case KV_SETATTR:

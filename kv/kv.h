@@ -13,7 +13,7 @@
 
 #define KV_DATA_MAX (4u * 1024 * 1024)      /* of one operation; larger values go through a mount */
 #define KV_WINDOW 1024u                     /* unanswered changes of one session */
-#define KV_VERSION 1u
+#define KV_VERSION 2u
 
 /* Argument fields. */
 enum {
@@ -55,12 +55,15 @@ enum kv_kind { KV_QUERY, KV_CHANGE };
     X(RELEASE, 28, KV_CHANGE, A_DATA, 0)                             /* u64 inos: fs_release of each */                           \
     /* key/value: NAME is the key */                                                                                             \
     X(GET, 40, KV_QUERY, A_NAME, R_ATTR | R_DATA)                    /* EFBIG above KV_DATA_MAX */                                \
-    X(LIST, 41, KV_QUERY, A_NAME | A_NAME2 | A_LEN, R_OFF | R_DATA)  /* prefix NAME, from NAME2 (included), <= LEN keys; as READDIR */ \
+    /* prefix NAME, from NAME2 (included), before DATA (empty: no end), <= LEN keys; as READDIR */                                \
+    X(LIST, 41, KV_QUERY, A_NAME | A_NAME2 | A_DATA | A_LEN, R_OFF | R_DATA)                                                     \
     X(PUT, 48, KV_CHANGE, A_NAME | A_DATA, R_ATTR)                                                                               \
     X(APPEND, 49, KV_CHANGE, A_NAME | A_DATA, R_ATTR)                                                                            \
     X(DELETE, 50, KV_CHANGE, A_NAME, 0)                                                                                          \
     /* expects contents NAME2 (FLAGS 1: absence); QE_MISMATCH. INO, OFF and FLAGS 2 are the leader's: see kv/cas.c */             \
     X(CAS, 51, KV_CHANGE, A_NAME | A_NAME2 | A_DATA | A_FLAGS | A_INO | A_OFF, R_ATTR)                                           \
+    /* all or nothing: DATA is kv_txn_encode's; OFF: enum kv_txn_branch, DATA: kv_txn_next's */                                   \
+    X(TXN, 52, KV_CHANGE, A_DATA, R_OFF | R_DATA)                                                                                \
     /* sessions */                                                                                                               \
     X(SESSION_OPEN, 60, KV_CHANGE, A_NAME | A_FLAGS | A_LEN | A_OFF2, R_OFF)  /* NAME: text for people; FLAGS 1: a mount; LEN: ttl ms; OFF2: nonce */ \
     X(SESSION_KEEP, 61, KV_CHANGE, 0, R_OFF)                         /* OFF: nameless files it owes an answer for, 64 at most */    \
@@ -106,6 +109,79 @@ int kv_reply_decode(enum kv_code code, struct slice in, struct kv_reply *out);
 int kv_statfs_decode(struct slice in, struct kv_statfs *out);
 /* Iterates over the data of READDIR and LIST. False at the end (or at damage: then r->bad). */
 bool kv_dirent_next(struct reader *r, struct slice *name, struct fs_attr *attr);
+
+/* ---- transactions: compare and set over several keys, all or nothing -----------------------------------------------
+ * The conditions are looked at in their order; if all hold, the steps of `then` are executed, else (at the first that
+ * does not) those of `otherwise`. Steps see what the ones before them did. A step or condition that cannot be done
+ * (ENOTDIR, EISDIR, EFBIG ...) undoes all of it; only GET and DELETE of an absent key are no failure: their result
+ * is -ENOENT. It is one command of the log, so nobody sees a part of it.
+ *
+ * A key's version is the pair (inode number, attr.version): it names one state of the contents and never comes
+ * back, also when the key is deleted and made anew. */
+#define KV_TXN_MAX 128u                     /* conditions; steps of a branch */
+#define KV_TXN_ANSWER_MAX (64u * 1024)      /* attributes, inline bytes and places of bytes of all GETs of a branch */
+
+enum kv_cond_kind {
+    KV_IF_ABSENT = 1,
+    KV_IF_PRESENT,
+    KV_IF_VALUE,                            /* the whole contents are `value` */
+    KV_IF_VERSION,                          /* ino and version are these */
+    KV_IF_EQUAL_AT,                         /* the leader's only, in place of IF_VALUE (kv/txn_leader.c): at this */
+    KV_IF_OTHER_AT,                         /* version the contents are `value`, or are not */
+};
+struct kv_cond {
+    enum kv_cond_kind kind;
+    struct slice key, value;
+    uint64_t ino, version;
+};
+struct kv_step {
+    enum kv_code code;                      /* KV_GET, KV_PUT, KV_APPEND or KV_DELETE */
+    struct slice key, value;
+};
+enum kv_txn_branch { KV_TXN_OTHERWISE, KV_TXN_THEN, KV_TXN_FAILED };
+struct kv_txn {
+    unsigned nconds, nsteps[2];             /* steps[KV_TXN_THEN], steps[KV_TXN_OTHERWISE] */
+    struct kv_cond conds[KV_TXN_MAX];
+    struct kv_step steps[2][KV_TXN_MAX];
+};
+/* E2BIG: more than KV_TXN_MAX; EFBIG: more than KV_DATA_MAX bytes; EINVAL: no such condition or step. */
+int kv_txn_encode(const struct kv_txn *t, struct buf *out);
+/* Borrows from the input. QE_FRAME for all that kv_txn_encode does not make. */
+int kv_txn_decode(struct slice in, struct kv_txn *out);
+/* What a step did. status: 0, -ENOENT (GET, DELETE), QE_GONE (GET: the answer was asked for so late that the bytes of
+ * that moment are no longer kept). attr: of GET, PUT, APPEND with status 0. */
+struct kv_txn_result {
+    enum kv_code code;
+    int32_t status;
+    struct fs_attr attr;
+    struct slice value;
+};
+/* The next of a reply's data; false at the end (or at damage: then r->bad). */
+bool kv_txn_next(struct reader *r, struct kv_txn_result *out);
+/* Of a reply with KV_TXN_FAILED: which one could not be done. `in` is KV_TXN_FAILED for a condition. */
+struct kv_txn_failure {
+    enum kv_txn_branch in;
+    unsigned at;                            /* from 0 */
+    int32_t err;
+};
+int kv_txn_failure_decode(struct slice data, struct kv_txn_failure *out);
+
+/* ---- watching keys ---------------------------------------------------------------------------------------------------
+ * An event says that at a revision (the index of the log entry) a key was put - it came to be, or its contents
+ * changed - or deleted. All ways to change keys make them: kv operations and a mount's, renames also of directories
+ * (a delete for each old key, then a put for each new one). Changes of attributes alone make none; contents are not
+ * carried. Events of one revision are numbered by their position in it. Whoever applies all events to a listing of an
+ * earlier revision has the set of keys of the later one. */
+enum kv_event_type { KV_EVENT_PUT = 1, KV_EVENT_DELETE = 2 };
+struct kv_event {
+    uint64_t revision;
+    uint32_t position;
+    enum kv_event_type type;
+    struct slice key;
+    uint64_t ino, version, size;            /* of a put: as the attributes of the file then */
+};
+/* An event's wire form; false at the end (or at damage: then r->bad). */
+bool kv_event_next(struct reader *r, struct kv_event *out);
 
 /* ---- server: one a node ------------------------------------------------------------------------------------------ */
 
@@ -168,6 +244,31 @@ struct kv_call {
 void kv_call(struct kv_client *c, struct kv_call *call);
 /* done() is called with -EINTR before this returns; a change may still happen. */
 void kv_cancel(struct kv_client *c, struct kv_call *call);
+
+/* Watches a key, or all keys with a prefix. Events come in order, each once, whatever happens to leaders and connections:
+ * the client goes on elsewhere from where it is. `revision` and `position` say from where on: 0, 0: from now on (from
+ * what the leader has applied when it hears of it). The client moves them along: all before that place has been told,
+ * so a later watch that begins with them goes on without gap or repetition.
+ * The struct is the caller's until ended() has been entered or kv_watch_cancel() has returned; `key` is borrowed only
+ * during kv_watch(). All callbacks come from the loop and may call everything. */
+struct kv_watch {
+    struct slice key;                   /* at most FS_KEY_MAX bytes */
+    bool prefix;
+    uint64_t revision;
+    uint32_t position;
+    void (*event)(struct kv_watch *w, const struct kv_event *ev);
+    /* revision or position have moved, at the latest a second after something happened; the first time: it has begun.
+     * May be NULL. */
+    void (*moved)(struct kv_watch *w);
+    /* The end, once. QE_GONE: events at that place are no longer kept (the servers keep some 250,000 and forget them at
+     * a restart); from `from` on they are. QE_BUSY: the server has too many watches. QE_STOPPED: the client closes.
+     * `why` is for people. */
+    void (*ended)(struct kv_watch *w, int err, uint64_t from, struct slice why);
+    void *arg;
+    void *priv;                         /* the client's */
+};
+void kv_watch(struct kv_client *c, struct kv_watch *w);
+void kv_watch_cancel(struct kv_client *c, struct kv_watch *w);     /* no more callbacks */
 
 /* Asks one node (leader or not) for its status text: connects by itself. done(err, text), once. */
 struct kv_status_call {

@@ -10,8 +10,6 @@
  * Decoders take bytes from anywhere: what does not fit exactly is QE_FRAME. */
 #include "kv/wire.h"
 
-#define ATTR_BYTES_MAX 128u
-
 static const struct kv_op_info OPS[] = {
 #define X(name, num, kind, args, reply) [num] = {#name, kind, args, reply},
     KV_OPS(X)
@@ -149,7 +147,7 @@ static int64_t time_at(int64_t base, uint64_t apart)
 
 void kv__attr_encode(const struct fs_attr *a, struct buf *out)
 {
-    buf_reserve(out, ATTR_BYTES_MAX);
+    buf_reserve(out, KV_ATTR_BYTES_MAX);
     uint8_t *begin = out->p + out->n, *p = begin;
     *p++ = a->has_xattr;
     store_u64(p, (uint64_t)a->ctime);

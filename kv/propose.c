@@ -201,6 +201,12 @@ void kv__propose_outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv
         kv__query_start(q);
         return;
     }
+    if (what == KV__ANSWER && w->cas && code == KV_TXN) {
+        struct kv__query *q = w->cas;
+        *w = (struct kv__waiter){0};
+        kv__txn_answer(q, reply);
+        return;
+    }
     if (what == KV__ANSWER && w->conn) kv__send_reply(w->conn, w->id, code ? code : w->code, reply);
     release(w);
     *w = (struct kv__waiter){0};

@@ -16,30 +16,36 @@ void kv__result_free(struct kv__result *res)
 
 struct gather {
     struct kv__result *res;
-    uint64_t begin;
+    uint64_t begin;             /* in the file */
+    size_t at;                  /* in res->data */
 };
 
-static void add_piece(struct kv__result *res, const struct fs_piece *piece, uint32_t at)
+void kv__result_piece(struct kv__result *res, const struct kv__piece *p)
 {
     if (res->npieces == res->cap) {
         res->cap = res->cap ? res->cap * 2 : 16;
         res->pieces = xrealloc(res->pieces, res->cap * sizeof *res->pieces);
     }
-    res->pieces[res->npieces++] =
-        (struct kv__piece){.index = piece->loc.index, .off = piece->loc.off, .len = piece->len, .at = at};
+    res->pieces[res->npieces++] = *p;
+}
+
+static void add_piece(struct kv__result *res, const struct fs_piece *piece, uint32_t at)
+{
+    struct kv__piece p = {.index = piece->loc.index, .off = piece->loc.off, .len = piece->len, .at = at};
+    kv__result_piece(res, &p);
 }
 
 static void gather_piece(void *ctx, const struct fs_piece *piece)
 {
     struct gather *g = ctx;
     struct buf *data = &g->res->data;
-    check(piece->file_off - g->begin == data->n);
+    check(piece->file_off - g->begin == data->n - g->at);
     uint8_t *p = buf_extend(data, piece->len);
     if (piece->len == 0) return;
     switch (piece->kind) {
     case FS_PIECE_HOLE: memset(p, 0, piece->len); break;
     case FS_PIECE_INLINE: memcpy(p, piece->bytes.p, piece->len); break;
-    case FS_PIECE_LOG: add_piece(g->res, piece, (uint32_t)(piece->file_off - g->begin)); break;
+    case FS_PIECE_LOG: add_piece(g->res, piece, (uint32_t)(p - data->p)); break;
     }
 }
 
@@ -49,19 +55,23 @@ static int read_bytes(const struct kv__store *st, uint64_t ino, uint64_t off, ui
     int err = fs_getattr(&st->fs, ino, &attr);
     if (err) return err;
     buf_reserve(&res->data, off < attr.size ? min_u64(len, attr.size - off) : 0);
-    struct gather g = {.res = res, .begin = off};
+    struct gather g = {.res = res, .begin = off, .at = res->data.n};
     int64_t n = fs_read(&st->fs, ino, off, len, gather_piece, &g);
     if (n < 0) return (int)n;
-    check((uint64_t)n == res->data.n);
+    check((uint64_t)n == res->data.n - g.at);
     res->reply.data = buf_slice(&res->data);
     return 0;
 }
 
-int kv__query_contents(const struct kv__store *st, uint64_t ino, uint32_t len, struct kv__result *res)
+void kv__query_blank(const struct kv__store *st, struct kv__result *res)
 {
     buf_clear(&res->data);
     res->npieces = 0;
     res->reply = (struct kv_reply){.index = st->applied};
+}
+
+int kv__query_contents(const struct kv__store *st, uint64_t ino, uint32_t len, struct kv__result *res)
+{
     return read_bytes(st, ino, 0, len, res);
 }
 
@@ -79,6 +89,7 @@ static int get(const struct kv__store *st, const struct kv_op *op, struct kv__re
 struct page {
     struct buf *out;
     uint64_t bytes_max, rows_left;
+    struct slice before;        /* names from here on are not wanted; empty: all are */
     bool stopped;
 };
 
@@ -86,6 +97,7 @@ static bool emit_row(void *ctx, struct slice name, const struct fs_attr *attr)
 {
     struct page *page = ctx;
     size_t before = page->out->n;
+    if (page->before.n && slice_cmp(name, page->before) >= 0) return false;
     if (page->rows_left == 0) {
         page->stopped = true;
         return false;
@@ -116,7 +128,10 @@ static int read_dir(const struct kv__store *st, const struct kv_op *op, struct k
 
 static int list(const struct kv__store *st, const struct kv_op *op, struct kv__result *res)
 {
-    struct page page = {.out = &res->data, .bytes_max = KV_PAGE_MAX, .rows_left = op->len ? op->len : KV_LIST_DEFAULT};
+    struct page page = {.out = &res->data,
+                        .bytes_max = KV_PAGE_MAX,
+                        .rows_left = op->len ? op->len : KV_LIST_DEFAULT,
+                        .before = op->data};
     return page_done(&page, fs_list(&st->fs, op->name, op->name2, emit_row, &page), res);
 }
 
@@ -177,9 +192,7 @@ void kv__query(const struct kv__store *st, const struct kv_op *op, const struct 
 {
     const struct fs *fs = &st->fs;
     struct kv_reply *r = &res->reply;
-    buf_clear(&res->data);
-    res->npieces = 0;
-    *r = (struct kv_reply){.index = st->applied};
+    kv__query_blank(st, res);
     int err = -EINVAL;
     switch (op->code) {
     case KV_LOOKUP: err = fs_lookup(fs, op->ino, op->name, &r->attr); break;

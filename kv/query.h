@@ -24,8 +24,12 @@ struct kv__result {
 /* Answers all queries; res->reply.status is an error where it fails. `disk` has the first two numbers of STATFS. */
 void kv__query(const struct kv__store *st, const struct kv_op *op, const struct kv_statfs *disk,
                struct kv__result *res);
-/* The first `len` bytes of a file: for comparing it. 0 or an error. */
+/* The first `len` bytes of a file, behind what res->data has already: for comparing it. 0 or an error. */
 int kv__query_contents(const struct kv__store *st, uint64_t ino, uint32_t len, struct kv__result *res);
+/* Empties res, for contents. */
+void kv__query_blank(const struct kv__store *st, struct kv__result *res);
+/* Leaves a gap of p->len bytes at p->at, which is within res->data. */
+void kv__result_piece(struct kv__result *res, const struct kv__piece *p);
 void kv__result_free(struct kv__result *res);
 
 #endif

@@ -6,6 +6,8 @@
  * sent away, all later ones are, even if the node leads again: the client repeats all of them elsewhere, and none may
  * overtake an earlier one.
  *
+ * Watches (watch.c) go with their connection.
+ *
  * Bounds: a connection with too much under way is not read from until half of it is answered; one that does not take
  * its answers is closed after a while; more clients than KV_CLIENTS_MAX are told so and closed. */
 #include "kv/server.h"
@@ -31,6 +33,7 @@ static void forget(struct kv__conn *c)
     if (c->client) s->nclients--;
     else s->nstrangers--;
     kv__query_drop_held(c);
+    kv__watch_drop_all(c);
     kv__conn_unref(c);
 }
 
@@ -44,7 +47,7 @@ static void hang_up(struct kv__conn *c)
     forget(c);
 }
 
-static void refuse(struct kv__conn *c, int err, const char *text)
+void kv__conn_refuse(struct kv__conn *c, int err, const char *text)
 {
     struct kv_server *s = c->server;
     trace_warn(s->trace, "refused a client at %s: %s", c->conn->peer, text);
@@ -104,7 +107,7 @@ void kv__conn_end(struct kv__conn *c, size_t bytes)
 
 /* ---- answers ---- */
 
-static void send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv)
+void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv)
 {
     if (!c->conn) return;
     int err = conn_send(c->conn, type, v, nv);
@@ -125,7 +128,7 @@ void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const st
     kv__reply_encode_head(code, reply, out);
     struct slice v[2] = {buf_slice(out), reply->data};
     bool data = reply->status >= 0 && kv__op_info(code)->reply & R_DATA && reply->data.n;
-    send_frame(c, KV_FRAME_REPLY, v, data ? 2 : 1);
+    kv__send_frame(c, KV_FRAME_REPLY, v, data ? 2 : 1);
 }
 
 void kv__send_redirect(struct kv__conn *c, uint64_t id)
@@ -136,7 +139,7 @@ void kv__send_redirect(struct kv__conn *c, uint64_t id)
     buf_clear(&s->out);
     kv__redirect_encode(id, m ? m->id : 0, slice_str(m ? m->addr : ""), &s->out);
     struct slice v = buf_slice(&s->out);
-    send_frame(c, KV_FRAME_REDIRECT, &v, 1);
+    kv__send_frame(c, KV_FRAME_REDIRECT, &v, 1);
 }
 
 static void send_ack(struct kv__conn *c, uint64_t cluster)
@@ -149,7 +152,7 @@ static void send_ack(struct kv__conn *c, uint64_t cluster)
     buf_clear(&s->out);
     kv__ack_encode(&a, &s->out);
     struct slice v = buf_slice(&s->out);
-    send_frame(c, KV_FRAME_HELLO_ACK, &v, 1);
+    kv__send_frame(c, KV_FRAME_HELLO_ACK, &v, 1);
 }
 
 static void send_status(struct kv__conn *c)
@@ -157,7 +160,7 @@ static void send_status(struct kv__conn *c)
     struct buf text = {0};
     kv_server_status(c->server, &text);
     struct slice v = buf_slice(&text);
-    send_frame(c, KV_FRAME_STATUS_RESP, &v, 1);
+    kv__send_frame(c, KV_FRAME_STATUS_RESP, &v, 1);
     buf_free(&text);
 }
 
@@ -169,15 +172,15 @@ static void on_hello(struct kv__conn *c, struct slice payload)
     struct kv__hello h;
     struct node_status st;
     if (kv__hello_decode(payload, &h)) {
-        refuse(c, QE_FRAME, "its greeting cannot be decoded");
+        kv__conn_refuse(c, QE_FRAME, "its greeting cannot be decoded");
         return;
     }
     node_status(s->node, &st);
-    if (h.version != KV_VERSION) refuse(c, QE_VERSION, "client and server speak different protocol versions");
+    if (h.version != KV_VERSION) kv__conn_refuse(c, QE_VERSION, "client and server speak different protocol versions");
     else if (h.cluster && st.cluster_id && h.cluster != st.cluster_id)
-        refuse(c, QE_CLUSTER, "this node belongs to another cluster");
+        kv__conn_refuse(c, QE_CLUSTER, "this node belongs to another cluster");
     else if (!c->client && s->nclients >= KV_CLIENTS_MAX)
-        refuse(c, QE_BUSY, "this node has as many clients as it can serve");
+        kv__conn_refuse(c, QE_BUSY, "this node has as many clients as it can serve");
     if (!c->conn) return;
     if (!c->client) {
         c->client = true;
@@ -189,7 +192,7 @@ static void on_hello(struct kv__conn *c, struct slice payload)
 }
 
 /* A change that may have been sent before may have been answered before: then it need not go through the log again. */
-static bool answered_before(struct kv__conn *c, const struct kv__call *call, enum kv_code code)
+static bool answered_before(struct kv__conn *c, const struct kv__call *call, enum kv_code code, struct slice bytes)
 {
     struct slice stored;
     struct kv_reply reply;
@@ -198,22 +201,26 @@ static bool answered_before(struct kv__conn *c, const struct kv__call *call, enu
     if (stored.n < 1 || kv_reply_decode((enum kv_code)stored.p[0], slice_sub(stored, 1, stored.n - 1), &reply))
         return false;
     if (reply.status >= 0 && stored.p[0] != code) return false;
-    kv__send_reply(c, call->id, code, &reply);
+    if (code == KV_TXN) kv__txn_answer(kv__query_new(c, call, bytes), &reply);
+    else kv__send_reply(c, call->id, code, &reply);
     return true;
 }
 
 static void on_change(struct kv__conn *c, const struct kv__call *call, const struct kv_op *op, struct slice bytes)
 {
     struct kv_server *s = c->server;
-    if (answered_before(c, call, op->code)) return;
+    if (answered_before(c, call, op->code, bytes)) return;
+    bool compares = op->code == KV_CAS || op->code == KV_TXN;
     int refusal = node_disk_full(s->node) ? kv__full_disk_error(s->store, op) : 0;
     if (refusal) kv__propose_refusal(s, c, call, op->code, refusal);
-    else kv__propose(s, c, call, op->code, bytes, op->code == KV_CAS ? kv__query_new(c, call, bytes) : NULL);
+    else kv__propose(s, c, call, op->code, bytes, compares ? kv__query_new(c, call, bytes) : NULL);
 }
 
 /* What a client may not ask: the leader's own operations, and fields that are the leader's. */
 static bool forbidden(const struct kv_op *op)
 {
+    struct kv_txn t;
+    if (op->code == KV_TXN) return kv_txn_decode(op->data, &t) || !kv__txn_plain(&t);
     return op->code == KV_SESSION_EXPIRE || (op->code == KV_CAS && op->flags > 1);
 }
 
@@ -225,7 +232,7 @@ static void on_call(struct kv__conn *c, struct slice payload)
     struct slice bytes;
     if (kv__call_decode(payload, &call, &bytes) || kv_op_decode(bytes, &op) || bytes.n > KV_OP_BYTES_MAX ||
         forbidden(&op)) {
-        refuse(c, QE_FRAME, "it sent an operation that cannot be decoded");
+        kv__conn_refuse(c, QE_FRAME, "it sent an operation that cannot be decoded");
         return;
     }
     if (!s->leading || c->away) kv__send_redirect(c, call.id);
@@ -238,7 +245,9 @@ static void take_frame(struct kv__conn *c, uint8_t type, struct slice payload)
     if (type == KV_FRAME_HELLO) on_hello(c, payload);
     else if (type == KV_FRAME_STATUS) send_status(c);
     else if (type == KV_FRAME_CALL && c->client) on_call(c, payload);
-    else refuse(c, QE_FRAME, "it sent a frame that is out of place");
+    else if (type == KV_FRAME_WATCH && c->client) kv__watch_open(c, payload);
+    else if (type == KV_FRAME_WATCH_STOP && c->client) kv__watch_stop(c, payload);
+    else kv__conn_refuse(c, QE_FRAME, "it sent a frame that is out of place");
 }
 
 static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
@@ -263,6 +272,7 @@ static void on_drained(struct conn *conn)
     c->refs++;
     ease(c);
     kv__query_release_held(c);
+    kv__watch_pump(c);
     kv__conn_unref(c);
 }
 
@@ -280,11 +290,13 @@ void kv__serve_accept(void *arg, struct conn *conn)
     struct kv__conn *c = xcalloc(1, sizeof *c);
     *c = (struct kv__conn){.server = s, .conn = conn, .refs = 1, .since = clock_now(s->clock)};
     list_init(&c->held);
+    list_init(&c->watches);
+    list_init(&c->watch_link);
     list_push_back(&s->conns, &c->link);
     s->nstrangers++;
     conn->cb = &serve_cb;
     conn->arg = c;
-    if (s->nstrangers > KV_STRANGERS_MAX) refuse(c, QE_BUSY, "too many connections are being opened");
+    if (s->nstrangers > KV_STRANGERS_MAX) kv__conn_refuse(c, QE_BUSY, "too many connections are being opened");
 }
 
 /* ---- once a second ---- */
@@ -292,7 +304,7 @@ void kv__serve_accept(void *arg, struct conn *conn)
 static void look_at(struct kv__conn *c, uint64_t now)
 {
     if (!c->conn) return;
-    bool full = conn_queued(c->conn) > KV_CONN_SEND_HIGH;
+    bool full = conn_queued(c->conn) > (c->nwatches ? KV_WATCH_SEND_HIGH / 2 : KV_CONN_SEND_HIGH);
     if (!full) c->full_since = 0;
     else if (!c->full_since) c->full_since = now;
     if (full && now - c->full_since >= KV_UNREAD_NS) {
@@ -314,6 +326,7 @@ void kv__serve_tick(struct kv_server *s)
         if (c->conn) {
             ease(c);
             kv__query_release_held(c);
+            kv__watch_tick(c);
         }
         kv__conn_unref(c);
     }

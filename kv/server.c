@@ -23,6 +23,7 @@ static void sm_applied(void *arg, uint64_t index)
 {
     struct kv_server *s = arg;
     if (!list_empty(&s->queue)) kv__propose_flush(s);
+    if (!list_empty(&s->watching)) kv__watch_pump_all(s);
     if (!s->choked || s->writes_bytes > KV_WRITES_BYTES / 2) return;
     s->choked = false;
     kv__conn_ease_all(s);
@@ -65,7 +66,10 @@ static void sm_role(void *arg, enum raft_role role, uint64_t term, uint64_t lead
         s->cluster = s->store->cluster;
         s->wall = s->store->wall;
     }
-    if (lost) kv__propose_orphan(s);
+    if (lost) {
+        kv__propose_orphan(s);
+        kv__watch_orphan(s);
+    }
     if (!leads && s->stopping) clock_arm(s->clock, &s->stop_timer, 0);
 }
 
@@ -125,6 +129,7 @@ static struct kv_server *create(struct disk *disk, struct net *net, struct clock
     list_init(&s->free_pending);
     list_init(&s->queries);
     list_init(&s->free_queries);
+    kv__watch_init(s);
     struct kv__store_cb cb = {.arg = s, .live = store_live, .outcome = kv__propose_outcome};
     s->store = kv__store_new(&cb);
     return s;
@@ -192,8 +197,10 @@ void kv_server_free(struct kv_server *s)
     kv__query_free_all(s);
     check(list_empty(&s->conns));
     clock_disarm(s->clock, &s->turn);
+    clock_disarm(s->clock, &s->watch_timer);
     kv__store_free(s->store);
     buf_free(&s->out);
+    buf_free(&s->events);
     free(s);
 }
 

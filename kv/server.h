@@ -7,7 +7,7 @@
 #ifndef QFS_KV_SERVER_H
 #define QFS_KV_SERVER_H
 
-#include "kv/query.h"
+#include "kv/txn.h"
 
 #define KV_CLIENTS_MAX 4096u
 #define KV_STRANGERS_MAX 256u               /* connections that have not said yet what they are */
@@ -19,6 +19,9 @@
 #define KV_UNREAD_NS (30 * NS_PER_S)        /* with that much unsent for so long, the client does not read: closed */
 #define KV_WRITES_BYTES (128u * MIB)        /* changes of all connections under way before they are paused */
 #define KV_READS_BYTES (256u * MIB)         /* answers of all connections being gathered */
+#define KV_WATCHES_MAX 16384u               /* of all connections */
+#define KV_CONN_WATCHES 256u                /* of one */
+#define KV_WATCH_SEND_HIGH (64u * 1024)     /* unsent bytes of a connection beyond which no event is put there */
 #define KV_TICK_NS (1 * NS_PER_S)
 #define KV_EXPIRE_MAX 256u                  /* sessions whose end is proposed at one tick */
 #define KV_QUERY_INLINE 512u                /* operation bytes of a query that is kept for reuse */
@@ -36,11 +39,13 @@ struct kv__conn {
     size_t bytes;                           /* of the operations of calls under way */
     size_t busy;                            /* bytes of answers being gathered */
     struct list held;                       /* queries that wait for room */
+    struct list watches, watch_link;        /* server.watching, if there are watches */
+    uint32_t nwatches;
     bool releasing;
     uint64_t since, session, full_since;
 };
 
-/* A query, or a compare-and-set that has to be compared here before it is proposed. */
+/* A query; or a compare-and-set or transaction, which may have to be compared here before it is proposed (again). */
 struct kv__query {
     struct list link;                       /* server.queries (under way), conn.held or server.free_queries */
     struct kv_server *server;
@@ -53,6 +58,8 @@ struct kv__query {
     uint32_t reading;
     int read_err;
     unsigned tries;
+    bool applied;                           /* a transaction whose draft is in `kept`; only bytes are missing */
+    struct buf kept;                        /* of a transaction: what was looked at, later the draft */
     size_t cost, want;                      /* as counted in busy, 0: not started; the answer's size if known */
     size_t nbytes;
     uint8_t bytes[];
@@ -64,7 +71,7 @@ struct kv__waiter {
     uint64_t id;
     enum kv_code code;
     uint32_t bytes;
-    struct kv__query *cas;                  /* kept in case it comes back undecided */
+    struct kv__query *cas;                  /* of CAS and TXN: kept in case it comes back undecided */
 };
 
 /* A batch: being filled or waiting to be proposed (server.queue), or proposed (server.inflight). */
@@ -105,6 +112,12 @@ struct kv_server {
     size_t reads_bytes;
     bool starved;                           /* queries are held because of it */
 
+    struct list watching;                   /* connections that have watches */
+    uint32_t nwatches;
+    struct buf events;                      /* a frame being made */
+    struct timer watch_timer;
+    uint64_t watch_wait;                    /* until those whose connections are full are looked at again */
+
     bool stopping;
     struct timer stop_timer;
     void (*stopped)(void *arg);
@@ -122,6 +135,8 @@ void kv__conn_end(struct kv__conn *c, size_t bytes);
 void kv__conn_ease_all(struct kv_server *s);
 void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const struct kv_reply *reply);
 void kv__send_redirect(struct kv__conn *c, uint64_t id);
+void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv);
+void kv__conn_refuse(struct kv__conn *c, int err, const char *text);
 /* propose.c */
 void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
                  struct slice op, struct kv__query *cas);
@@ -144,10 +159,25 @@ void kv__query_pause(struct kv__query *q);              /* it takes no room unti
 void kv__query_release_held(struct kv__conn *c);
 void kv__query_drop_held(struct kv__conn *c);
 void kv__query_free_all(struct kv_server *s);
+void kv__query_answer(struct kv__query *q, const struct kv_reply *reply);
 /* Fills in the pieces of res, at once or later, and goes on with the answer. */
 void kv__query_payload(struct kv__query *q, struct kv__result *res);
+/* watch.c */
+void kv__watch_init(struct kv_server *s);
+void kv__watch_open(struct kv__conn *c, struct slice payload);      /* frames of the client: false frames are refused */
+void kv__watch_stop(struct kv__conn *c, struct slice payload);
+void kv__watch_pump(struct kv__conn *c);                /* sends what there is, as far as there is room */
+void kv__watch_pump_all(struct kv_server *s);
+void kv__watch_tick(struct kv__conn *c);                /* once a second: tells how far it is where nothing happened */
+void kv__watch_drop_all(struct kv__conn *c);
+void kv__watch_orphan(struct kv_server *s);             /* leadership was lost: all who watch are sent away */
 /* cas.c */
 void kv__cas_compare(struct kv__query *q, bool lease);  /* q may read the state */
 void kv__cas_bytes(struct kv__query *q, const struct kv__result *res, int err);
+/* txn_leader.c: the same, and the answer of one that was executed */
+void kv__txn_compare(struct kv__query *q, bool lease);
+void kv__txn_bytes(struct kv__query *q, const struct kv__result *res, int err);
+void kv__txn_answer(struct kv__query *q, const struct kv_reply *draft);
+void kv__txn_fill(struct kv__query *q);                 /* its draft is in q->kept */
 
 #endif

@@ -70,6 +70,8 @@ static void contents(struct kv_server *s, struct buf *out)
     number(out, "sessions", s->store->sessions);
     number(out, "mounts", s->store->mounts);
     number(out, "clients", s->nclients);
+    number(out, "watches", s->nwatches);
+    number(out, "history_from", s->store->history.begin + 1);
     struct kv__session ss = {0};
     for (unsigned n = 0; n < s->store->mounts && kv__session_next(s->store->map, ss.id, &ss);) {
         if (!ss.mount) continue;

@@ -15,7 +15,30 @@
 static void on_live(void *arg, struct fs_loc loc, uint32_t len, int sign)
 {
     struct kv__store *st = arg;
-    if (st->cb.live) st->cb.live(st->cb.arg, loc.index, sign < 0 ? -(int64_t)len : (int64_t)len);
+    int64_t delta = sign < 0 ? -(int64_t)len : (int64_t)len;
+    if (st->holding) {
+        put_u64(&st->held, loc.index);
+        put_i64(&st->held, delta);
+    } else if (st->cb.live) {
+        st->cb.live(st->cb.arg, loc.index, delta);
+    }
+}
+
+void kv__store_hold(struct kv__store *st)
+{
+    check(!st->holding);
+    st->holding = true;
+    buf_clear(&st->held);
+}
+
+void kv__store_release(struct kv__store *st, bool keep)
+{
+    struct reader r = reader_of(buf_slice(&st->held));
+    st->holding = false;
+    while (keep && st->cb.live && reader_left(&r)) {
+        uint64_t index = get_u64(&r);
+        st->cb.live(st->cb.arg, index, get_i64(&r));
+    }
 }
 
 struct fs kv__store_fs_of(struct omap *map) { return (struct fs){.map = map}; }
@@ -27,6 +50,7 @@ struct kv__store *kv__store_new(const struct kv__store_cb *cb)
     st->map = omap_new();
     st->fs = (struct fs){.map = st->map, .on_live = on_live, .on_live_arg = st};
     fs_format(&st->fs, 0);
+    kv__history_init(&st->history);
     return st;
 }
 
@@ -36,6 +60,9 @@ void kv__store_free(struct kv__store *st)
     kv__restore_cancel(st);
     omap_free(st->map);
     buf_free(&st->scratch);
+    buf_free(&st->draft);
+    buf_free(&st->held);
+    kv__history_free(&st->history);
     free(st);
 }
 
@@ -235,6 +262,7 @@ int kv__store_apply(struct kv__store *st, uint64_t index, struct slice entry)
     st->wall = wall > st->wall ? wall : st->wall + 1;
     st->cluster = max_u64(cluster, st->cluster);
     if (!st->born) be_born(st);
+    kv__history_open(&st->history, index);
     for (uint32_t pos = 0; pos < n && !err; pos++) {
         struct kv__record rec;
         err = kv__batch_next(&r, &rec);
@@ -244,5 +272,6 @@ int kv__store_apply(struct kv__store *st, uint64_t index, struct slice entry)
     select_session(st, 0);
     save_state(st);
     st->applied = index;
+    kv__history_close(&st->history);
     return err;
 }

@@ -3,6 +3,7 @@
 #ifndef QFS_KV_STORE_H
 #define QFS_KV_STORE_H
 
+#include "kv/history.h"
 #include "kv/session.h"
 #include "kv/wire.h"
 
@@ -33,6 +34,10 @@ struct kv__store {
     bool born;                  /* a batch has been applied: the root directory has its date */
     struct kv__session cur;     /* the session of the last record; id 0: none. Written back at the batch's end */
     struct buf scratch;
+    struct buf draft;           /* the answer of a transaction (kv/txn.h) */
+    bool holding;
+    struct buf held;            /* what was not yet said to cb.live: u64 index, i64 delta each */
+    struct kv__history history; /* what happened to keys lately; not part of the state */
     struct kv__restore *restore;
 };
 
@@ -60,6 +65,12 @@ void kv__restore_ranges(struct kv__store *st, void (*emit)(void *ctx, uint64_t i
  * does, so that payload can be named by its place. False: undecided. */
 bool kv__exec(struct kv__store *st, const struct kv_op *op, uint64_t index, const uint8_t *entry,
               struct kv_reply *reply);
+/* From here on cb.live hears nothing, until it hears all of it (keep) or nothing of it. */
+void kv__store_hold(struct kv__store *st);
+void kv__store_release(struct kv__store *st, bool keep);
+/* Are the contents of that file `value`? 1, 0, KV__IN_LOG: only bytes in the log can tell, or an error. */
+#define KV__IN_LOG 2
+int kv__contents_are(const struct kv__store *st, const struct fs_attr *attr, struct slice value);
 void kv__store_load_state(struct kv__store *st);    /* takes the row `k` over into the struct */
 /* A filesystem over another map, for looking at an image that is being restored. */
 struct fs kv__store_fs_of(struct omap *map);

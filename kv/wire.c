@@ -110,6 +110,60 @@ int kv__refused_decode(struct slice in, int *err, struct slice *text)
     return reader_done(&r) && *err < 0 ? 0 : QE_FRAME;
 }
 
+void kv__watch_encode(const struct kv__watching *w, struct buf *out)
+{
+    put_u64(out, w->id);
+    put_u64(out, w->revision);
+    put_u32(out, w->position);
+    put_u8(out, w->flags);
+    put_slice16(out, w->key);
+}
+
+int kv__watch_decode(struct slice in, struct kv__watching *w)
+{
+    struct reader r = reader_of(in);
+    w->id = get_u64(&r);
+    w->revision = get_u64(&r);
+    w->position = get_u32(&r);
+    w->flags = get_u8(&r);
+    w->key = get_slice16(&r);
+    return reader_done(&r) && w->key.n <= FS_KEY_MAX ? 0 : QE_FRAME;
+}
+
+void kv__events_encode(const struct kv__watching *w, uint8_t out[KV_EVENTS_HEAD])
+{
+    store_u64(out, w->id);
+    store_u64(out + 8, w->revision);
+    store_u32(out + 16, w->position);
+}
+
+int kv__events_decode(struct slice in, struct kv__watching *w, struct reader *events)
+{
+    *events = reader_of(in);
+    *w = (struct kv__watching){.id = get_u64(events)};
+    w->revision = get_u64(events);
+    w->position = get_u32(events);
+    return events->bad ? QE_FRAME : 0;
+}
+
+void kv__watch_end_encode(uint64_t id, int err, uint64_t revision, const char *text, struct buf *out)
+{
+    put_u64(out, id);
+    put_u32(out, (uint32_t)err);
+    put_u64(out, revision);
+    put_slice16(out, slice_str(text));
+}
+
+int kv__watch_end_decode(struct slice in, uint64_t *id, int *err, uint64_t *revision, struct slice *text)
+{
+    struct reader r = reader_of(in);
+    *id = get_u64(&r);
+    *err = (int32_t)get_u32(&r);
+    *revision = get_u64(&r);
+    *text = get_slice16(&r);
+    return reader_done(&r) && *err < 0 ? 0 : QE_FRAME;
+}
+
 /* ---- batches ---- */
 
 static uint8_t *extend(struct kv__batch *b, size_t more)

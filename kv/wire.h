@@ -19,6 +19,11 @@ enum {
                                  * answered, and no later one of this connection will be */
     KV_FRAME_STATUS,            /* nothing */
     KV_FRAME_STATUS_RESP,       /* the text */
+    KV_FRAME_WATCH,             /* u64 watch, u64 revision (0: from now on), u32 position, u8 flags, text key */
+    KV_FRAME_EVENTS,            /* u64 watch, u64 revision, u32 position, events: all before that place are told now */
+    KV_FRAME_WATCH_END,         /* u64 watch, i32 error, u64 revision, text: the server is done with it. QE_GONE: from
+                                 * `revision` on events are there */
+    KV_FRAME_WATCH_STOP,        /* u64 watch: the client is done with it */
 };
 
 #define KV_CALL_HEAD 33u
@@ -43,6 +48,23 @@ struct kv__call {
     uint8_t flags;
 };
 
+#define KV_WATCH_PREFIX 1u      /* flags: all keys that begin so, not only this one */
+#define KV_EVENTS_HEAD 20u
+
+struct kv__watching {
+    uint64_t id, revision;
+    uint32_t position;
+    uint8_t flags;
+    struct slice key;
+};
+
+void kv__watch_encode(const struct kv__watching *w, struct buf *out);
+int kv__watch_decode(struct slice in, struct kv__watching *w);
+/* The head of an EVENTS frame; flags and key are not used. */
+void kv__events_encode(const struct kv__watching *w, uint8_t out[KV_EVENTS_HEAD]);
+int kv__events_decode(struct slice in, struct kv__watching *w, struct reader *events);
+void kv__watch_end_encode(uint64_t id, int err, uint64_t revision, const char *text, struct buf *out);
+int kv__watch_end_decode(struct slice in, uint64_t *id, int *err, uint64_t *revision, struct slice *text);
 void kv__hello_encode(const struct kv__hello *h, struct buf *out);
 int kv__hello_decode(struct slice in, struct kv__hello *h);
 void kv__ack_encode(const struct kv__ack *a, struct buf *out);
@@ -97,6 +119,7 @@ const struct kv_op_info *kv__op_info(unsigned code);        /* NULL: no such cod
 size_t kv__op_size(const struct kv_op *op);
 /* All of a reply but the bytes of its data, which follow on the wire. */
 void kv__reply_encode_head(enum kv_code code, const struct kv_reply *r, struct buf *out);
+#define KV_ATTR_BYTES_MAX 128u
 void kv__attr_encode(const struct fs_attr *a, struct buf *out);
 void kv__attr_decode(struct reader *r, struct fs_attr *a);  /* sets r->bad */
 void kv__dirent_encode(struct slice name, const struct fs_attr *attr, struct buf *out);

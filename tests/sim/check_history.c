@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kv/query.h"
+#include "kv/txn.h"
+#include "tests/sim/watchers.h"
 
 struct witness {
     struct sim_cluster *cluster;
@@ -59,11 +60,29 @@ __attribute__((noreturn)) static void wrong(struct witness *w, const struct sim_
 
 /* ---- answers ---- */
 
-static void same_answer(struct witness *w, const struct sim_record *r, const struct kv_reply *reply)
+static void fill_in(struct witness *w, struct kv__result *res);
+
+/* A transaction that was answered so late that bytes it had read were no longer kept: all else must be true. */
+static bool says_gone(struct witness *w, const struct sim_record *r, const struct kv_reply *draft)
+{
+    struct kv__result res = {0};
+    struct buf mine = {0};
+    check(draft && kv__txn_reply_gone(draft, &res) == 0);
+    kv_reply_encode(KV_TXN, &res.reply, &mine);
+    bool same = slice_eq(buf_slice(&mine), buf_slice(&r->reply));
+    buf_free(&mine);
+    kv__result_free(&res);
+    return same;
+}
+
+/* draft: of a transaction, what its answer was made from. */
+static void same_answer(struct witness *w, const struct sim_record *r, const struct kv_reply *reply,
+                        const struct kv_reply *draft)
 {
     struct buf mine = {0};
     kv_reply_encode(r->code, reply, &mine);
-    if (!slice_eq(buf_slice(&mine), buf_slice(&r->reply))) {
+    bool gone = r->code == KV_TXN && reply->status >= 0 && says_gone(w, r, draft);
+    if (!gone && !slice_eq(buf_slice(&mine), buf_slice(&r->reply))) {
         sim_say(
             w->cluster,
             "the witness answers status %d at index %llu, attr ino %llu size %llu version %llu, off %llu, %zu bytes",
@@ -75,8 +94,26 @@ static void same_answer(struct witness *w, const struct sim_record *r, const str
     buf_free(&mine);
 }
 
-/* The command in the log is what was asked for: literally, but for compare-and-set, which the leader rewrites, and
- * refusals. */
+/* The leader only replaces conditions on contents by what it has found out about them. */
+static bool same_transaction(struct slice asked, struct slice did)
+{
+    static struct kv_txn a, d;
+    struct buf x = {0}, y = {0};
+    if (kv_txn_decode(asked, &a) || kv_txn_decode(did, &d) || a.nconds != d.nconds) return false;
+    for (unsigned i = 0; i < a.nconds; i++) {
+        if (!slice_eq(a.conds[i].key, d.conds[i].key)) return false;
+        bool found_out = d.conds[i].kind == KV_IF_EQUAL_AT || d.conds[i].kind == KV_IF_OTHER_AT;
+        if (found_out && a.conds[i].kind == KV_IF_VALUE) d.conds[i] = a.conds[i];
+    }
+    check(kv_txn_encode(&a, &x) == 0 && kv_txn_encode(&d, &y) == 0);
+    bool same = slice_eq(buf_slice(&x), buf_slice(&y));
+    buf_free(&x);
+    buf_free(&y);
+    return same;
+}
+
+/* The command in the log is what was asked for: literally, but for compare-and-set and transactions, which the leader
+ * rewrites, and refusals. */
 static void same_command(struct witness *w, const struct sim_record *r, struct slice op)
 {
     struct kv_op asked, did;
@@ -84,6 +121,7 @@ static void same_command(struct witness *w, const struct sim_record *r, struct s
     if (kv__refusal(op, &err) || slice_eq(op, buf_slice(&r->op))) return;
     if (kv_op_decode(op, &did) || kv_op_decode(buf_slice(&r->op), &asked))
         wrong(w, r, "a command in the log that cannot be decoded");
+    if (did.code == KV_TXN && asked.code == KV_TXN && same_transaction(asked.data, did.data)) return;
     if (did.code == KV_CAS && asked.code == KV_CAS && slice_eq(did.name, asked.name) && slice_eq(did.data, asked.data))
         return;
     wrong(w, r, "another command in the log under its number");
@@ -102,7 +140,16 @@ static void outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code
         if (w->found[at]) wrong(w, r, "it happened twice");
         w->found[at] = 1;
     }
-    if (r->returned && r->known) same_answer(w, r, reply);
+    if (!r->returned || !r->known) return;
+    if (code != KV_TXN || reply->status < 0) {
+        same_answer(w, r, reply, NULL);
+        return;
+    }
+    struct kv__result res = {0};
+    check(kv__txn_reply(reply, &res) == 0);
+    fill_in(w, &res);
+    same_answer(w, r, &res.reply, reply);
+    kv__result_free(&res);
 }
 
 static void fill_in(struct witness *w, struct kv__result *res)
@@ -128,7 +175,7 @@ static void answer_queries(struct witness *w, uint64_t upto)
         if (res.reply.index > r->index) wrong(w, r, "answered at an index before the first");
         res.reply.index = r->index; /* after a restart it may be that of a checkpoint behind the last command */
         fill_in(w, &res);
-        same_answer(w, r, &res.reply);
+        same_answer(w, r, &res.reply, NULL);
     }
     kv__result_free(&res);
 }
@@ -269,7 +316,7 @@ static void gather(struct witness *w)
     qsort(w->queries, w->nqueries, sizeof(struct sim_record *), by_index);
 }
 
-void sim_check_history(struct sim_cluster *c, const struct sim_history *h)
+void sim_check_history(struct sim_cluster *c, const struct sim_history *h, const struct sim_watches *ws)
 {
     struct witness w = {.cluster = c, .history = h};
     struct kv__store_cb cb = {.arg = &w, .outcome = outcome};
@@ -283,6 +330,7 @@ void sim_check_history(struct sim_cluster *c, const struct sim_history *h)
             wrong(&w, r, "an acknowledged change is not in the log");
     }
     check_real_time(&w);
+    if (ws) sim_check_watches(c, ws, h, w.store);
     for (unsigned i = 0; i < 3; i++) {
         char key[16];
         snprintf(key, sizeof key, SIM_APPEND_ONLY "%u", i);

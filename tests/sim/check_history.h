@@ -16,6 +16,8 @@
 /* Keys that begin so take only appends of the form " token ", the token "client.life.number" in decimal. */
 #define SIM_APPEND_ONLY "log/"
 
-void sim_check_history(struct sim_cluster *c, const struct sim_history *h);
+struct sim_watches;
+/* `ws`, what was told to watchers, may be NULL. */
+void sim_check_history(struct sim_cluster *c, const struct sim_history *h, const struct sim_watches *ws);
 
 #endif

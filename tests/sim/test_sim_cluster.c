@@ -17,6 +17,7 @@
 #define OPERATIONS 8000u
 #define HEAL_MS    40000u
 #define ALIKE_MS   30000u
+#define TOLD_MS    10000u /* until watchers know the last of it: a ping, a new connection, a tick */
 
 struct swarm {
     struct sim_options cluster;
@@ -169,9 +170,10 @@ static void run(const struct swarm *drawn, uint64_t seed)
     if (!sim_wait(c, idle, load, HEAL_MS))
         sim_fail(c, "no progress: operations are without an answer %u ms after the last fault", HEAL_MS);
     if (sim_load_answered(load) < before + w.load.clients * 10) sim_fail(c, "too few operations were answered");
+    sim_sleep(c, TOLD_MS);
     if (!sim_wait(c, alike, c, ALIKE_MS)) not_alike(c);
     check_states(c);
-    sim_check_history(c, sim_load_history(load));
+    sim_check_history(c, sim_load_history(load), sim_load_watches(load));
     if (getenv("QFS_FIGURES")) {
         for (unsigned i = 0; i < c->opt.n; i++) {
             struct node_status st;
@@ -252,7 +254,7 @@ static void tiny_pieces(uint64_t seed)
                      i + 1, (unsigned long long)after.log.compactions, (unsigned long long)after.log.moved_bytes,
                      (unsigned long long)after.log.live_bytes, (unsigned long long)after.log.disk_bytes);
     }
-    sim_check_history(c, sim_load_history(load));
+    sim_check_history(c, sim_load_history(load), sim_load_watches(load));
     sim_load_free(load);
     sim_cluster_free(c);
 }

@@ -11,6 +11,7 @@
 
 #include "kv/client.h"
 #include "tests/sim/check_history.h"
+#include "tests/sim/watchers.h"
 
 #define CLIENTS_MAX 24u
 #define WIDTH_MAX   8u
@@ -24,6 +25,7 @@ struct call {
     size_t record;
     bool busy;
     struct buf name, name2, data;
+    struct buf value[2], request; /* of a transaction */
 };
 
 struct client {
@@ -45,6 +47,7 @@ struct sim_load {
     struct prng rng;
     struct client clients[CLIENTS_MAX];
     struct sim_history history;
+    struct sim_watches watches;
     uint64_t inos[INOS]; /* files and directories seen lately */
     uint64_t dirs[8];
     uint64_t answered;
@@ -125,6 +128,50 @@ static struct slice any_bytes(struct sim_load *l, struct buf *b, const char *tag
 
 /* ---- operations ---- */
 
+/* What some earlier put wrote: now and then that is what is there. */
+static struct slice likely_value(struct sim_load *l, struct slice key, struct buf *b)
+{
+    buf_clear(b);
+    for (unsigned tries = 0; tries < 40 && l->history.n; tries++) {
+        const struct sim_record *r = &l->history.v[l->history.n - 1 - prng_below(&l->rng, min_u64(l->history.n, 60))];
+        struct kv_op old;
+        if (r->code != KV_PUT || kv_op_decode(buf_slice(&r->op), &old) || !slice_eq(old.name, key)) continue;
+        put_bytes(b, old.data);
+        break;
+    }
+    return buf_slice(b);
+}
+
+static void add_step(struct kv_txn *t, enum kv_txn_branch b, enum kv_code code, struct slice key, struct slice value)
+{
+    t->steps[b][t->nsteps[b]++] = (struct kv_step){.code = code, .key = key, .value = value};
+}
+
+/* On two keys: op->name and another one. */
+static void transaction(struct sim_load *l, struct call *call, struct kv_op *op)
+{
+    static struct kv_txn t;
+    struct slice a = op->name, b = any_key(l, &call->name2);
+    memset(&t, 0, sizeof t);
+    for (unsigned i = (unsigned)prng_below(&l->rng, 3); i > 0; i--) {
+        struct kv_cond *c = &t.conds[t.nconds++];
+        c->kind = (enum kv_cond_kind)prng_between(&l->rng, KV_IF_ABSENT, KV_IF_VALUE);
+        c->key = i == 2 ? b : a;
+        if (c->kind == KV_IF_VALUE) c->value = likely_value(l, c->key, &call->value[i - 1]);
+    }
+    struct slice value = op->data;
+    add_step(&t, KV_TXN_THEN, KV_PUT, a, value);
+    if (prng_chance(&l->rng, 50)) add_step(&t, KV_TXN_THEN, KV_GET, b, (struct slice){0});
+    if (prng_chance(&l->rng, 50)) add_step(&t, KV_TXN_THEN, prng_chance(&l->rng, 50) ? KV_PUT : KV_APPEND, b, value);
+    if (prng_chance(&l->rng, 30)) add_step(&t, KV_TXN_THEN, KV_DELETE, prng_chance(&l->rng, 50) ? a : b, (struct slice){0});
+    if (prng_chance(&l->rng, 10)) add_step(&t, KV_TXN_THEN, KV_PUT, slice_str("d"), value); /* mostly a directory */
+    add_step(&t, KV_TXN_OTHERWISE, KV_GET, a, (struct slice){0});
+    if (prng_chance(&l->rng, 50)) add_step(&t, KV_TXN_OTHERWISE, KV_APPEND, b, slice_str("else"));
+    buf_clear(&call->request);
+    check(kv_txn_encode(&t, &call->request) == 0);
+    *op = (struct kv_op){.code = KV_TXN, .data = buf_slice(&call->request)};
+}
+
 static void kv_operation(struct client *c, struct call *call, struct kv_op *op)
 {
     struct sim_load *l = c->load;
@@ -150,19 +197,14 @@ static void kv_operation(struct client *c, struct call *call, struct kv_op *op)
         return;
     }
     op->data = any_bytes(l, &call->data, tag);
-    op->code = what < 60 ? KV_PUT : what < 75 ? KV_APPEND : what < 85 ? KV_DELETE : KV_CAS;
-    if (op->code != KV_CAS) return;
-    op->flags = prng_chance(&l->rng, 30);
-    /* What some earlier put wrote: now and then that is what is there. */
-    for (unsigned tries = 0; tries < 40 && !op->flags && l->history.n; tries++) {
-        const struct sim_record *r = &l->history.v[l->history.n - 1 - prng_below(&l->rng, min_u64(l->history.n, 60))];
-        struct kv_op old;
-        if (r->code != KV_PUT || kv_op_decode(buf_slice(&r->op), &old) || !slice_eq(old.name, op->name)) continue;
-        buf_clear(&call->name2);
-        buf_append(&call->name2, old.data.p, old.data.n);
-        op->name2 = buf_slice(&call->name2);
+    if (what >= 92) {
+        transaction(l, call, op);
         return;
     }
+    op->code = what < 60 ? KV_PUT : what < 75 ? KV_APPEND : what < 82 ? KV_DELETE : KV_CAS;
+    if (op->code != KV_CAS) return;
+    op->flags = prng_chance(&l->rng, 30);
+    if (!op->flags) op->name2 = likely_value(l, op->name, &call->name2);
 }
 
 static void fs_query(struct client *c, struct call *call, struct kv_op *op)
@@ -374,6 +416,7 @@ static void client_start(struct client *c)
         c->calls[i].busy = false;
     }
     clock_arm(sim_clock(cl->world, proc), &c->think, 0);
+    sim_watch_start(&l->watches, cl, c->kv, c->at, prng_u64(&l->rng));
 }
 
 struct sim_load *sim_load_new(struct sim_cluster *c, const struct sim_load_options *opt)
@@ -396,6 +439,7 @@ void sim_load_kill(struct sim_load *l, unsigned client)
     struct client *c = &l->clients[client];
     sim_say(l->cluster, "client %u is killed", client);
     sim_kill(l->cluster->world, SIM_CLIENT_PROC + client);
+    sim_watch_dead(&l->watches, client);
     kv_client_free(c->kv);
     sim_start(l->cluster->world, SIM_CLIENT_PROC + client);
     c->life++;
@@ -426,6 +470,7 @@ bool sim_load_idle(const struct sim_load *l)
 unsigned sim_load_clients(const struct sim_load *l) { return l->opt.clients; }
 uint64_t sim_load_answered(const struct sim_load *l) { return l->answered; }
 const struct sim_history *sim_load_history(const struct sim_load *l) { return &l->history; }
+const struct sim_watches *sim_load_watches(const struct sim_load *l) { return &l->watches; }
 
 void sim_load_free(struct sim_load *l)
 {
@@ -437,8 +482,12 @@ void sim_load_free(struct sim_load *l)
             buf_free(&c->calls[k].name);
             buf_free(&c->calls[k].name2);
             buf_free(&c->calls[k].data);
+            buf_free(&c->calls[k].value[0]);
+            buf_free(&c->calls[k].value[1]);
+            buf_free(&c->calls[k].request);
         }
     }
+    sim_watches_free(&l->watches);
     for (size_t i = 0; i < l->history.n; i++) {
         buf_free(&l->history.v[i].op);
         buf_free(&l->history.v[i].reply);

@@ -28,5 +28,7 @@ bool sim_load_idle(const struct sim_load *l); /* finished, nothing is under way 
 unsigned sim_load_clients(const struct sim_load *l);
 uint64_t sim_load_answered(const struct sim_load *l);
 const struct sim_history *sim_load_history(const struct sim_load *l);
+struct sim_watches;
+const struct sim_watches *sim_load_watches(const struct sim_load *l);
 
 #endif
