@@ -12,7 +12,8 @@ enum {
     EXIT_USAGE = 2,         /* the command line makes no sense */
     EXIT_UNREACHABLE = 3,   /* no answer from the cluster within the time allowed */
     EXIT_ABSENT = 4,        /* no such key */
-    EXIT_CONFLICT = 5,      /* cas: the value was another one */
+    EXIT_CONFLICT = 5,      /* cas: the value was another one; txn: a condition did not hold */
+    EXIT_GONE = 6,          /* watch: events of that revision are no longer kept */
 };
 
 int cmd_up(int argc, char **argv);

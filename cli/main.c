@@ -16,7 +16,7 @@ static const struct command commands[] = {
     {"status", cmd_status, "members, log, disk, mounts and space"},
     {"mount", cmd_mount, "mount a cluster at a directory"},
     {"node", cmd_node, "run one member of a cluster"},
-    {"kv", cmd_kv, "get, put, append, delete, list, cas"},
+    {"kv", cmd_kv, "get, put, append, delete, cas, list, txn, watch"},
     {"mr", cmd_mr, "run MapReduce jobs on files"},
 };
 
