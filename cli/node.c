@@ -16,7 +16,9 @@ static const char help[] =
     "  --cluster LIST    all members, the same list everywhere: 1=host1:7100,2=host2:7100,...\n"
     "  --heartbeat TIME  default 100ms           --election TIME  default 300ms\n"
     "  --no-lease-reads  confirm every read with a majority (clocks that drift by more than 0.1 %)\n"
-    "  --checkpoint SIZE log that is replayed at most after a restart, default 64M\n"
+    "  --checkpoint SIZE log behind the last checkpoint that makes a new one, default 64M: it is replayed after a restart\n"
+    "  --eager           makes it at that size even where the checkpoint is the larger of the two\n"
+    "  --trail SIZE      log kept behind a checkpoint for followers that lag, default 32M\n"
     "  --segment SIZE    size of a log segment, default 16M\n"
     "  --trace           log every step to stderr\n";
 
@@ -89,6 +91,7 @@ int cmd_node(int argc, char **argv)
     static const struct option options[] = {
         {"id", 1, 0, 'i'},        {"data", 1, 0, 'd'},     {"listen", 1, 0, 'l'},         {"cluster", 1, 0, 'c'},
         {"heartbeat", 1, 0, 'b'}, {"election", 1, 0, 'e'}, {"no-lease-reads", 0, 0, 'n'}, {"checkpoint", 1, 0, 'k'},
+        {"eager", 0, 0, 'E'},     {"trail", 1, 0, 'r'},
         {"segment", 1, 0, 's'},   {"trace", 0, 0, 't'},    {"help", 0, 0, 'h'},           {0}};
     struct process p = {0};
     struct kv_server_config config = {.node = {.lease_reads = true}, .fatal = on_fatal, .fatal_arg = &p};
@@ -120,8 +123,15 @@ int cmd_node(int argc, char **argv)
             config.node.lease_reads = false;
             break;
         case 'k':
-            if (!parse_bytes(optarg, &config.node.checkpoint_bytes) || config.node.checkpoint_bytes < 4096)
-                return usage_error("node", "--checkpoint wants a size of at least 4k");
+            if (!parse_bytes(optarg, &config.node.checkpoint_bytes) || config.node.checkpoint_bytes < 1000)
+                return usage_error("node", "--checkpoint wants a size of at least 1000 bytes");
+            break;
+        case 'E':
+            config.node.checkpoint_eager = true;
+            break;
+        case 'r':
+            if (!parse_bytes(optarg, &v)) return usage_error("node", "--trail wants a size");
+            config.node.log.trail_bytes = max_u64(v, 1); /* 0 means the default there */
             break;
         case 's':
             if (!parse_bytes(optarg, &v) || v % 4096 || v < 64 * KIB || v > LOG_SEGMENT_MAX)

@@ -53,6 +53,7 @@ static void storage(const struct node_status *st, struct buf *out)
     number(out, "sync_us_p99", st->log.sync_ns_p99 / NS_PER_US);
     number(out, "sync_us_max", st->log.sync_ns_max / NS_PER_US);
     number(out, "checkpoint", st->checkpoint_index);
+    number(out, "checkpoint_bytes", st->log.checkpoint_bytes);
     number(out, "snapshots_sent", st->snapshots_sent);
     number(out, "snapshots_installed", st->snapshots_installed);
     number(out, "repairs", st->repairs);

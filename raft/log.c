@@ -291,6 +291,8 @@ void log_stats(const struct log *log, struct log_stats *out)
     *out = (struct log_stats){.disk_bytes = log->file_bytes, .live_bytes = log->live_total, .log_bytes = log->behind_bytes,
                               .batches = log->batches, .entries = log->entries, .bytes_written = log->bytes_written,
                               .compactions = log->compactions, .moved_bytes = log->moved_bytes};
+    const struct image *newest = raft__image_newest(log);
+    if (newest) out->checkpoint_bytes = newest->payload_bytes;
     list_for_each(l, &log->images) out->disk_bytes += container_of(l, struct image, link)->pages * PAGE_BYTES;
     for (uint32_t i = 0; i < log->nseg; i++) out->segments += log->seg[i] != NULL;
     out->spares = raft__spares_ready(log);

@@ -147,6 +147,7 @@ struct log_stats {
     uint64_t disk_bytes;                /* of all files */
     uint64_t live_bytes;                /* payload referenced by the state machine */
     uint64_t log_bytes;                 /* records behind the newest checkpoint: what a restart replays */
+    uint64_t checkpoint_bytes;          /* of its blocks; 0: there is none */
     uint64_t batches, entries, bytes_written, compactions, moved_bytes;
     uint64_t sync_ns_p50, sync_ns_p99, sync_ns_max;     /* of the last 1,024 durable writes, by clock_now */
     uint32_t segments, spares;

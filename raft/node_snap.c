@@ -99,7 +99,8 @@ void node__ckpt_maybe(struct node *n)
     uint64_t now = clock_now(n->clock);
     /* On a full disk little is logged, but a checkpoint is what lets the log's dead payload go. */
     bool full = log_disk_full(n->log) && now >= n->ckpt_begun_at + CKPT_FULL_NS;
-    if (!n->ckpt_wanted && !full && n->since_ckpt < max_u64(n->cfg.checkpoint_bytes, n->ckpt_size)) return;
+    uint64_t due = n->cfg.checkpoint_eager ? n->cfg.checkpoint_bytes : max_u64(n->cfg.checkpoint_bytes, n->ckpt_size);
+    if (!n->ckpt_wanted && !full && n->since_ckpt < due) return;
     if (n->ckpt_retry_at && now < n->ckpt_retry_at) return;
     n->ckpt = log_ckpt_begin(n->log, n->applied, n->applied_term, false);
     if (!n->ckpt) return;

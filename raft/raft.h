@@ -56,6 +56,7 @@ struct node_config {
     uint32_t heartbeat_ms, election_ms;         /* 0: 100 and 300 */
     bool lease_reads;
     uint64_t checkpoint_bytes;                  /* log behind the checkpoint that makes a new one; 0: 64 MiB */
+    bool checkpoint_eager;                      /* then, even where the new one is larger than that log */
     struct log_config log;                      /* cb is filled in by the node; zero fields get defaults */
     uint64_t seed;
     const struct trace *trace;

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "raft/node_priv.h"
 #include "tests/lab/host.h"
 #include "tests/sim/box.h"
 #include "tests/sim/check_log.h"
@@ -50,10 +49,10 @@ struct host *host_new(const struct host_options *opt)
     o.n = opt->n;
     o.title = opt->title;
     snprintf(o.text, sizeof o.text, "%s", opt->title);
-    if (opt->maxraftstate > 0) {
-        o.node.checkpoint_bytes = (uint64_t)opt->maxraftstate;
-        o.node.log.trail_bytes = 1;
-    }
+    bool snapshots = opt->maxraftstate > 0;
+    o.node.checkpoint_bytes = snapshots ? (uint64_t)opt->maxraftstate : 0; /* 0: more than a title ever logs */
+    o.node.checkpoint_eager = snapshots;
+    o.node.log.trail_bytes = snapshots;
     h->c = sim_cluster_new(&o);
     host_unreliable(h, opt->unreliable);
     sim_start_all(h->c);
@@ -216,6 +215,6 @@ void host_figures(struct host *h, unsigned i, struct host_figures *out)
     sim_status(h->c, i, &st);
     *out = (struct host_figures){.leads = st.raft.role == RAFT_LEADER,
                                  .log_bytes = st.log.log_bytes,
-                                 .snapshot_bytes = h->c->servers[i].node->ckpt_size,
+                                 .snapshot_bytes = st.log.checkpoint_bytes,
                                  .installed = st.snapshots_installed};
 }

@@ -46,8 +46,10 @@ struct host *host_new(const struct host_options *o)
 
 static void tell_faults(struct host *h)
 {
-    host_say(h, "%llu kills, %llu messages lost, %llu delayed, %llu held back", (unsigned long long)h->kills,
-             (unsigned long long)h->lost, (unsigned long long)h->delayed, (unsigned long long)h->held);
+    host_say(h, "%llu kills, %llu messages cut off, %llu lost, %llu delayed, %llu held back",
+             (unsigned long long)h->kills, (unsigned long long)h->cut, (unsigned long long)h->lost,
+             (unsigned long long)h->delayed, (unsigned long long)h->held);
+    if (h->was_shut && !h->cut) host_fail(h, "nothing has met a way that was shut");
     if (h->was_unreliable && (!h->lost || !h->delayed))
         host_fail(h, "the unreliable network has lost or delayed nothing");
     if (h->was_reordering && !h->held) host_fail(h, "the reordering network has held back nothing");

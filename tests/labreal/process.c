@@ -39,10 +39,10 @@ void process_start(struct server *s)
     snprintf(limit, sizeof limit, "%d", h->opt.maxraftstate);
     const char *raft[] = {real_setup.raft_node, "--id",  id,          "--data", s->data,
                           "--listen",           s->addr, "--cluster", list,     NULL};
-    const char *kv[] = {real_setup.quorumfs, "node",  "--id",      id,   "--data",    s->data,
-                        "--listen",          s->addr, "--cluster", list, "--segment", "256k",
-                        "--checkpoint",      limit,   "--trail",   "0",  NULL};
-    if (h->opt.maxraftstate < 0) kv[12] = NULL;
+    const char *kv[] = {
+        real_setup.quorumfs, "node", "--id", id,    "--data",  s->data,   "--listen", s->addr, "--cluster", list,
+        "--segment",         "256k", NULL,   limit, "--eager", "--trail", "0",        NULL};
+    if (h->opt.maxraftstate > 0) kv[12] = "--checkpoint";
     int log = open_log(s);
     struct io_child_options o = {.argv = (char *const *)(uintptr_t)(h->opt.integers ? raft : kv),
                                  .stdin_fd = -1,

@@ -59,9 +59,10 @@ struct host {
     bool unreliable, reordering;
     struct list pipes;
     bool listening[PLACES];
-    uint64_t peer_bytes;                 /* of the frames that servers got from each other */
-    uint64_t kills, lost, delayed, held; /* what was done to them: a test that meets no fault proves nothing */
-    bool was_unreliable, was_reordering;
+    uint64_t peer_bytes; /* of the frames that servers got from each other */
+    /* what was done to them: a test that meets no fault proves nothing */
+    uint64_t kills, cut, lost, delayed, held;
+    bool was_shut, was_unreliable, was_reordering;
     struct clerk_net {
         struct net base;
         struct host *host;
