@@ -11,9 +11,13 @@
 static const char help[] =
     "usage: quorumfs mr run --input FILES... --output DIR (--app APP | --map PROGRAM --reduce PROGRAM) [OPTIONS]\n"
     "       quorumfs mr coordinator --listen ADDR (options of run)     without workers of its own\n"
-    "       quorumfs mr worker --coordinator ADDR [--workdir DIR] [--listen ADDR] [--host NAME]\n"
+    "       quorumfs mr run --resume JOB [--standby]                   goes on with a job whose coordinator is dead\n"
+    "       quorumfs mr worker JOB|ADDR [--workdir DIR] [--listen ADDR] [--host NAME]    joins a running job\n"
+    "       quorumfs mr status JOB...|--all [DIR...] [--json]\n"
+    "       quorumfs mr cancel JOB                                     ends it without output\n"
     "       quorumfs mr task --only map:N|reduce:N (options of run)    one task alone, its pairs to stdout\n"
     "\n"
+    "A JOB is its directory (.NAME.mr-ID beside its output), its output, or its id in the current directory.\n"
     "A PROGRAM is a command line (stdin to stdout; lines, key TAB value), an application LIB.so (mr.h), or a shipped "
     "one:\n"
     "wc (word count), ii (inverted index); for --reduce also sum, identity; for --combine also sum, distinct, none.\n"
@@ -33,6 +37,9 @@ static const char help[] =
     "  --worker-timeout SECS  a worker that is silent is given up (10)\n"
     "  --workdir DIR          for intermediate data, on a local disk ($TMPDIR or /var/tmp)\n"
     "  --listen ADDR          where workers may join: HOST:PORT or unix:PATH\n"
+    "  --resume JOB           go on with this job instead of a new one; what it has finished is kept\n"
+    "  --standby              with --resume: wait, and take over when its coordinator dies\n"
+    "  --dry-run              only say what would be done\n"
     "  --json                 progress and result as JSON lines on stdout\n"
     "\n"
     "Exit codes: 0 done, 1 the job failed (and there is no output), 2 usage.\n";
@@ -56,6 +63,10 @@ enum {
     OPT_WORKDIR,
     OPT_LISTEN,
     OPT_JSON,
+    OPT_RESUME,
+    OPT_STANDBY,
+    OPT_DRY_RUN,
+    OPT_ALL,
     OPT_ONLY,
     OPT_COORDINATOR,
     OPT_HOST,
@@ -81,6 +92,10 @@ static const struct option options[] = {
     {"workdir", 1, 0, OPT_WORKDIR},
     {"listen", 1, 0, OPT_LISTEN},
     {"json", 0, 0, OPT_JSON},
+    {"resume", 1, 0, OPT_RESUME},
+    {"standby", 0, 0, OPT_STANDBY},
+    {"dry-run", 0, 0, OPT_DRY_RUN},
+    {"all", 0, 0, OPT_ALL},
     {"only", 1, 0, OPT_ONLY},
     {"coordinator", 1, 0, OPT_COORDINATOR},
     {"host", 1, 0, OPT_HOST},
@@ -89,7 +104,7 @@ static const struct option options[] = {
 };
 
 /* Which options each subcommand takes. */
-enum { OF_RUN = 1, OF_COORDINATOR = 2, OF_TASK = 4, OF_WORKER = 8 };
+enum { OF_RUN = 1, OF_COORDINATOR = 2, OF_TASK = 4, OF_WORKER = 8, OF_STATUS = 16, OF_CANCEL = 32 };
 static unsigned takers(int opt)
 {
     switch (opt) {
@@ -102,6 +117,14 @@ static unsigned takers(int opt)
         return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER;
     case OPT_ONLY:
         return OF_TASK;
+    case OPT_RESUME:
+    case OPT_STANDBY:
+    case OPT_DRY_RUN:
+        return OF_RUN | OF_COORDINATOR;
+    case OPT_ALL:
+        return OF_STATUS;
+    case OPT_JSON:
+        return OF_RUN | OF_COORDINATOR | OF_TASK | OF_STATUS;
     default:
         return OF_RUN | OF_COORDINATOR | OF_TASK;
     }
@@ -112,6 +135,7 @@ struct mr_args {
     struct mr_worker_options w;
     const char **inputs;
     bool has_workers;
+    bool all;
     bool help;
 };
 
@@ -208,6 +232,18 @@ static int take_option(struct mr_args *a, int opt)
     case OPT_ONLY:
         o->only = optarg;
         return 0;
+    case OPT_RESUME:
+        o->resume = optarg;
+        return 0;
+    case OPT_STANDBY:
+        o->standby = true;
+        return 0;
+    case OPT_DRY_RUN:
+        o->dry_run = true;
+        return 0;
+    case OPT_ALL:
+        a->all = true;
+        return 0;
     case OPT_COORDINATOR:
         a->w.coordinator = optarg;
         return 0;
@@ -239,14 +275,28 @@ static int parse(int argc, char **argv, unsigned of, const char *name, struct mr
         if ((code = take_option(a, opt)) != 0) return code;
     }
     /* --input *.txt, expanded by the shell: the rest of the names come as arguments. */
-    if (optind < argc && of == OF_WORKER) return usage_error("mr", "%s: what is '%s'?", name, argv[optind]);
     while (optind < argc) a->inputs[a->o.inputs_n++] = argv[optind++];
+    return 0;
+}
+
+static int check_resume(const struct mr_args *a, const char *name, unsigned of)
+{
+    const struct mr_options *o = &a->o;
+    if (o->inputs_n || o->output || o->map || o->reduce || o->combine)
+        return usage_error("mr", "with --resume the job says itself what it maps, reduces, reads and makes");
+    if (o->dry_run) return usage_error("mr", "--dry-run is for new jobs");
+    if (o->local && (o->listen || a->has_workers))
+        return usage_error("mr", "--local goes without --workers and --listen");
+    if (of == OF_COORDINATOR && (o->local || a->has_workers || !o->listen))
+        return usage_error("mr", "coordinator wants --listen ADDR, and neither --local nor --workers: use run for those");
     return 0;
 }
 
 static int check_job(const struct mr_args *a, const char *name, unsigned of)
 {
     const struct mr_options *o = &a->o;
+    if (o->resume) return check_resume(a, name, of);
+    if (o->standby) return usage_error("mr", "--standby needs --resume JOB: which job is it to take over?");
     if (o->inputs_n == 0) return usage_error("mr", "%s needs --input FILES", name);
     if (!o->output && of != OF_TASK) return usage_error("mr", "%s needs --output DIR", name);
     if (!o->map) return usage_error("mr", "%s needs --map PROGRAM (or --app)", name);
@@ -322,16 +372,41 @@ static int run_job(struct mr_args *a, const char *name, unsigned of)
     return code;
 }
 
+/* HOST:PORT and unix:PATH are addresses; everything else is a job. */
+static bool is_address(const char *s)
+{
+    const char *colon = strrchr(s, ':');
+    if (strncmp(s, "unix:", 5) == 0) return true;
+    return colon && colon > s && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1) && !strchr(s, '/');
+}
+
+static int run_worker(struct mr_args *a)
+{
+    if (a->o.inputs_n + (a->w.coordinator != NULL) != 1) return usage_error("mr", "worker wants one JOB or ADDR");
+    if (a->o.inputs_n && is_address(a->inputs[0]))
+        a->w.coordinator = a->inputs[0];
+    else if (a->o.inputs_n)
+        a->w.job = a->inputs[0];
+    return mr_worker(&a->w);
+}
+
+static int run_status(const struct mr_args *a)
+{
+    if (!a->all && a->o.inputs_n == 0) return usage_error("mr", "status wants JOBs, or --all [DIR...]");
+    return mr_status(a->inputs, a->o.inputs_n, a->all, a->o.json);
+}
+
 int cmd_mr(int argc, char **argv)
 {
     static const struct {
         const char *name;
         unsigned of;
-    } subs[] = {{"run", OF_RUN}, {"coordinator", OF_COORDINATOR}, {"task", OF_TASK}, {"worker", OF_WORKER}};
+    } subs[] = {{"run", OF_RUN},       {"coordinator", OF_COORDINATOR}, {"task", OF_TASK},
+                {"worker", OF_WORKER}, {"status", OF_STATUS},           {"cancel", OF_CANCEL}};
     struct mr_args a = {0};
     unsigned of = 0;
 
-    if (argc < 2) return usage_error("mr", "run, coordinator, worker or task?");
+    if (argc < 2) return usage_error("mr", "run, coordinator, worker, task, status or cancel?");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         fputs(help, stdout);
         return EXIT_OK;
@@ -339,12 +414,16 @@ int cmd_mr(int argc, char **argv)
     if (strcmp(argv[1], "executor") == 0 && argc == 2) return mr_executor();
     for (size_t i = 0; i < sizeof subs / sizeof *subs; i++)
         if (strcmp(argv[1], subs[i].name) == 0) of = subs[i].of;
-    if (!of) return usage_error("mr", "there is no '%s': run, coordinator, worker or task?", argv[1]);
+    if (!of) return usage_error("mr", "there is no '%s': run, coordinator, worker, task, status or cancel?", argv[1]);
     int code = parse(argc - 1, argv + 1, of, argv[1], &a);
     if (code == 0 && a.help)
         fputs(help, stdout);
     else if (code == 0 && of == OF_WORKER)
-        code = a.w.coordinator ? mr_worker(&a.w) : usage_error("mr", "worker needs --coordinator ADDR");
+        code = run_worker(&a);
+    else if (code == 0 && of == OF_STATUS)
+        code = run_status(&a);
+    else if (code == 0 && of == OF_CANCEL)
+        code = a.o.inputs_n == 1 ? mr_cancel(a.inputs[0]) : usage_error("mr", "cancel wants one JOB");
     else if (code == 0)
         code = run_job(&a, argv[1], of);
     free(a.inputs);

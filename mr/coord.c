@@ -1,12 +1,14 @@
 /* coord.c - the coordinator: connections, worker processes and the clock around the scheduler (sched.h).
  *
  * Happy path: it starts its workers, each says hello and joins; the scheduler's assignments go out, results come in;
- * when every task is done the output is published (on a pool thread, a stalled filesystem must not make workers look
- * silent), the workers are told goodbye, and the loop ends.
+ * what is done is journalled (scribe.c); when every task is done and the journal is durable the output is published (on a
+ * pool thread, a stalled filesystem must not make workers look silent), the workers are told goodbye, and the loop ends.
  *
  * Failure modes: a worker dies, hangs or sends nonsense: it is let go, and killed if it is our child; children that end
  * are replaced, unless so many end in a row without one finished task that it is hopeless. A task that fails too often,
- * a failing publish, SIGINT and SIGTERM end the job: nothing of it stays. */
+ * a failing publish, SIGINT and SIGTERM end the run; the job stays as its directory says, for who wants to go on with
+ * it. When the job's token is gone, this process has been frozen and replaced, or the job cancelled: it touches nothing
+ * more and ends; its workers find their way to the successor (worker.c). */
 #include "mr/coord.h"
 
 #include <signal.h>
@@ -15,10 +17,15 @@
 #include <unistd.h>
 
 #include "io/io.h"
+#include "mr/face.h"
 #include "mr/msg.h"
+#include "mr/owner.h"
+#include "mr/scribe.h"
 #include "mr/util.h"
+#include "mr/workdir.h"
 
 #define GOODBYE_NS (2 * NS_PER_S)
+#define RETURN_NS  (2 * NS_PER_S) /* for workers of the last coordinator to come back in, before others are started */
 #define DEATHS_MAX 10u /* in a row, and as many again for each worker that is wanted */
 
 struct peer {
@@ -52,9 +59,11 @@ struct coord {
     uint32_t *held_attempt;
     struct task_result *result; /* while a step is about it */
     struct peer *result_from;
-    struct timer tick, spawn, goodbye;
+    struct timer tick, spawn, goodbye, beat;
+    struct scribe *scribe;
     struct buf publish_why;
     int publish_rc;
+    bool publish_runs;
 };
 
 static void step(struct coord *c, struct sched_event e);
@@ -71,6 +80,27 @@ static void send(struct peer *p, uint8_t type, const struct buf *payload)
     conn_close(p->conn);
 }
 
+/* What people see in the job's directory. */
+static void show_face(struct coord *c)
+{
+    struct sched_facts f = sched_facts(c->sched);
+    const char *own = c->run->place.own;
+    struct buf b = {0};
+
+    mr__progress_text(&c->run->progress, &f, false, &b);
+    mr__scribe_file(c->scribe, own, "progress", buf_slice(&b));
+    buf_clear(&b);
+    mr__progress_text(&c->run->progress, &f, true, &b);
+    mr__scribe_file(c->scribe, own, "progress.json", buf_slice(&b));
+    buf_clear(&b);
+    mr__face_tasks(c->run, c->sched, &b);
+    mr__scribe_file(c->scribe, own, "tasks", buf_slice(&b));
+    buf_clear(&b);
+    mr__face_counters(c->run, &b);
+    mr__scribe_file(c->scribe, own, "counters", buf_slice(&b));
+    buf_free(&b);
+}
+
 /* ---- the end ---- */
 
 static void end_loop(struct coord *c)
@@ -84,6 +114,19 @@ static void on_goodbye_over(struct timer *t)
     list_for_each(it, &c->children) io_child_kill(container_of(it, struct child, link)->process, SIGKILL);
 }
 
+/* Somebody else has the job now: our workers are theirs. */
+static void leave_it_to_others(struct coord *c)
+{
+    while (!list_empty(&c->children)) {
+        struct child *ch = container_of(list_pop_front(&c->children), struct child, link);
+        io_child_release(ch->process);
+        free(ch);
+    }
+    c->state = LEAVING;
+    c->code = MR_EXIT_FAILED;
+    end_loop(c);
+}
+
 /* Everything but our children's end is behind us. */
 static void leave(struct coord *c, int code)
 {
@@ -91,12 +134,36 @@ static void leave(struct coord *c, int code)
     if (c->state == LEAVING) return;
     c->state = LEAVING;
     c->code = code;
+    if (code != MR_EXIT_OK && c->run->ours) {
+        show_face(c);
+        mr__scribe_file(c->scribe, c->run->place.own, "failed", buf_slice(&c->run->why));
+    }
     list_for_each(it, &c->peers) {
         struct peer *p = container_of(it, struct peer, link);
         if (p->joined) send(p, MR_BYE, &nothing);
     }
     arm(c, &c->goodbye, now(c) + GOODBYE_NS);
     end_loop(c);
+}
+
+static void on_lost(void *arg, int err)
+{
+    struct coord *c = arg;
+    if (c->state == LEAVING || c->publish_runs) return; /* publishing finds out by itself */
+    c->state = WORKING;
+    bool over = mr__run_lost(c->run, err);
+    if (c->run->ours || over)
+        leave(c, MR_EXIT_FAILED);
+    else
+        leave_it_to_others(c);
+}
+
+static void on_beat(struct timer *t)
+{
+    struct coord *c = t->arg;
+    mr__scribe_beat(c->scribe);
+    if (c->state == WORKING) show_face(c);
+    arm(c, t, now(c) + c->run->job.beat_ns);
 }
 
 static void publish(void *arg)
@@ -111,15 +178,29 @@ static void on_published(void *arg)
     struct sched_facts f = sched_facts(c->sched);
     struct counters all = {0};
 
+    c->state = WORKING;
+    c->publish_runs = false;
+    if (c->publish_rc == -ESTALE) {
+        on_lost(c, -ESTALE);
+        return;
+    }
     if (c->publish_rc < 0) {
         put_bytes(&c->run->why, buf_slice(&c->publish_why));
     } else {
+        show_face(c);
         mr__run_sum(c->run, &all);
         mr__progress_done(&c->run->progress, &all, &f);
         mr__counters_free(&all);
     }
-    c->state = WORKING;
     leave(c, c->publish_rc < 0 ? MR_EXIT_FAILED : MR_EXIT_OK);
+}
+
+/* All that the output depends on is in the journal. */
+static void on_journalled(void *arg)
+{
+    struct coord *c = arg;
+    c->publish_runs = true;
+    io_work(c->loop, publish, on_published, c);
 }
 
 static void give_up(struct coord *c, const struct sched_effect *e)
@@ -169,20 +250,22 @@ static void on_child_exited(void *arg, int64_t status, int signum)
 
 static int spawn_one(struct coord *c)
 {
-    /* Detached: Ctrl-C on a terminal is for us alone, we end them. */
-    char *argv[] = {"/proc/self/exe", "mr", "worker", "--coordinator", c->addr, "--workdir", c->run->dir, NULL};
+    /* Detached: Ctrl-C on a terminal is for us alone, we end them. They survive our death, for a coordinator that takes
+     * over; if none does they end by themselves. */
+    char *base = mr__strf("%.*s", (int)(strrchr(c->run->dir, '/') - c->run->dir), c->run->dir);
+    char *argv[] = {"/proc/self/exe", "mr", "worker", "--coordinator", c->addr, "--workdir", base, NULL};
     struct child *ch = xcalloc(1, sizeof *ch);
     struct io_child_options o = {.argv = argv,
                                  .stdin_fd = -1,
                                  .stdout_fd = 2,
                                  .stderr_fd = 2,
                                  .detached = true,
-                                 .die_with_parent = true,
                                  .exited = on_child_exited,
                                  .arg = ch};
 
     ch->c = c;
     int rc = io_spawn(c->loop, &o, &ch->process);
+    free(base);
     if (rc < 0) {
         free(ch);
         return rc;
@@ -192,10 +275,25 @@ static int spawn_one(struct coord *c)
     return 0;
 }
 
+/* Workers of this machine that somebody else started. */
+static uint32_t adopted(const struct coord *c)
+{
+    uint32_t n = 0;
+    list_for_each(it, &c->peers) {
+        struct peer *p = container_of(it, struct peer, link);
+        bool own = !p->joined || strcmp(p->host, c->host) != 0;
+        list_for_each(at, &c->children)
+            own = own || io_child_pid(container_of(at, struct child, link)->process) == p->pid;
+        n += !own;
+    }
+    return n;
+}
+
 static void on_spawn(struct timer *t)
 {
     struct coord *c = t->arg;
-    while (c->state == WORKING && c->children_n < c->wanted) {
+    uint32_t others = c->run->restored[SCHED_MAP] ? adopted(c) : 0;
+    while (c->state == WORKING && c->children_n + others < c->wanted) {
         int rc = spawn_one(c);
         if (rc == 0) continue;
         if (c->children_n) return; /* the others will have to do */
@@ -283,6 +381,12 @@ static void commit(struct coord *c, const struct sched_effect *e)
         c->held_by[e->task] = c->result_from;
         c->held_attempt[e->task] = e->attempt;
     }
+    struct buf b = {0};
+    char *holder = mr__strf("%s %d", c->result_from->host, (int)c->result_from->pid);
+    mr__run_journal(&b, e->phase, e->task, e->attempt, e->phase == SCHED_MAP ? holder : "", &c->result->counters);
+    mr__scribe_journal(c->scribe, buf_slice(&b));
+    free(holder);
+    buf_free(&b);
     mr__run_commit(c->run, e->phase, e->task, e->attempt, &c->result->counters);
 }
 
@@ -319,7 +423,7 @@ static void carry_out(struct coord *c, const struct sched_effect *e)
         break;
     case SCHED_FINISH:
         c->state = PUBLISHING;
-        io_work(c->loop, publish, on_published, c);
+        mr__scribe_then(c->scribe, on_journalled, c);
         break;
     case SCHED_GIVE_UP:
         give_up(c, e);
@@ -388,9 +492,14 @@ static int take_hello(struct peer *p, struct slice payload)
     p->host = get_text(&r);
     p->dir = get_text(&r);
     p->addr = complete_addr(p->conn, get_text(&r));
+    struct slice job = get_slice16(&r);
     if (!reader_done(&r) || p->dir[0] != '/') return -EBADMSG;
     if (c->state != WORKING) {
         refuse(p, "the job is over");
+        return 0;
+    }
+    if (job.n && !slice_eq(job, slice_str(c->run->job.id))) {
+        refuse(p, "it is of another job");
         return 0;
     }
     p->id = c->next_id++;
@@ -400,6 +509,16 @@ static int take_hello(struct peer *p, struct slice payload)
     buf_free(&b);
     step(c, (struct sched_event){.kind = SCHED_JOINED, .worker = p->id});
     return 0;
+}
+
+static void keep_stderr(struct coord *c, const struct task_result *r)
+{
+    char name[64];
+    if (r->err.n == 0 || c->state != WORKING) return;
+    snprintf(name, sizeof name, "%s-%u-%u", r->phase == SCHED_MAP ? "map" : "reduce", r->no, r->attempt);
+    char *dir = mr__strf("%s/stderr", c->run->place.path);
+    mr__scribe_file(c->scribe, dir, name, buf_slice(&r->err));
+    free(dir);
 }
 
 static int take_result(struct peer *p, struct slice payload)
@@ -415,8 +534,9 @@ static int take_result(struct peer *p, struct slice payload)
     c->result_from = p;
     if (r.outcome != TASK_DONE && c->state == WORKING)
         mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s",
-                          r.phase == SCHED_MAP ? "map" : "reduce", r.no, r.attempt + 1, p->id,
+                          r.phase == SCHED_MAP ? "map" : "reduce", r.no, (r.attempt & 0xffff) + 1, p->id,
                           (int)min_u64(r.why.n, 500), r.why.p);
+    keep_stderr(c, &r);
     for (size_t i = 0; i < r.lost_n; i++)
         step(c, (struct sched_event){
                     .kind = SCHED_LOST, .task = (uint32_t)(r.lost[i] >> 32), .attempt = (uint32_t)r.lost[i]});
@@ -427,6 +547,32 @@ static int take_result(struct peer *p, struct slice payload)
     return 0;
 }
 
+/* What a worker has done for an earlier coordinator, or for us before its connection broke. */
+static int take_held(struct peer *p, struct slice payload)
+{
+    struct coord *c = p->c;
+    struct task_result r;
+
+    if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
+    c->result = &r;
+    c->result_from = p;
+    int rc = r.phase == SCHED_MAP && r.outcome == TASK_DONE ? 0 : -EBADMSG;
+    if (rc == 0)
+        step(c, (struct sched_event){.kind = SCHED_HELD, .worker = p->id, .task = r.no, .attempt = r.attempt});
+    c->result = NULL;
+    c->result_from = NULL;
+    mr__result_free(&r);
+    return rc;
+}
+
+static void take_beat(struct peer *p, uint64_t bytes)
+{
+    struct buf nothing = {0};
+    mr__progress_bytes(&p->c->run->progress, bytes);
+    step(p->c, (struct sched_event){.kind = SCHED_HEARD, .worker = p->id});
+    if (p->c->state != LEAVING) send(p, MR_BEAT, &nothing);
+}
+
 static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
 {
     struct peer *p = conn->arg;
@@ -435,9 +581,10 @@ static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
     if (type == MR_HELLO) {
         rc = take_hello(p, payload);
     } else if (p->joined && type == MR_BEAT && payload.n == 8) {
-        mr__progress_bytes(&p->c->run->progress, load_u64(payload.p));
-        step(p->c, (struct sched_event){.kind = SCHED_HEARD, .worker = p->id});
+        take_beat(p, load_u64(payload.p));
         rc = 0;
+    } else if (p->joined && type == MR_HELD) {
+        rc = take_held(p, payload);
     } else if (p->joined && type == MR_RESULT) {
         rc = take_result(p, payload);
     }
@@ -455,6 +602,7 @@ static void on_closed(struct conn *conn, int err)
     if (p->joined) step(c, (struct sched_event){.kind = SCHED_LEFT, .worker = p->id});
     for (size_t m = 0; m < c->run->plan.splits_n; m++)
         if (c->held_by[m] == p) c->held_by[m] = NULL; /* not needed any more, or it was revoked */
+    if (p->joined && c->state == WORKING && c->run->restored[SCHED_MAP]) arm(c, &c->spawn, now(c) + NS_PER_S / 4);
     free(p->host);
     free(p->dir);
     free(p->addr);
@@ -510,6 +658,18 @@ static int start_listening(struct coord *c)
     return rc;
 }
 
+/* Where workers find us: "ADDRESS", a TAB, what this machine is called by its workers, a TAB, the address for others. */
+static void say_address(struct coord *c)
+{
+    const char *listen = c->run->o->listen, *colon = listen ? strrchr(listen, ':') : NULL;
+    char name[256] = "";
+    bool any = listen && (listen[0] == '*' || strncmp(listen, "0.0.0.0:", 8) == 0 || strncmp(listen, "[::]:", 5) == 0);
+    if (any && gethostname(name, sizeof name - 1) < 0) any = false;
+    char *text = mr__strf("%s\t%s\t%s%s\n", c->addr, c->host, any ? name : "", any ? colon : listen ? listen : "");
+    mr__scribe_file(c->scribe, c->run->place.own, "address", slice_str(text));
+    free(text);
+}
+
 static uint32_t workers_wanted(const struct mr_options *o)
 {
     long n = o->workers;
@@ -522,8 +682,11 @@ static void coord_free(struct coord *c)
     clock_disarm(io_clock(c->loop), &c->tick);
     clock_disarm(io_clock(c->loop), &c->spawn);
     clock_disarm(io_clock(c->loop), &c->goodbye);
+    clock_disarm(io_clock(c->loop), &c->beat);
     c->state = LEAVING;
     io_loop_free(c->loop);
+    mr__scribe_end(c->scribe);
+    mr__workdir_sweep(c->run->o->workdir); /* of workers that were killed */
     while (!list_empty(&c->children)) free(container_of(list_pop_front(&c->children), struct child, link));
     sched_free(c->sched);
     free(c->held_by);
@@ -543,6 +706,8 @@ int mr__coordinate(struct run *r)
     c.tick = (struct timer){.fire = on_tick, .arg = &c};
     c.spawn = (struct timer){.fire = on_spawn, .arg = &c};
     c.goodbye = (struct timer){.fire = on_goodbye_over, .arg = &c};
+    c.beat = (struct timer){.fire = on_beat, .arg = &c};
+    c.scribe = mr__scribe_new(c.loop, &r->place, on_lost, &c);
     c.host = mr__this_host();
     c.held_by = xcalloc(r->plan.splits_n + 1, sizeof(struct peer *));
     c.held_attempt = xcalloc(r->plan.splits_n + 1, sizeof *c.held_attempt);
@@ -550,7 +715,9 @@ int mr__coordinate(struct run *r)
     if (start_listening(&c) == 0) {
         io_on_signal(c.loop, SIGINT, on_signal, &c);
         io_on_signal(c.loop, SIGTERM, on_signal, &c);
-        arm(&c, &c.spawn, 0);
+        say_address(&c);
+        on_beat(&c.beat);
+        arm(&c, &c.spawn, r->waits ? now(&c) + RETURN_NS : 0);
         on_tick(&c.tick);
         io_loop_run(c.loop);
     }

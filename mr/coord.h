@@ -2,19 +2,29 @@
 #ifndef QFS_MR_COORD_H
 #define QFS_MR_COORD_H
 
-#include "mr/job.h"
+#include "mr/jobfile.h"
 #include "mr/output.h"
 #include "mr/progress.h"
-#include "mr/split.h"
 
 #define MR_ATTEMPTS_DEFAULT 4u
 
+/* A task that an earlier coordinator's journal says is done. */
+struct restored {
+    bool done;
+    uint32_t attempt;
+};
+
 struct run {
     const struct mr_options *o;
+    struct mr_options own;             /* what o points to, where a job is gone on with */
     struct job job;
     struct plan plan;
     bool whole;                        /* splits are whole files */
-    struct output_dir output;
+    char *rerun;                       /* o->rerun, where it is ours */
+    struct jobdir place;
+    struct restored *restored[2];      /* by phase and task; NULL: a new job */
+    bool waits;                        /* some map outputs may still be with workers that live */
+    bool ours;                         /* false: somebody else has the job now, or ended it */
     char *dir;                         /* our directory for intermediate data */
     int lock;                          /* its lock */
     struct progress progress;
@@ -29,6 +39,14 @@ void mr__run_map_task(const struct run *r, uint32_t no, uint32_t attempt, struct
 void mr__run_commit(struct run *r, enum sched_phase phase, uint32_t task, uint32_t attempt, struct counters *c);
 void mr__run_sum(const struct run *r, struct counters *all);
 int mr__run_publish(struct run *r, struct buf *why);
+/* The journal's words for mr__run_commit(); `holder` has a map output. */
+void mr__run_journal(struct buf *b, enum sched_phase phase, uint32_t task, uint32_t attempt, const char *holder,
+                     const struct counters *c);
+/* The job is not ours any more: says what happened to it. True: it is over, for everybody. */
+bool mr__run_lost(struct run *r, int err);
+
+/* Ends this process in the middle of a job, which stays as its directory says. */
+__attribute__((noreturn)) void mr__run_leave(struct run *r);
 
 char *mr__this_host(void);              /* worker.c */
 int mr__coordinate(struct run *r);     /* with workers */

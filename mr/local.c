@@ -17,6 +17,7 @@ struct local {
     struct sched_effect next; /* the assignment to carry out */
     bool assigned, over;
     int code;
+    uint64_t beaten;
     struct task_result *result; /* while a step is about it */
 };
 
@@ -26,9 +27,20 @@ static void stop_if_asked(struct run *r)
     sigpending(&pending);
     if (!sigismember(&pending, SIGINT) && !sigismember(&pending, SIGTERM)) return;
     mr__say("stopped by %s", sigismember(&pending, SIGINT) ? "Ctrl-C" : "SIGTERM");
-    mr__output_end(&r->output);
-    mr__rmtree(r->dir);
-    _Exit(MR_EXIT_FAILED);
+    mr__run_leave(r);
+}
+
+/* Shows that this job has a coordinator, now and then; if it has another one now, this one ends. */
+static void beat(struct local *l)
+{
+    uint64_t now = mr__now();
+    if (now - l->beaten < l->run->job.beat_ns) return;
+    l->beaten = now;
+    int rc = mr__jobdir_beat(&l->run->place);
+    if (rc == 0) return;
+    mr__run_lost(l->run, rc);
+    mr__say("%.*s", (int)l->run->why.n, l->run->why.p);
+    mr__run_leave(l->run);
 }
 
 static void touch(void *arg, uint64_t bytes)
@@ -36,6 +48,7 @@ static void touch(void *arg, uint64_t bytes)
     struct local *l = arg;
     struct sched_facts f = sched_facts(l->sched);
     stop_if_asked(l->run);
+    beat(l);
     mr__progress_bytes(&l->run->progress, bytes);
     mr__progress_show(&l->run->progress, &f);
 }
@@ -46,7 +59,9 @@ static void finish(struct local *l)
     struct counters all = {0};
 
     l->over = true;
-    if (mr__run_publish(l->run, &l->run->why) < 0) return;
+    int rc = mr__run_publish(l->run, &l->run->why);
+    if (rc == -ESTALE) mr__run_lost(l->run, rc);
+    if (rc < 0) return;
     l->code = MR_EXIT_OK;
     mr__run_sum(l->run, &all);
     mr__progress_done(&l->run->progress, &all, &f);
@@ -61,6 +76,22 @@ static void give_up(struct local *l, const struct sched_effect *e)
     mr__report(&l->run->why, l->run->o, &l->run->job, &l->run->plan, l->result, attempts);
 }
 
+/* Map outputs are in our own directory and end with us: only reduce tasks are worth a word in the journal. */
+static void commit(struct local *l, const struct sched_effect *e)
+{
+    struct buf b = {0};
+    int rc = 0;
+    if (e->phase == SCHED_REDUCE) {
+        mr__run_journal(&b, e->phase, e->task, e->attempt, "", &l->result->counters);
+        rc = mr__jobdir_append(&l->run->place, buf_slice(&b));
+        buf_free(&b);
+    }
+    mr__run_commit(l->run, e->phase, e->task, e->attempt, &l->result->counters);
+    if (rc == 0) return;
+    mr__run_lost(l->run, rc);
+    l->over = true;
+}
+
 static void step(struct local *l, struct sched_event e)
 {
     size_t n = sched_step(l->sched, &e, mr__now());
@@ -73,10 +104,10 @@ static void step(struct local *l, struct sched_event e)
             break;
         case SCHED_COMMIT:
             if (f->phase == SCHED_MAP) l->held_attempt[f->task] = f->attempt;
-            mr__run_commit(l->run, f->phase, f->task, f->attempt, &l->result->counters);
+            commit(l, f);
             break;
         case SCHED_FINISH:
-            finish(l);
+            if (!l->over) finish(l);
             break;
         case SCHED_GIVE_UP:
             give_up(l, f);
@@ -115,10 +146,11 @@ static void run_assigned(struct local *l)
     make_task(l, &e, &t);
     mr__task_run(&l->run->job, &l->programs, &t, &at, &result);
     stop_if_asked(l->run);
+    beat(l);
     l->result = &result;
     if (result.outcome != TASK_DONE)
         mr__progress_note(&l->run->progress, "%s task %u, attempt %u: %.*s", e.phase == SCHED_MAP ? "map" : "reduce",
-                          e.task, e.attempt + 1, (int)min_u64(result.why.n, 500), result.why.p);
+                          e.task, (e.attempt & 0xffff) + 1, (int)min_u64(result.why.n, 500), result.why.p);
     for (size_t i = 0; i < result.lost_n; i++)
         step(l, (struct sched_event){
                     .kind = SCHED_LOST, .task = (uint32_t)(result.lost[i] >> 32), .attempt = (uint32_t)result.lost[i]});

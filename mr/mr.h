@@ -111,11 +111,15 @@ struct mr_options {
     const char *listen;                /* the coordinator's address; a socket in the workdir */
     const char *only;                  /* mr_task(): "map:3", "reduce:0" */
     const char *rerun;                 /* the command line that makes these options, after `mr run`; for messages */
+    const char *resume;                /* go on with this job (its directory, output or id) instead of a new one */
+    bool standby;                      /* with resume: wait until its coordinator is dead, or the job over */
+    bool dry_run;                      /* only say what would be done */
     bool local, replace, json;
 };
 
 struct mr_worker_options {
     const char *coordinator;           /* its address */
+    const char *job;                   /* or the job's directory or output, whoever coordinates it */
     const char *workdir;
     const char *listen;                /* where other machines fetch from; default: any free port */
     const char *host;                  /* workers of one name share files directly; default: this machine */
@@ -125,6 +129,8 @@ struct mr_worker_options {
 int mr_run(const struct mr_options *o);            /* coordinator and workers, or `local`: all in this process */
 int mr_task(const struct mr_options *o);           /* one task alone, its pairs to stdout (o->only) */
 int mr_worker(const struct mr_worker_options *o);
+int mr_status(const char *const *jobs, size_t n, bool all, bool json);     /* all: in the directories `jobs`, or here */
+int mr_cancel(const char *job);                    /* ends it without output, whoever works on it */
 int mr_executor(void);                             /* a worker's child: runs the tasks, spoken to by stdin and stdout */
 
 #ifdef __cplusplus

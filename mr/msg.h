@@ -8,11 +8,12 @@
 
 #include "base/base.h"
 
-#define MR_PROTOCOL 1u
+#define MR_PROTOCOL 2u
 
 enum mr__msg {
     MR_HELLO = 128,      /* worker: u32 MR_PROTOCOL, u32 pid, text host, text directory, text address to fetch from
-                          * (":port": at the address the connection comes from) */
+                          * (":port": at the address the connection comes from), text id of the job that it has
+                          * worked on, or nothing; then it says what it has, by */
     MR_WELCOME = 129,    /* coordinator: the job (job.c) */
     MR_REFUSED = 130,    /* coordinator: text; then it closes */
     MR_TASK_MAP = 131,   /* coordinator: a map task (taskmsg.c) */
@@ -20,8 +21,9 @@ enum mr__msg {
                           * address; u32 map tasks, each: u32 index of the worker that has its output, u32 attempt */
     MR_CANCEL = 133,     /* coordinator: u8 phase, u32 number, u32 attempt: end it, no result is wanted */
     MR_BYE = 134,        /* coordinator: the job is over */
-    MR_BEAT = 135,       /* worker: u64 bytes of input read since the last */
+    MR_BEAT = 135,       /* worker: u64 bytes of input read since the last; the coordinator answers with an empty one */
     MR_RESULT = 136,     /* worker: a result (taskmsg.c) */
+    MR_HELD = 137,       /* worker: the result of a map task that it has done for an earlier coordinator */
     MR_FETCH = 140,      /* worker to worker: text job, u32 map task, u32 attempt, u32 partitions, u32 partition */
     MR_DATA = 141,       /* the answer: blocks of the partition, in pieces, then */
     MR_DATA_END = 142,   /* u32 error (0: that was all), u64 bytes */

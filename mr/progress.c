@@ -32,12 +32,15 @@ static void print(int fd, struct buf *b)
     buf_free(b);
 }
 
-void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o)
+void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o,
+                        const char *directory)
 {
     struct buf b = {0};
     *p = (struct progress){.json = o->json,
                            .terminal = !o->json && isatty(2),
                            .output = o->output,
+                           .directory = directory,
+                           .phase = "",
                            .maps = (uint32_t)plan->splits_n,
                            .reduces = j->reducers,
                            .total = plan->bytes,
@@ -45,12 +48,15 @@ void mr__progress_begin(struct progress *p, const struct job *j, const struct pl
     p->printed = p->began;
     if (p->json) {
         put_event(&b, p, "start");
-        mr__fmt(&b, ", \"job\": \"%s\", \"files\": %zu, \"bytes\": %llu, \"map_tasks\": %u, \"reduce_tasks\": %u}\n",
+        mr__fmt(&b, ", \"job\": \"%s\", \"files\": %zu, \"bytes\": %llu, \"map_tasks\": %u, \"reduce_tasks\": %u",
                 j->id, plan->files_n, (unsigned long long)plan->bytes, p->maps, p->reduces);
+        mr__fmt(&b, ", \"directory\": ");
+        mr__json_str(&b, slice_str(directory));
+        mr__fmt(&b, "}\n");
         print(1, &b);
     } else {
-        mr__fmt(&b, "job %s: %zu files, %.1f MB, %u map and %u reduce tasks\n", j->id, plan->files_n,
-                (double)plan->bytes / 1e6, p->maps, p->reduces);
+        mr__fmt(&b, "job %s: %zu files, %.1f MB, %u map and %u reduce tasks; %s\n", j->id, plan->files_n,
+                (double)plan->bytes / 1e6, p->maps, p->reduces, directory);
         print(2, &b);
     }
 }
@@ -59,17 +65,85 @@ void mr__progress_bytes(struct progress *p, uint64_t bytes) { p->bytes += bytes;
 
 uint64_t mr__progress_next(const struct progress *p) { return p->printed + (p->terminal ? TERMINAL_NS : LINES_NS); }
 
+/* ---- how far, how fast, how long ---- */
+
+static void look_at_phase(struct progress *p, const struct sched_facts *f)
+{
+    const char *phase = f->maps_done + f->awaited < p->maps || (f->maps_done < p->maps && f->reduces_done < p->reduces)
+                            ? "map"
+                        : f->reduces_done < p->reduces ? "reduce"
+                                                       : "publish";
+    if (strcmp(phase, p->phase) == 0) return;
+    p->phase = phase;
+    p->phase_began = mr__now();
+    p->phase_bytes = p->bytes;
+    p->phase_done = strcmp(phase, "map") == 0 ? f->maps_done : f->reduces_done;
+}
+
+/* Of what this phase had to do when it began; 0 to 1. */
+static double fraction(const struct progress *p, const struct sched_facts *f)
+{
+    bool map = strcmp(p->phase, "map") == 0;
+    uint32_t done = map ? f->maps_done : f->reduces_done, all = map ? p->maps : p->reduces;
+    double by_tasks = all > p->phase_done && done > p->phase_done
+                          ? (double)(done - p->phase_done) / (double)(all - p->phase_done)
+                          : 0;
+    /* Bytes are the finer measure, where all of them are still to be read. */
+    double by_bytes = map && p->total && p->phase_done == 0 ? (double)(p->bytes - p->phase_bytes) / (double)p->total : 0;
+    double x = by_bytes > by_tasks && by_bytes < 1 ? by_bytes : by_tasks;
+    return x;
+}
+
+/* Of this phase; negative: not known. */
+static double seconds_left(const struct progress *p, const struct sched_facts *f)
+{
+    double x = fraction(p, f), s = (double)(mr__now() - p->phase_began) / (double)NS_PER_S;
+    return x > 0 ? s * (1 - x) / x : -1;
+}
+
+static void put_left(struct buf *b, const struct progress *p, const struct sched_facts *f)
+{
+    double left = seconds_left(p, f);
+    if (left < 0) return;
+    mr__fmt(b, left < 90 ? ", %.0f s left of %s" : ", %.0f min left of %s", left < 90 ? left : left / 60, p->phase);
+}
+
+void mr__progress_text(struct progress *p, const struct sched_facts *f, bool json, struct buf *b)
+{
+    look_at_phase(p, f);
+    if (!json) {
+        mr__fmt(b, "%s: map %u/%u, reduce %u/%u, %u workers, %.1f MB/s, %.1f s", p->phase, f->maps_done, p->maps,
+                f->reduces_done, p->reduces, f->workers, rate(p), seconds(p));
+        put_left(b, p, f);
+        mr__fmt(b, "\n");
+        return;
+    }
+    put_event(b, p, "progress");
+    mr__fmt(b,
+            ", \"phase\": \"%s\", \"maps_done\": %u, \"map_tasks\": %u, \"reduces_done\": %u, \"reduce_tasks\": %u, "
+            "\"workers\": %u, \"running\": %u, \"bytes\": %llu, \"total_bytes\": %llu, \"bytes_per_second\": %.0f, "
+            "\"failed_attempts\": %u, \"lost_attempts\": %u, \"backup_attempts\": %u, \"seconds_left\": ",
+            p->phase, f->maps_done, p->maps, f->reduces_done, p->reduces, f->workers, f->busy,
+            (unsigned long long)p->bytes, (unsigned long long)p->total, rate(p) * 1e6, f->failed, f->lost, f->backups);
+    double left = seconds_left(p, f);
+    if (left < 0)
+        mr__fmt(b, "null}\n");
+    else
+        mr__fmt(b, "%.1f}\n", left);
+}
+
 static void put_bar(struct buf *b, const struct progress *p, const struct sched_facts *f)
 {
-    uint32_t done = f->maps_done + f->reduces_done, all = p->maps + p->reduces;
-    uint32_t filled = (uint32_t)((uint64_t)done * BAR / all);
-    double s = seconds(p), left = done ? s * (all - done) / done : 0;
+    double all = p->maps + p->reduces, done = f->maps_done + f->reduces_done;
+    if (strcmp(p->phase, "map") == 0 && p->total && fraction(p, f) > (double)f->maps_done / (double)p->maps)
+        done = fraction(p, f) * p->maps;
+    uint32_t filled = (uint32_t)(done * BAR / all);
 
     mr__fmt(b, "\r[");
     for (uint32_t i = 0; i < BAR; i++) put_u8(b, i < filled ? '#' : '.');
     mr__fmt(b, "] map %u/%u  reduce %u/%u  %u workers  %.0f MB/s", f->maps_done, p->maps, f->reduces_done, p->reduces,
             f->workers, rate(p));
-    if (done && done < all) mr__fmt(b, "  %.0f s left", left);
+    put_left(b, p, f);
     mr__fmt(b, "\033[K");
 }
 
@@ -83,16 +157,12 @@ void mr__progress_show(struct progress *p, const struct sched_facts *f)
     if (!p->terminal && done == p->last_done && p->shown) return;
     p->shown = true;
     p->last_done = done;
-    if (p->terminal) {
+    look_at_phase(p, f);
+    if (p->terminal)
         put_bar(&b, p, f);
-    } else if (p->json) {
-        put_event(&b, p, "progress");
-        mr__fmt(&b, ", \"maps_done\": %u, \"reduces_done\": %u, \"workers\": %u, \"bytes\": %llu}\n", f->maps_done,
-                f->reduces_done, f->workers, (unsigned long long)p->bytes);
-    } else {
-        mr__fmt(&b, "map %u/%u, reduce %u/%u, %u workers, %.1f MB/s, %.1f s\n", f->maps_done, p->maps, f->reduces_done,
-                p->reduces, f->workers, rate(p), seconds(p));
-    }
+    else
+        mr__progress_text(p, f, p->json, &b);
+
     print(p->json ? 1 : 2, &b);
 }
 
@@ -156,6 +226,8 @@ void mr__progress_failed(struct progress *p, struct slice why)
         put_event(&b, p, "failed");
         mr__fmt(&b, ", \"why\": ");
         mr__json_str(&b, why);
+        mr__fmt(&b, ", \"directory\": ");
+        mr__json_str(&b, slice_str(p->directory));
         mr__fmt(&b, "}\n");
         print(1, &b);
     }

@@ -10,19 +10,26 @@
 
 struct progress {
     bool json, terminal, shown;
-    const char *output;
+    const char *output, *directory;    /* of the job; borrowed */
     uint32_t maps, reduces;
     uint64_t total;                    /* bytes of input */
     uint64_t began, printed;           /* mr__now() */
     uint64_t bytes;                    /* of input read, repeated attempts included */
     uint32_t last_done;                /* tasks, when it was printed */
+    /* where the phase at hand began */
+    const char *phase;
+    uint64_t phase_began, phase_bytes;
+    uint32_t phase_done;
 };
 
-void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o);
+void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o,
+                        const char *directory);
 void mr__progress_bytes(struct progress *p, uint64_t bytes);
 /* Call it often; it prints when it is time. */
 void mr__progress_show(struct progress *p, const struct sched_facts *f);
 uint64_t mr__progress_next(const struct progress *p);      /* mr__now() of the next look at the earliest */
+/* The same as text, for files: one line, with a LF. */
+void mr__progress_text(struct progress *p, const struct sched_facts *f, bool json, struct buf *b);
 /* An attempt failed or a worker was lost, and the job goes on; one line. */
 __attribute__((format(printf, 2, 3))) void mr__progress_note(struct progress *p, const char *format, ...);
 void mr__progress_done(struct progress *p, const struct counters *c, const struct sched_facts *f);

@@ -1,12 +1,15 @@
 /* run.c - a job from its options to its output (mr_run(), mr_task()); what coord.c and local.c share.
  *
- * Happy path: options checked, inputs planned, output and working directories made, tasks run, output published, all
- * else removed. Everything that can be said to be wrong before a task runs is said then. */
+ * Happy path: options checked, inputs planned, job's and working directories made, tasks run, output published, all
+ * else removed. Everything that can be said to be wrong before a task runs is said then. A job that is gone on with
+ * (resume.c) begins with what its directory says instead. */
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "mr/coord.h"
+#include "mr/journal.h"
+#include "mr/resume.h"
 #include "mr/shuffle.h"
 #include "mr/util.h"
 #include "mr/workdir.h"
@@ -14,6 +17,8 @@
 #define SPLIT_DEFAULT (16ull * MIB)
 #define LOSSES        10u /* for each attempt that a task has of its own */
 #define BACKUP_NS     (15 * NS_PER_S)
+#define RETURN_NS     (3 * NS_PER_S) /* for workers to find a new coordinator */
+#define TASK_WEIGHT   MIB /* what a task costs beside its bytes */
 
 static void run_free(struct run *r)
 {
@@ -22,7 +27,10 @@ static void run_free(struct run *r)
     free(r->of_maps);
     free(r->of_reduces);
     free(r->reduced_by);
-    if (r->output.path) mr__output_end(&r->output);
+    free(r->restored[SCHED_MAP]);
+    free(r->restored[SCHED_REDUCE]);
+    free(r->rerun);
+    mr__jobdir_close(&r->place);
     if (r->dir) mr__rmtree(r->dir);
     if (r->lock >= 0) close(r->lock);
     free(r->dir);
@@ -31,11 +39,23 @@ static void run_free(struct run *r)
     buf_free(&r->why);
 }
 
-/* Job, plan and working directory. */
+/* What depends on the plan, and the working directory. */
+static int equip(struct run *r)
+{
+    int rc = mr__workdir_make(r->o->workdir, &r->dir, &r->lock, &r->why);
+    if (rc < 0) return rc;
+    r->of_maps = xcalloc(r->plan.splits_n + 1, sizeof *r->of_maps);
+    r->of_reduces = xcalloc(r->job.reducers, sizeof *r->of_reduces);
+    r->reduced_by = xcalloc(r->job.reducers, sizeof *r->reduced_by);
+    return 0;
+}
+
+/* Job and plan. */
 static int prepare(struct run *r, const struct mr_options *o)
 {
     signal(SIGPIPE, SIG_IGN); /* programs may stop reading, and so may whoever reads our stdout */
-    *r = (struct run){.o = o, .lock = -1};
+    *r = (struct run){.o = o, .lock = -1, .place = {.journal = -1, .beat = -1}, .ours = true};
+    if (o->resume) return 0;
     int rc = mr__job_make(o, &r->job, &r->whole, &r->why);
     if (rc == 0 && o->inputs_n == 0) {
         mr__fmt(&r->why, "a job needs --input");
@@ -44,24 +64,31 @@ static int prepare(struct run *r, const struct mr_options *o)
     if (rc == 0)
         rc = mr__plan(o->inputs, o->inputs_n, o->split_bytes ? o->split_bytes : SPLIT_DEFAULT, r->whole, &r->plan,
                       &r->why);
-    if (rc == 0) rc = mr__workdir_make(o->workdir, &r->dir, &r->lock, &r->why);
-    if (rc < 0) return rc;
-    r->of_maps = xcalloc(r->plan.splits_n + 1, sizeof *r->of_maps);
-    r->of_reduces = xcalloc(r->job.reducers, sizeof *r->of_reduces);
-    r->reduced_by = xcalloc(r->job.reducers, sizeof *r->reduced_by);
-    return 0;
+    return rc;
 }
+
+static uint32_t attempts_of(const struct run *r) { return r->o->attempts ? r->o->attempts : MR_ATTEMPTS_DEFAULT; }
 
 struct sched *mr__run_sched(const struct run *r, uint64_t now)
 {
-    uint32_t attempts = r->o->attempts ? r->o->attempts : MR_ATTEMPTS_DEFAULT;
     struct sched_config c = {.maps = (uint32_t)r->plan.splits_n,
                              .reduces = r->job.reducers,
-                             .attempts = attempts,
-                             .losses = LOSSES * attempts,
+                             .attempts = attempts_of(r),
+                             .losses = LOSSES * attempts_of(r),
                              .silence_ns = 8 * r->job.beat_ns,
-                             .backup_ns = BACKUP_NS};
-    return sched_new(&c, now);
+                             .backup_ns = BACKUP_NS,
+                             .first_attempt = r->place.epoch << 16,
+                             .grace_ns = 4 * r->job.beat_ns + RETURN_NS};
+    struct sched *s = sched_new(&c, now);
+    for (uint32_t i = 0; i < c.maps; i++) {
+        sched_weigh(s, SCHED_MAP, i, TASK_WEIGHT + r->plan.splits[i].len);
+        if (r->restored[SCHED_MAP] && r->restored[SCHED_MAP][i].done)
+            sched_restore(s, SCHED_MAP, i, r->restored[SCHED_MAP][i].attempt);
+    }
+    for (uint32_t i = 0; i < c.reduces; i++)
+        if (r->restored[SCHED_REDUCE] && r->restored[SCHED_REDUCE][i].done)
+            sched_restore(s, SCHED_REDUCE, i, r->restored[SCHED_REDUCE][i].attempt);
+    return s;
 }
 
 void mr__run_map_task(const struct run *r, uint32_t no, uint32_t attempt, struct task *out)
@@ -94,34 +121,164 @@ void mr__run_sum(const struct run *r, struct counters *all)
     for (uint32_t i = 0; i < r->job.reducers; i++) mr__counters_merge(all, &r->of_reduces[i]);
 }
 
+void mr__run_journal(struct buf *b, enum sched_phase phase, uint32_t task, uint32_t attempt, const char *holder,
+                     const struct counters *c)
+{
+    struct buf counters = {0};
+    mr__counters_encode(&counters, c);
+    struct journal_entry e = {.kind = JOURNAL_DONE,
+                              .phase = phase,
+                              .task = task,
+                              .attempt = attempt,
+                              .holder = slice_str(holder),
+                              .counters = buf_slice(&counters)};
+    mr__journal_put(b, &e);
+    buf_free(&counters);
+}
+
 int mr__run_publish(struct run *r, struct buf *why)
 {
     struct counters all = {0};
     mr__run_sum(r, &all);
-    int rc = mr__output_publish(&r->output, r->reduced_by, r->job.reducers, &all, why);
+    int rc = mr__output_publish(&r->place, r->o->replace, r->reduced_by, r->job.reducers, &all, why);
     mr__counters_free(&all);
+    if (rc == 0) mr__output_clean(r->place.path);
     return rc;
+}
+
+bool mr__run_lost(struct run *r, int err)
+{
+    struct job_look look = {0};
+    bool over = false;
+
+    if (err != -ESTALE) {
+        mr__fmt(&r->why, "cannot write to the job's directory %s: %s", r->place.path, err_text(err));
+        return false;
+    }
+    r->ours = false;
+    int rc = mr__jobdir_look(r->place.path, &look);
+    if (rc == -ENOENT || (rc == 0 && look.state == JOB_CANCELLED)) {
+        mr__fmt(&r->why, "the job was cancelled");
+        over = true;
+    } else if (rc == 0 && look.state == JOB_DONE) {
+        mr__fmt(&r->why, "another coordinator has taken this job over, and finished it");
+        over = true;
+    } else {
+        mr__fmt(&r->why, "another coordinator has taken this job over (epoch %u; this one had %u)", look.epoch,
+                r->place.epoch);
+    }
+    mr__look_free(&look);
+    return over;
+}
+
+/* The job comes into being. */
+static int begin(struct run *r, const struct mr_options *o)
+{
+    struct buf text = {0};
+    char *output = mr__absolute(o->output), *path = mr__jobdir_path(o->output, r->job.id, &r->why);
+    int rc = path ? 0 : -EINVAL;
+
+    for (size_t n = strlen(output); n > 1 && output[n - 1] == '/';) output[--n] = 0;
+    if (rc == 0) rc = mr__output_check(output, o->replace, &r->why);
+    if (rc == 0) rc = equip(r);
+    if (rc == 0) {
+        r->job.attempts = mr__strf("%s/attempts", path);
+        struct jobfile f = {.job = r->job,
+                            .plan = r->plan,
+                            .rerun = (char *)o->rerun,
+                            .attempts = attempts_of(r),
+                            .whole = r->whole,
+                            .replace = o->replace};
+        mr__jobfile_encode(&text, &f);
+        rc = mr__jobdir_create(path, output, buf_slice(&text), &r->place, &r->why);
+    }
+    buf_free(&text);
+    free(output);
+    free(path);
+    return rc;
+}
+
+static int dry_run(const struct run *r)
+{
+    struct buf b = {0};
+    const struct plan *p = &r->plan;
+    mr__fmt(&b, "map:      %s\n", r->job.map);
+    if (r->job.combine) mr__fmt(&b, "combine:  %s\n", r->job.combine);
+    mr__fmt(&b, "reduce:   %s\ninput:    %zu files, %.1f MB\n", r->job.reduce, p->files_n, (double)p->bytes / 1e6);
+    for (size_t i = 0; i < p->splits_n; i++)
+        mr__fmt(&b, "map %zu:    %s, %llu bytes from byte %llu\n", i, p->files[p->splits[i].file].path,
+                (unsigned long long)p->splits[i].len, (unsigned long long)p->splits[i].off);
+    mr__fmt(&b, "%zu map tasks, %u reduce tasks; %llu MiB of memory a task; output: %s\n", p->splits_n, r->job.reducers,
+            (unsigned long long)(r->job.memory / MIB), r->o->output);
+    int rc = mr__write_all(1, b.p, b.n);
+    buf_free(&b);
+    return rc < 0 ? MR_EXIT_FAILED : MR_EXIT_OK;
+}
+
+/* The job is not done, and not given away: how it can be gone on with. */
+static void say_how_to_go_on(const struct run *r)
+{
+    if (!r->place.path || !r->ours) return;
+    struct buf b = {0};
+    mr__fmt(&b, "what it has done is kept in %s\n  to go on:   ", r->place.path);
+    mr__quote(&b, program_invocation_name);
+    mr__fmt(&b, " mr run --resume ");
+    mr__quote(&b, r->place.path);
+    mr__fmt(&b, "\n  to drop it: ");
+    mr__quote(&b, program_invocation_name);
+    mr__fmt(&b, " mr cancel ");
+    mr__quote(&b, r->place.path);
+    mr__say("%.*s", (int)b.n, b.p);
+    buf_free(&b);
+}
+
+void mr__run_leave(struct run *r)
+{
+    say_how_to_go_on(r);
+    mr__rmtree(r->dir);
+    _Exit(MR_EXIT_FAILED);
+}
+
+static int refused(struct run *r)
+{
+    mr__say("%.*s", (int)r->why.n, r->why.p);
+    run_free(r);
+    return MR_EXIT_FAILED;
 }
 
 int mr_run(const struct mr_options *o)
 {
     struct run r;
-    int code = MR_EXIT_FAILED, rc = prepare(&r, o);
+    int code, rc = prepare(&r, o);
 
-    if (rc == 0 && !o->output) {
+    if (rc == 0 && !o->output && !o->resume) {
         mr__fmt(&r.why, "a job needs --output");
         rc = -EINVAL;
     }
-    if (rc == 0) rc = mr__output_begin(o->output, r.job.id, o->replace, &r.output, &r.why);
-    if (rc < 0) {
-        mr__say("%.*s", (int)r.why.n, r.why.p);
+    if (rc == 0 && o->dry_run) {
+        code = mr__output_check(o->output, o->replace, &r.why) < 0 ? MR_EXIT_FAILED : dry_run(&r);
+        if (code) return refused(&r);
         run_free(&r);
-        return MR_EXIT_FAILED;
+        return code;
     }
-    r.job.attempts = mr__strf("%s", r.output.attempts);
-    mr__progress_begin(&r.progress, &r.job, &r.plan, o);
-    code = o->local ? mr__run_local(&r) : mr__coordinate(&r);
-    if (code != MR_EXIT_OK) mr__progress_failed(&r.progress, buf_slice(&r.why));
+    if (rc == 0 && !o->resume) {
+        rc = begin(&r, o);
+    } else if (rc == 0) {
+        rc = mr__resume_take(&r);
+        if (rc == 0) rc = equip(&r);
+        if (rc == 0) rc = mr__resume_replay(&r);
+    }
+    if (rc == MR_RESUME_DONE) {
+        run_free(&r);
+        return MR_EXIT_OK;
+    }
+    if (rc < 0) return refused(&r);
+    mr__progress_begin(&r.progress, &r.job, &r.plan, r.o, r.place.path);
+    code = r.o->local ? mr__run_local(&r) : mr__coordinate(&r);
+    if (code != MR_EXIT_OK) {
+        mr__progress_failed(&r.progress, buf_slice(&r.why));
+        say_how_to_go_on(&r);
+    }
     run_free(&r);
     return code;
 }
@@ -239,6 +396,7 @@ int mr_task(const struct mr_options *o)
     alone.local = true; /* its stderr goes where ours goes */
     alone.rerun = NULL;
     int rc = prepare(&r, &alone);
+    if (rc == 0) rc = equip(&r);
     if (rc == 0) rc = parse_only(&r, o->only, &phase, &no, &r.why);
     if (rc == 0) rc = mr__programs_open(&r.job, &p, &r.why);
     if (rc == 0 && phase == SCHED_MAP) {

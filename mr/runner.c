@@ -122,7 +122,7 @@ static void let_go(struct runner *x)
 static void take_tail(struct runner *x, struct task_result *r)
 {
     struct process *p = x->process;
-    if (!p || r->outcome == TASK_DONE) return;
+    if (!p) return;
     if (p->err_watch) on_err(p); /* what was written before the result is there by now */
     size_t n = min_u64(p->tail.n, MR_STDERR_MAX);
     if (n) put_bytes(&r->err, slice_of(p->tail.p + p->tail.n - n, n));

@@ -1,7 +1,8 @@
 /* sched.c - the scheduler (sched.h): PURE, no clock, no system call.
  *
- * A task is idle (in its phase's queue), running (one attempt, or two where a backup was started) or done. Reduce tasks
- * are assigned only while every map task is done. Each attempt has a number of its own within its task, so whatever
+ * A task is idle (in its phase's queue), running (one attempt, or two where a backup was started), done, or awaited: a
+ * map task that an earlier coordinator saw done, until a worker says that it has the output, or the grace is over.
+ * Reduce tasks are assigned only while every map task is done. Each attempt has a number of its own within its task, so whatever
  * arrives late about an old one finds nothing and is dropped; the first attempt that is done wins.
  *
  * Failure modes: a worker leaves (its attempt counts as a loss, its map outputs are made again), falls silent (evicted,
@@ -15,7 +16,7 @@
 #define TICK_NS (1 * NS_PER_S) /* while a backup may become due */
 #define NOBODY  UINT32_MAX
 
-enum task_state { IDLE, RUNNING, DONE };
+enum task_state { IDLE, RUNNING, DONE, AWAITED };
 
 struct attempt {
     uint32_t worker, no; /* worker NOBODY: none */
@@ -28,6 +29,7 @@ struct task {
     uint32_t next_attempt, failures, losses;
     uint32_t done_by, done_attempt; /* while DONE */
     struct attempt run[2];
+    uint64_t weight;
 };
 
 struct worker {
@@ -41,7 +43,9 @@ struct sched {
     struct task *tasks[2]; /* by phase */
     struct list idle[2];
     uint32_t done[2];
-    uint64_t spent_ns[2], spent_n[2]; /* time of the attempts that won: what is usual */
+    uint64_t spent_ns[2], spent_weight[2]; /* time and weight of the attempts that won: what is usual */
+    uint32_t awaited;
+    uint64_t grace_end; /* of those */
     struct worker *workers;
     size_t workers_n, workers_cap;
     uint32_t running; /* tasks with an attempt */
@@ -62,12 +66,15 @@ struct sched *sched_new(const struct sched_config *config, uint64_t now)
     check(config->reduces > 0 && config->attempts > 0 && config->losses > 0);
     s->config = *config;
     s->now = now;
+    s->grace_end = now + config->grace_ns;
     for (enum sched_phase p = SCHED_MAP; p <= SCHED_REDUCE; p++) {
         list_init(&s->idle[p]);
         s->tasks[p] = xcalloc(phase_size(s, p) + 1, sizeof *s->tasks[p]);
         for (uint32_t i = 0; i < phase_size(s, p); i++) {
             struct task *t = &s->tasks[p][i];
             t->run[0].worker = t->run[1].worker = NOBODY;
+            t->next_attempt = config->first_attempt;
+            t->weight = 1;
             list_push_back(&s->idle[p], &t->queued);
         }
     }
@@ -84,6 +91,27 @@ void sched_free(struct sched *s)
     free(s);
 }
 
+void sched_restore(struct sched *s, enum sched_phase phase, uint32_t task, uint32_t attempt)
+{
+    check(phase <= SCHED_REDUCE && task < phase_size(s, phase));
+    struct task *t = &s->tasks[phase][task];
+    check(t->state == IDLE);
+    list_remove(&t->queued);
+    t->done_by = NOBODY;
+    t->done_attempt = attempt;
+    t->state = phase == SCHED_MAP ? AWAITED : DONE;
+    if (phase == SCHED_MAP)
+        s->awaited++;
+    else
+        s->done[phase]++;
+}
+
+void sched_weigh(struct sched *s, enum sched_phase phase, uint32_t task, uint64_t weight)
+{
+    check(phase <= SCHED_REDUCE && task < phase_size(s, phase));
+    s->tasks[phase][task].weight = max_u64(weight, 1);
+}
+
 const struct sched_effect *sched_effects(const struct sched *s) { return s->out; }
 
 struct sched_facts sched_facts(const struct sched *s)
@@ -94,6 +122,28 @@ struct sched_facts sched_facts(const struct sched *s)
     for (size_t i = 0; i < s->workers_n; i++) f.busy += s->workers[i].task != NULL;
     f.maps_done = s->done[SCHED_MAP];
     f.reduces_done = s->done[SCHED_REDUCE];
+    f.awaited = s->awaited;
+    return f;
+}
+
+struct sched_task_facts sched_task(const struct sched *s, enum sched_phase phase, uint32_t task)
+{
+    static const char *const words[] = {"idle", "running", "done", "awaited"};
+    check(phase <= SCHED_REDUCE && task < phase_size(s, phase));
+    const struct task *t = &s->tasks[phase][task];
+    struct sched_task_facts f = {.state = words[t->state],
+                                 .attempts = t->next_attempt - s->config.first_attempt,
+                                 .failures = t->failures,
+                                 .losses = t->losses,
+                                 .attempt = t->done_attempt,
+                                 .worker = t->done_by};
+    for (int i = 0; i < 2 && t->state == RUNNING; i++) {
+        const struct attempt *a = &t->run[i];
+        if (a->worker == NOBODY || (f.ran_ns && a->no < f.attempt)) continue;
+        f.attempt = a->no;
+        f.worker = a->worker;
+        f.ran_ns = s->now - a->began + 1;
+    }
     return f;
 }
 
@@ -224,7 +274,7 @@ static void done(struct sched *s, struct task *t, struct attempt *a)
     t->done_attempt = a->no;
     s->done[p]++;
     s->spent_ns[p] += s->now - a->began;
-    s->spent_n[p]++;
+    s->spent_weight[p] += t->weight;
     emit(s, SCHED_COMMIT, a->worker, t, a->no);
     end_attempt(s, t, a);
     cancel_others(s, t);
@@ -261,6 +311,24 @@ static void output_lost(struct sched *s, const struct sched_event *e)
         s->facts.dropped++;
 }
 
+/* A worker that has joined brings a map output: as good as any other, whoever coordinated when it was made. */
+static void held(struct sched *s, const struct sched_event *e, bool joined_worker)
+{
+    struct task *t = e->task < s->config.maps ? &s->tasks[SCHED_MAP][e->task] : NULL;
+    if (!t || !joined_worker || t->state == DONE) {
+        s->facts.dropped++;
+        return;
+    }
+    if (t->state == AWAITED) s->awaited--;
+    if (t->state == IDLE) list_remove(&t->queued);
+    t->state = DONE;
+    t->done_by = e->worker;
+    t->done_attempt = e->attempt;
+    s->done[SCHED_MAP]++;
+    emit(s, SCHED_COMMIT, e->worker, t, e->attempt);
+    cancel_others(s, t);
+}
+
 static void handle(struct sched *s, const struct sched_event *e)
 {
     struct worker *w =
@@ -283,6 +351,9 @@ static void handle(struct sched *s, const struct sched_event *e)
         break;
     case SCHED_LOST:
         output_lost(s, e);
+        break;
+    case SCHED_HELD:
+        held(s, e, w != NULL);
         break;
     case SCHED_HEARD:
     case SCHED_TICK:
@@ -311,21 +382,31 @@ static enum sched_phase open_phase(const struct sched *s)
     return s->done[SCHED_MAP] == s->config.maps ? SCHED_REDUCE : SCHED_MAP;
 }
 
-/* The one attempt that has run longest and for much longer than is usual, if any. */
+/* So long the task may take for its weight. */
+static uint64_t patience(const struct sched *s, enum sched_phase p, const struct task *t)
+{
+    double usual = (double)s->spent_ns[p] / (double)s->spent_weight[p];
+    double ns = 3 * usual * (double)t->weight;
+    return max_u64(s->config.backup_ns, ns < 1e18 ? (uint64_t)ns : (uint64_t)1e18);
+}
+
+/* The one attempt that is behind the most, if any: slow for its weight, not only heavy. */
 static struct task *straggler(struct sched *s, enum sched_phase p)
 {
     struct task *worst = NULL;
-    uint64_t began = UINT64_MAX, usual = s->spent_n[p] ? s->spent_ns[p] / s->spent_n[p] : 0;
+    uint64_t most = 0;
 
-    if (!s->config.backup_ns || !s->spent_n[p]) return NULL;
+    if (!s->config.backup_ns || !s->spent_weight[p]) return NULL;
     for (size_t i = 0; i < s->workers_n; i++) {
         struct task *t = s->workers[i].task;
         if (!t || phase_of(s, t) != p || t->failures) continue; /* what fails is not slow, but wrong */
         if (t->run[0].worker != NOBODY && t->run[1].worker != NOBODY) continue;
-        struct attempt *a = attempt_of(t, s->workers[i].id);
-        if (a->began < began) worst = t, began = a->began;
+        uint64_t ran = s->now - attempt_of(t, s->workers[i].id)->began, may = patience(s, p, t);
+        if (ran < may || (worst && ran - may <= most)) continue;
+        worst = t;
+        most = ran - may;
     }
-    return worst && s->now - began >= max_u64(s->config.backup_ns, 3 * usual) ? worst : NULL;
+    return worst;
 }
 
 static void assign(struct sched *s, struct worker *w, struct task *t)
@@ -356,6 +437,16 @@ static void assign_all(struct sched *s)
     }
 }
 
+static void end_grace(struct sched *s)
+{
+    if (!s->awaited || s->now < s->grace_end) return;
+    for (uint32_t i = s->config.maps; i-- > 0;) {
+        struct task *t = &s->tasks[SCHED_MAP][i];
+        if (t->state == AWAITED) to_idle(s, t);
+    }
+    s->awaited = 0;
+}
+
 /* A driver that was frozen heard nobody meanwhile: that time is no silence of the workers'. */
 static void forgive_own_sleep(struct sched *s, uint64_t now)
 {
@@ -370,6 +461,7 @@ uint64_t sched_deadline(const struct sched *s)
     if (s->facts.over) return at;
     for (size_t i = 0; i < s->workers_n; i++) at = min_u64(at, s->workers[i].heard + s->config.silence_ns);
     if (s->workers_n) at = min_u64(at, s->now + s->config.silence_ns / 4);
+    if (s->awaited) at = min_u64(at, s->grace_end);
     if (s->config.backup_ns && s->running) at = min_u64(at, s->now + TICK_NS);
     return at;
 }
@@ -384,6 +476,7 @@ size_t sched_step(struct sched *s, const struct sched_event *e, uint64_t now)
     }
     handle(s, e);
     if (!s->facts.over) evict_silent(s);
+    end_grace(s);
     if (!s->facts.over && s->done[SCHED_REDUCE] == s->config.reduces) emit(s, SCHED_FINISH, NOBODY, NULL, 0);
     if (!s->facts.over) assign_all(s);
     return s->out_n;

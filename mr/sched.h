@@ -3,7 +3,10 @@
  * A job is M map tasks, then R reduce tasks. A map task's output stays with the worker that made it, so it is lost with
  * the worker and made again while a reduce task still needs it; a reduce task's output is on the shared filesystem
  * under a name of its attempt and stays. The driver owns connections and processes, hands in what happens to them in
- * any order, late or twice, and carries out the effects. */
+ * any order, late or twice, and carries out the effects.
+ *
+ * A job may be taken over by another coordinator: sched_restore() says what is known to be done, and SCHED_HELD what a
+ * worker says that it still has. */
 #ifndef QFS_MR_SCHED_H
 #define QFS_MR_SCHED_H
 
@@ -16,7 +19,10 @@ struct sched_config {
     uint32_t attempts;             /* a task's own failures until the job is given up */
     uint32_t losses;               /* the same for attempts that ended by no fault of its own (dead workers ...) */
     uint64_t silence_ns;           /* a worker not heard of for so long is evicted */
-    uint64_t backup_ns;            /* an attempt that runs so long, and thrice the mean, gets a second one; 0: never */
+    uint64_t backup_ns;            /* an attempt that runs so long, and for its weight thrice the mean, gets a second
+                                    * one; 0: never */
+    uint32_t first_attempt;        /* attempts are numbered from here: no number of an earlier coordinator's */
+    uint64_t grace_ns;             /* so long restored map outputs are waited for before their tasks run again */
 };
 
 enum sched_event_kind {
@@ -27,6 +33,7 @@ enum sched_event_kind {
     SCHED_FAILED,                  /* the same: the task's own fault */
     SCHED_STARVED,                 /* the same: map outputs could not be read (each is told by SCHED_LOST) */
     SCHED_LOST,                    /* task, attempt: this map output cannot be read */
+    SCHED_HELD,                    /* worker, task, attempt: it has had this map output since before it joined */
     SCHED_TICK,                    /* only the time */
 };
 
@@ -55,6 +62,11 @@ struct sched_effect {
 struct sched;
 struct sched *sched_new(const struct sched_config *config, uint64_t now);
 void sched_free(struct sched *s);
+/* Before the first step: that task is done, by an attempt of an earlier coordinator's. A map task is so only if a
+ * worker says in time that it has the output. */
+void sched_restore(struct sched *s, enum sched_phase phase, uint32_t task, uint32_t attempt);
+/* How much work a task is beside the others of its phase (bytes, say); 1 if nothing is said. */
+void sched_weigh(struct sched *s, enum sched_phase phase, uint32_t task, uint64_t weight);
 
 /* The effects are sched_effects()[0 .. n-1] until the next step; returns n. Cannot fail; what does not fit (unknown
  * workers, attempts that are over) is counted and dropped. */
@@ -65,10 +77,19 @@ uint64_t sched_deadline(const struct sched *s);    /* when to step with SCHED_TI
 struct sched_facts {
     uint32_t workers, busy;
     uint32_t maps_done, reduces_done;
+    uint32_t awaited;                              /* restored map tasks whose output nobody has claimed yet */
     uint32_t assigned, failed, lost, backups;      /* attempts, over the job's life */
     uint32_t dropped;                              /* events */
     bool over;
 };
 struct sched_facts sched_facts(const struct sched *s);
+
+struct sched_task_facts {
+    const char *state;                             /* "idle", "running", "done", "awaited" */
+    uint32_t attempts, failures, losses;           /* begun; its own failures; lost with workers */
+    uint32_t attempt, worker;                      /* running: the latest; done: the one that counts */
+    uint64_t ran_ns;                               /* running: for so long */
+};
+struct sched_task_facts sched_task(const struct sched *s, enum sched_phase phase, uint32_t task);
 
 #endif

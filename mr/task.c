@@ -48,7 +48,7 @@ static struct program_context context_of(const struct running *r)
     return (struct program_context){.job = r->job->id,
                                     .cwd = r->job->cwd,
                                     .task = t->no,
-                                    .attempt = t->attempt,
+                                    .attempt = t->attempt & 0xffff, /* the rest is the epoch */
                                     .path = t->path,
                                     .off = t->off,
                                     .len = t->len,

@@ -220,6 +220,47 @@ int mr__sync_dir(const char *path)
     return rc;
 }
 
+char *mr__first_line(const char *path)
+{
+    char text[512] = {0};
+    FILE *f = fopen(path, "re");
+    char *got = f ? fgets(text, sizeof text, f) : NULL;
+    if (f) fclose(f);
+    text[strcspn(text, "\n")] = 0;
+    return got ? mr__strf("%s", text) : NULL;
+}
+
+int mr__read_file(const char *path, size_t max, struct buf *b)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    for (size_t had = b->n;;) {
+        buf_reserve(b, 64 * 1024);
+        ssize_t n = read(fd, b->p + b->n, 64 * 1024);
+        if (n < 0 && errno == EINTR) continue;
+        int rc = n < 0 ? -errno : 0;
+        if (n > 0) b->n += (size_t)n;
+        if (rc == 0 && b->n - had > max) rc = -EFBIG;
+        if (n > 0 && rc == 0) continue;
+        close(fd);
+        return rc;
+    }
+}
+
+int mr__write_file(const char *dir, const char *name, struct slice text, bool sync)
+{
+    char *path = mr__strf("%s/%s", dir, name), *temp = mr__strf("%s/%s.new", dir, name);
+    int rc = 0, fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) rc = -errno;
+    if (rc == 0) rc = mr__write_all(fd, text.p, text.n);
+    if (rc == 0 && sync && fsync(fd) < 0 && errno != EINVAL) rc = -errno;
+    if (fd >= 0) close(fd);
+    if (rc == 0 && rename(temp, path) < 0) rc = -errno;
+    free(path);
+    free(temp);
+    return rc;
+}
+
 uint64_t mr__now(void)
 {
     struct timespec t;

@@ -23,6 +23,11 @@ char *mr__absolute(const char *path);                            /* against the 
 int mr__mkdirs(const char *path);                                /* with its parents; there already: 0 */
 int mr__rmtree(const char *path);                                /* not there: 0 */
 int mr__sync_dir(const char *path);
+char *mr__first_line(const char *path);                          /* without its LF; NULL: none. free() it */
+/* The whole file, which may have `max` bytes; appends. */
+int mr__read_file(const char *path, size_t max, struct buf *b);
+/* dir/name with these bytes: the whole old file or the whole new one. `sync`: it stays after a power cut. */
+int mr__write_file(const char *dir, const char *name, struct slice text, bool sync);
 uint64_t mr__now(void);                                          /* monotonic nanoseconds */
 
 #endif

@@ -40,7 +40,7 @@ static bool is_dead(int base, const char *name)
     return dead;
 }
 
-static void sweep(const char *base)
+static void sweep_in(const char *base)
 {
     DIR *d = opendir(base);
     if (!d) return;
@@ -75,13 +75,25 @@ static int make_one(const char *base, char **path, int *lock)
     return rc;
 }
 
+static char *base_of(const char *base)
+{
+    if (!base) base = getenv("TMPDIR");
+    return mr__absolute(base && *base ? base : "/var/tmp");
+}
+
+void mr__workdir_sweep(const char *base)
+{
+    char *dir = base_of(base);
+    sweep_in(dir);
+    free(dir);
+}
+
 int mr__workdir_make(const char *base, char **path, int *lock, struct buf *why)
 {
+    char *dir = base_of(base);
     int rc = -EAGAIN;
 
-    if (!base) base = getenv("TMPDIR");
-    char *dir = mr__absolute(base && *base ? base : "/var/tmp");
-    sweep(dir);
+    sweep_in(dir);
     for (int i = 0; i < TRIES && (rc == -EAGAIN || rc == -ENOENT); i++) {
         rc = make_one(dir, path, lock);
         if (rc == -ENOENT && access(dir, F_OK) < 0) break;

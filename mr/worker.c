@@ -4,9 +4,11 @@
  * Happy path: it makes its directory, listens for workers of other machines, dials the coordinator, says hello, is
  * welcomed with the job, then runs what it is given, beating all the while, until it is told that the job is over.
  *
- * Failure modes: the coordinator cannot be reached or is lost: it ends with status 1. The task's process crashes or
- * hangs: runner.c. The worker itself dies or is frozen: the coordinator does without it; when it wakes up its
- * connection is closed, and it ends. Its directory is removed when it ends, or by the next worker in the same place. */
+ * Failure modes: the coordinator is lost or silent: the worker looks into the job's directory for who coordinates now,
+ * joins, and says which map outputs it has; if nobody does for a while, or the job is over, it ends. The task's process
+ * crashes or hangs: runner.c. The worker itself dies or is frozen: the coordinator does without it; when it wakes up its
+ * connection is closed, and it joins anew. Its directory is removed when it ends, or by the next worker in the same
+ * place. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,29 +16,50 @@
 #include <unistd.h>
 
 #include "mr/fetch.h"
+#include "mr/jobdir.h"
+#include "mr/jobfile.h"
 #include "mr/msg.h"
+#include "mr/owner.h"
 #include "mr/util.h"
 #include "mr/workdir.h"
 #include "mr/worker.h"
 
-#define PORT_TRIES 64
+#define PORT_TRIES  64
+#define SEEK_NS     (NS_PER_S / 4)
+#define SILENCE_NS  (10 * NS_PER_S) /* until a job says otherwise */
+#define ORPHAN      6u              /* so many times the silence of a lost one a new coordinator is looked for */
+
+/* A map task that is done: its result, as it was sent. */
+struct held {
+    uint32_t map, attempt;
+    struct buf result;
+};
 
 struct worker {
     const struct mr_worker_options *o;
     struct io_loop *loop;
-    struct conn *conn; /* to the coordinator; NULL: gone */
+    struct conn *conn; /* to the coordinator; NULL: none */
+    char *coordinator; /* its address */
     char *host, *dir, *addr;
     int lock, code;
-    bool welcome, stopped;
+    bool welcome, known, stopped; /* on this connection; there is a job; the end */
     struct job job;
+    char *place, *theirs; /* the job's directory; what the coordinator calls it. NULL: not known yet */
+    struct held *held;
+    size_t held_n, held_cap;
     struct fetch_server server;
     struct runner *runner;
     struct gather *gather; /* of the reduce task at hand, before it runs */
     struct task *reduce;   /* while it runs: its fetched files are to be removed */
     uint32_t no, attempt;  /* of the gather */
-    struct timer beat;
+    struct timer beat, seek, silence;
+    uint64_t seek_until; /* 0: not looking */
     uint64_t bytes; /* read since the last beat */
 };
+
+static uint64_t now(const struct worker *w) { return clock_now(io_clock(w->loop)); }
+static void arm(struct worker *w, struct timer *t, uint64_t at) { clock_arm(io_clock(w->loop), t, at); }
+static uint64_t silence_ns(const struct worker *w) { return w->known ? 8 * w->job.beat_ns : SILENCE_NS; }
 
 static void stop(struct worker *w, int code)
 {
@@ -60,7 +83,7 @@ static void on_beat(struct timer *t)
     send(w, MR_BEAT, &b);
     buf_free(&b);
     w->bytes = 0;
-    clock_arm(io_clock(w->loop), t, clock_now(io_clock(w->loop)) + w->job.beat_ns);
+    arm(w, t, now(w) + w->job.beat_ns);
 }
 
 /* ---- tasks ---- */
@@ -76,13 +99,30 @@ static void forget_reduce(struct worker *w)
     w->reduce = NULL;
 }
 
+/* For a coordinator that does not know it yet; without the task's stderr. */
+static void keep(struct worker *w, const struct task_result *r)
+{
+    struct task_result quiet = *r;
+    if (w->held_n == w->held_cap) {
+        w->held_cap = w->held_cap ? 2 * w->held_cap : 16;
+        w->held = xrealloc(w->held, w->held_cap * sizeof *w->held);
+    }
+    struct held *h = &w->held[w->held_n++];
+    *h = (struct held){.map = r->no, .attempt = r->attempt};
+    quiet.err = (struct buf){0};
+    mr__result_encode(&h->result, &quiet);
+}
+
 static void on_result(void *arg, struct task_result *r)
 {
     struct worker *w = arg;
     struct buf b = {0};
     forget_reduce(w);
     mr__result_encode(&b, r);
-    send(w, MR_RESULT, &b);
+    if (r->phase == SCHED_MAP && r->outcome == TASK_DONE) keep(w, r);
+    mr__step_point("worker");
+    if (w->welcome) send(w, MR_RESULT, &b);
+    mr__step_point("worker");
     buf_free(&b);
     mr__result_free(r);
 }
@@ -96,6 +136,7 @@ static void on_gathered(void *arg, struct task *t, struct task_result *failed)
         return;
     }
     w->reduce = t;
+    mr__step_point("worker");
     mr__runner_start(w->runner, t);
 }
 
@@ -106,10 +147,15 @@ static int take_map(struct worker *w, struct slice payload)
     struct task t;
     int rc = busy(w) ? -EBADMSG : mr__task_decode(payload, &t);
     if (rc < 0) return rc;
-    if (t.phase != SCHED_MAP)
+    if (t.phase != SCHED_MAP) {
         rc = -EBADMSG;
-    else
+    } else {
+        char *path = mr__repath(t.path, w->theirs, w->place);
+        free(t.path);
+        t.path = path;
+        mr__step_point("worker");
         mr__runner_start(w->runner, &t);
+    }
     mr__task_free(&t);
     return rc;
 }
@@ -119,7 +165,7 @@ static int take_reduce(struct worker *w, struct slice payload)
     struct gather_options o = {.loop = w->loop,
                                .dir = w->dir,
                                .host = w->host,
-                               .coordinator = w->o->coordinator,
+                               .coordinator = w->coordinator,
                                .job = w->job.id,
                                .parts = w->job.reducers,
                                .timeout_ns = 8 * w->job.beat_ns,
@@ -150,18 +196,78 @@ static int take_cancel(struct worker *w, struct slice payload)
 
 /* ---- the coordinator ---- */
 
-static int take_welcome(struct worker *w, struct slice payload)
+static void end_task(struct worker *w, bool map_too)
 {
-    int rc = w->welcome ? -EBADMSG : mr__job_decode(payload, &w->job);
-    if (rc < 0) return rc;
-    w->welcome = true;
+    if (w->gather) mr__gather_cancel(w->gather);
+    w->gather = NULL;
+    if (!w->runner || (!map_too && !w->reduce)) return;
+    mr__runner_cancel(w->runner);
+    forget_reduce(w);
+}
+
+static void set_text(char **at, char *text)
+{
+    free(*at);
+    *at = text;
+}
+
+static void take_job(struct worker *w, struct job *j)
+{
+    w->job = *j;
+    w->known = true;
+    if (!w->place) w->place = mr__strf("%s", w->theirs);
+    set_text(&w->job.attempts, mr__strf("%s/attempts", w->place));
+    if (w->job.cwd) set_text(&w->job.cwd, mr__repath(w->job.cwd, w->theirs, w->place));
     w->server.job = w->job.id;
     struct runner_options o = {
         .loop = w->loop, .dir = w->dir, .job = &w->job, .touch = on_touch, .result = on_result, .arg = w};
     w->runner = mr__runner_new(&o);
     w->beat = (struct timer){.fire = on_beat, .arg = w};
+}
+
+static void say_what_is_held(struct worker *w)
+{
+    for (size_t i = 0; i < w->held_n; i++) send(w, MR_HELD, &w->held[i].result);
+}
+
+static int take_welcome(struct worker *w, struct slice payload)
+{
+    struct job j;
+    int rc = w->welcome ? -EBADMSG : mr__job_decode(payload, &j);
+    if (rc < 0) return rc;
+    size_t n = strlen(j.attempts), tail = strlen("/attempts");
+    if (n <= tail || strcmp(j.attempts + n - tail, "/attempts") != 0 || (w->known && strcmp(j.id, w->job.id) != 0)) {
+        mr__job_free(&j);
+        return -EBADMSG;
+    }
+    set_text(&w->theirs, mr__strf("%.*s", (int)(n - tail), j.attempts));
+    w->welcome = true;
+    w->seek_until = 0;
+    if (w->known) {
+        mr__job_free(&j);
+        end_task(w, true); /* nobody waits for it any more */
+    } else {
+        take_job(w, &j);
+    }
     on_beat(&w->beat);
+    say_what_is_held(w);
     return 0;
+}
+
+static int take_task(struct worker *w, uint8_t type, struct slice payload)
+{
+    switch (type) {
+    case MR_TASK_MAP:
+        return take_map(w, payload);
+    case MR_TASK_REDUCE:
+        return take_reduce(w, payload);
+    case MR_CANCEL:
+        return take_cancel(w, payload);
+    case MR_BEAT:
+        return payload.n == 0 ? 0 : -EBADMSG;
+    default:
+        return -EBADMSG;
+    }
 }
 
 static void on_frame(struct conn *c, uint8_t type, struct slice payload)
@@ -169,6 +275,7 @@ static void on_frame(struct conn *c, uint8_t type, struct slice payload)
     struct worker *w = c->arg;
     int rc = 0;
 
+    arm(w, &w->silence, now(w) + silence_ns(w));
     if (type == MR_BYE) {
         stop(w, MR_EXIT_OK);
     } else if (type == MR_REFUSED) {
@@ -176,16 +283,8 @@ static void on_frame(struct conn *c, uint8_t type, struct slice payload)
         stop(w, MR_EXIT_FAILED);
     } else if (type == MR_WELCOME) {
         rc = take_welcome(w, payload);
-    } else if (!w->welcome) {
-        rc = -EBADMSG;
-    } else if (type == MR_TASK_MAP) {
-        rc = take_map(w, payload);
-    } else if (type == MR_TASK_REDUCE) {
-        rc = take_reduce(w, payload);
-    } else if (type == MR_CANCEL) {
-        rc = take_cancel(w, payload);
     } else {
-        rc = -EBADMSG;
+        rc = w->welcome ? take_task(w, type, payload) : -EBADMSG;
     }
     if (rc == 0) return;
     mr__say("the coordinator at %s sent what this worker does not understand (message %u)", c->peer, type);
@@ -201,35 +300,88 @@ static void on_open(struct conn *c)
     put_slice16(&b, slice_str(w->host));
     put_slice16(&b, slice_str(w->dir));
     put_slice16(&b, slice_str(w->addr));
+    put_slice16(&b, slice_str(w->known ? w->job.id : ""));
     send(w, MR_HELLO, &b);
     buf_free(&b);
+}
+
+/* A frozen coordinator keeps its connections. */
+static void on_silence(struct timer *t)
+{
+    struct worker *w = t->arg;
+    if (w->conn) conn_close(w->conn);
 }
 
 static void on_closed(struct conn *c, int err)
 {
     struct worker *w = c->arg;
     w->conn = NULL;
-    if (!w->welcome && !w->stopped)
-        mr__say("cannot reach the coordinator at %s: %s", w->o->coordinator, err_text(err ? err : -ECONNRESET));
-    stop(w, MR_EXIT_FAILED);
+    w->welcome = false;
+    clock_disarm(io_clock(w->loop), &w->silence);
+    if (w->stopped) return;
+    if (!w->place) {
+        mr__say("cannot reach the coordinator at %s: %s", w->coordinator, err_text(err ? err : -ECONNRESET));
+        stop(w, MR_EXIT_FAILED);
+        return;
+    }
+    end_task(w, false); /* a map task goes on: its output is as good for the next coordinator */
+    if (w->seek_until == 0) w->seek_until = now(w) + ORPHAN * silence_ns(w);
+    arm(w, &w->seek, now(w) + SEEK_NS);
+}
+
+static void dial(struct worker *w)
+{
+    static const struct conn_cb cb = {.open = on_open, .frame = on_frame, .closed = on_closed};
+    arm(w, &w->silence, now(w) + silence_ns(w));
+    w->conn = net_dial(io_net(w->loop), w->coordinator, &cb, w);
+}
+
+/* "ADDRESS TAB HOST TAB ADDRESS FOR OTHERS" (coord.c). NULL: no way for us. */
+static char *address_for(const struct worker *w, const char *line)
+{
+    const char *host = line ? strchr(line, '\t') : NULL, *other = host ? strchr(host + 1, '\t') : NULL;
+    if (!other) return NULL;
+    size_t n = (size_t)(other - host - 1);
+    char *this_host = mr__this_host();
+    bool here = strlen(this_host) == n && strncmp(host + 1, this_host, n) == 0;
+    free(this_host);
+    if (here) return mr__strf("%.*s", (int)(host - line), line);
+    return other[1] ? mr__strf("%s", other + 1) : NULL;
+}
+
+/* Who coordinates the job now? */
+static void on_seek(struct timer *t)
+{
+    struct worker *w = t->arg;
+    struct job_look look;
+
+    int rc = mr__jobdir_look(w->place, &look);
+    if (rc == -ENOENT || (rc == 0 && (look.state == JOB_DONE || look.state == JOB_CANCELLED))) {
+        if (rc == 0) mr__look_free(&look);
+        stop(w, MR_EXIT_OK); /* the job is over */
+        return;
+    }
+    char *address = rc == 0 ? address_for(w, look.address) : NULL;
+    bool far = rc == 0 && look.address && !address;
+    if (rc == 0) mr__look_free(&look);
+    if (address) {
+        set_text(&w->coordinator, address);
+        dial(w);
+    } else if (now(w) >= w->seek_until) {
+        mr__say(far ? "the coordinator of the job %s cannot be reached from this machine: it runs without --listen"
+                    : "nobody coordinates the job %s", w->place);
+        stop(w, MR_EXIT_FAILED);
+    } else {
+        arm(w, t, now(w) + SEEK_NS);
+    }
 }
 
 /* ---- life ---- */
 
-static char *first_line(const char *path)
-{
-    char text[256] = {0};
-    FILE *f = fopen(path, "re");
-    char *got = f ? fgets(text, sizeof text, f) : NULL;
-    if (f) fclose(f);
-    text[strcspn(text, "\n")] = 0;
-    return got ? mr__strf("%s", text) : NULL;
-}
-
 /* The same files under the same names: this boot, this user, this mount namespace. */
 char *mr__this_host(void)
 {
-    char *boot = first_line("/proc/sys/kernel/random/boot_id");
+    char *boot = mr__first_line("/proc/sys/kernel/random/boot_id");
     struct stat st = {0};
     (void)!stat("/proc/self/ns/mnt", &st);
     char *host = mr__strf("%s-%u-%llx", boot ? boot : "unknown", (unsigned)geteuid(), (unsigned long long)st.st_ino);
@@ -240,6 +392,7 @@ char *mr__this_host(void)
 /* Where other machines fetch from. A coordinator at a unix socket is on this machine, and so are all its workers. */
 static int listen_for_fetches(struct worker *w, struct buf *why)
 {
+    bool local = w->coordinator && strncmp(w->coordinator, "unix:", 5) == 0;
     struct net *n = io_net(w->loop);
     int rc = -EADDRINUSE;
 
@@ -249,7 +402,7 @@ static int listen_for_fetches(struct worker *w, struct buf *why)
         if (rc < 0) mr__fmt(why, "cannot listen on %s: %s", w->addr, err_text(rc));
         return rc;
     }
-    if (strncmp(w->o->coordinator, "unix:", 5) == 0) {
+    if (local) {
         w->addr = mr__strf("unix:%s/fetch", w->dir);
         return net_listen(n, w->addr, mr__fetch_accept, &w->server);
     }
@@ -270,26 +423,53 @@ static void worker_free(struct worker *w)
 {
     if (w->gather) mr__gather_cancel(w->gather);
     mr__runner_free(w->runner);
-    if (w->welcome) clock_disarm(io_clock(w->loop), &w->beat);
+    if (w->known) clock_disarm(io_clock(w->loop), &w->beat);
+    clock_disarm(io_clock(w->loop), &w->seek);
+    clock_disarm(io_clock(w->loop), &w->silence);
     io_loop_free(w->loop);
     forget_reduce(w);
     if (w->dir) mr__rmtree(w->dir);
     if (w->lock >= 0) close(w->lock);
     mr__job_free(&w->job);
+    for (size_t i = 0; i < w->held_n; i++) buf_free(&w->held[i].result);
+    free(w->held);
+    free(w->place);
+    free(w->theirs);
+    free(w->coordinator);
     free(w->dir);
     free(w->host);
     free(w->addr);
 }
 
+/* By the job's directory, or by an address. */
+static int find_job(struct worker *w, struct buf *why)
+{
+    if (!w->o->job) {
+        w->coordinator = mr__strf("%s", w->o->coordinator);
+        return 0;
+    }
+    struct job_look look;
+    w->place = mr__jobdir_find(w->o->job, why);
+    if (!w->place) return -ENOENT;
+    /* A first look, to know whether the job is of this machine alone. */
+    if (mr__jobdir_look(w->place, &look) == 0) {
+        w->coordinator = address_for(w, look.address);
+        mr__look_free(&look);
+    }
+    return 0;
+}
+
 int mr_worker(const struct mr_worker_options *o)
 {
-    static const struct conn_cb cb = {.open = on_open, .frame = on_frame, .closed = on_closed};
     struct worker w = {.o = o, .lock = -1, .code = MR_EXIT_FAILED};
     struct buf why = {0};
 
     w.loop = io_loop_new();
+    w.seek = (struct timer){.fire = on_seek, .arg = &w};
+    w.silence = (struct timer){.fire = on_silence, .arg = &w};
     w.host = o->host ? mr__strf("%s", o->host) : mr__this_host();
-    int rc = mr__workdir_make(o->workdir, &w.dir, &w.lock, &why);
+    int rc = find_job(&w, &why);
+    if (rc == 0) rc = mr__workdir_make(o->workdir, &w.dir, &w.lock, &why);
     if (rc == 0) {
         w.server.dir = w.dir;
         rc = listen_for_fetches(&w, &why);
@@ -299,8 +479,12 @@ int mr_worker(const struct mr_worker_options *o)
     } else {
         io_on_signal(w.loop, SIGINT, on_signal, &w);
         io_on_signal(w.loop, SIGTERM, on_signal, &w);
-        w.conn = net_dial(io_net(w.loop), o->coordinator, &cb, &w);
-        io_loop_run(w.loop);
+        w.seek_until = now(&w) + ORPHAN * SILENCE_NS;
+        if (w.coordinator)
+            dial(&w);
+        else
+            on_seek(&w.seek);
+        if (!w.stopped) io_loop_run(w.loop);
     }
     buf_free(&why);
     worker_free(&w);

@@ -354,7 +354,7 @@ static void damaged_map_outputs(void **state)
         "printf 'xxxxxxxx' | dd status=none conv=notrunc bs=1 seek=$(($(stat -c %s \"$f\") - 60)) of="};
     for (int i = 0; i < 3; i++) {
         char *reduce = mr__strf(
-            ONCE "test -e '%s' || { touch '%s'; for f in '%s'/*/*/map-[13]-0; do %s%s\"$f\"; done; } 2>/dev/null;",
+            ONCE "test -e '%s' || { touch '%s'; for f in '%s'/*/map-[13]-0; do %s%s\"$f\"; done; } 2>/dev/null;",
             in_dir("done"), in_dir("done"), in_dir("work"), harms[i], i < 2 ? " " : "");
         harm("", reduce, 1); /* the first reduce task does it: the others starve */
         if (!has_text(&said, "cannot read the output of map task"))

@@ -1,0 +1,12 @@
+/* face.h - the files in a job's directory that people look at: texts of what the coordinator knows. */
+#ifndef QFS_MR_FACE_H
+#define QFS_MR_FACE_H
+
+#include "mr/coord.h"
+
+/* A line a task: phase, number, state, attempts, and what it reads. */
+void mr__face_tasks(const struct run *r, const struct sched *s, struct buf *b);
+/* Of the tasks that are done, as in the output's _counters. */
+void mr__face_counters(const struct run *r, struct buf *b);
+
+#endif

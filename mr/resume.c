@@ -1,0 +1,172 @@
+/* resume.c - see resume.h.
+ *
+ * Happy path: the job's directory is found, its coordinator is dead, the token is renamed, description and journals are
+ * read. Reduce tasks whose file is there are done. Map outputs are on their workers' disks: those that workers bring
+ * when they join are kept; what belonged to a worker that is known to be dead is not waited for.
+ *
+ * Failure modes: somebody else is faster, the job is over meanwhile, the description is damaged or of another version:
+ * said, and nothing is changed but the epoch. */
+#include "mr/resume.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "mr/journal.h"
+#include "mr/standby.h"
+#include "mr/util.h"
+
+#define JOBFILE_MAX (1024u * MIB)
+
+/* ---- the description ---- */
+
+static int read_description(struct run *r, const char *path, struct jobfile *f)
+{
+    char *name = mr__strf("%s/job", path);
+    struct buf b = {0};
+    int rc = mr__read_file(name, JOBFILE_MAX, &b);
+
+    if (rc == 0) rc = mr__jobfile_decode(buf_slice(&b), f);
+    if (rc == -ENOENT)
+        mr__fmt(&r->why, "the job %s never began: start it anew", path);
+    else if (rc < 0)
+        mr__fmt(&r->why, "cannot read the job's description %s: %s", name, err_text(rc));
+    buf_free(&b);
+    free(name);
+    return rc;
+}
+
+static void repath(char **path, const char *from, const char *to)
+{
+    char *now = *path ? mr__repath(*path, from, to) : NULL;
+    free(*path);
+    *path = now;
+}
+
+/* The job's directory may have another name here than where the job was started: another mount point. */
+static void adopt(struct run *r, const char *path, struct jobfile *f)
+{
+    char *from = mr__strf("%.*s", (int)(strlen(f->job.attempts) - strlen("/attempts")), f->job.attempts);
+
+    repath(&f->job.attempts, from, path);
+    repath(&f->job.cwd, from, path);
+    for (size_t i = 0; i < f->plan.files_n; i++) repath(&f->plan.files[i].path, from, path);
+    r->job = f->job;
+    r->plan = f->plan;
+    r->whole = f->whole;
+    r->rerun = f->rerun;
+    r->own = *r->o;
+    r->own.rerun = *f->rerun ? f->rerun : NULL;
+    r->own.replace = r->o->replace || f->replace;
+    if (!r->own.attempts) r->own.attempts = f->attempts;
+    r->o = &r->own;
+    free(from);
+}
+
+static int take(struct run *r, const char *path, uint64_t beat_ns)
+{
+    uint32_t epoch = 0;
+    int rc;
+    do {
+        rc = mr__await_turn(path, r->o->standby, beat_ns, &epoch, &r->why);
+        if (rc != TURN_TAKE) return rc;
+        buf_clear(&r->why);
+        rc = mr__jobdir_take(path, epoch, &r->place, &r->why);
+    } while (rc == -ESTALE && r->o->standby);
+    return rc;
+}
+
+static int say_done(struct run *r, const char *path)
+{
+    char *name = mr__strf("%s/output", path), *output = mr__first_line(name);
+    mr__output_clean(path);
+    mr__say("the job %s is done; its output is %s", mr__jobdir_id(path), output ? output : "where it was to be");
+    free(output);
+    free(name);
+    return MR_RESUME_DONE;
+}
+
+int mr__resume_take(struct run *r)
+{
+    char *path = mr__jobdir_find(r->o->resume, &r->why);
+    struct jobfile f = {0};
+    int rc = path ? read_description(r, path, &f) : -ENOENT;
+
+    if (rc == 0) rc = take(r, path, f.job.beat_ns);
+    /* EALREADY: the token was what the output had been before. */
+    if (rc == TURN_DONE || rc == -EALREADY) rc = say_done(r, path);
+    if (rc == 0) {
+        char *from = mr__strf("%.*s", (int)(strlen(f.job.attempts) - strlen("/attempts")), f.job.attempts);
+        repath(&r->place.output, from, path);
+        free(from);
+        adopt(r, path, &f);
+        r->own.output = r->place.output;
+    } else {
+        mr__jobfile_free(&f);
+    }
+    free(path);
+    return rc;
+}
+
+/* ---- the journals ---- */
+
+/* Of this machine, and gone. "HOST PID". */
+static bool is_gone(struct slice holder)
+{
+    char *text = mr__str(holder), *host = mr__this_host();
+    const char *space = strrchr(text, ' ');
+    bool here = space && strlen(host) == (size_t)(space - text) && strncmp(text, host, strlen(host)) == 0;
+    int pid = here ? atoi(space + 1) : 0;
+    bool gone = pid > 1 && kill(pid, 0) < 0 && errno == ESRCH;
+    free(host);
+    free(text);
+    return gone;
+}
+
+static void replay(void *arg, const struct journal_entry *e)
+{
+    struct run *r = arg;
+    struct counters c = {0};
+
+    if (e->kind != JOURNAL_DONE || e->task >= (e->phase == SCHED_MAP ? r->plan.splits_n : r->job.reducers)) return;
+    if (!mr__counters_decode(e->counters, &c)) return;
+    struct restored *t = &r->restored[e->phase][e->task];
+    *t = (struct restored){.done = e->phase == SCHED_REDUCE || (!r->o->local && !is_gone(e->holder)),
+                           .attempt = e->attempt};
+    mr__run_commit(r, e->phase, e->task, e->attempt, &c);
+}
+
+/* The file is what was counted. (A coordinator on a filesystem without links may have taken it away.) */
+static bool is_there(const struct run *r, uint32_t no)
+{
+    char *path = mr__reduce_output(r->place.attempts, no, r->restored[SCHED_REDUCE][no].attempt);
+    struct stat st;
+    bool there = stat(path, &st) == 0 && (uint64_t)st.st_size == r->of_reduces[no].built_in[MR_OUTPUT_BYTES];
+    free(path);
+    return there;
+}
+
+int mr__resume_replay(struct run *r)
+{
+    uint32_t epochs, maps = 0, reduces = 0;
+
+    r->restored[SCHED_MAP] = xcalloc(r->plan.splits_n + 1, sizeof(struct restored));
+    r->restored[SCHED_REDUCE] = xcalloc(r->job.reducers, sizeof(struct restored));
+    int rc = mr__journal_read(r->place.path, replay, r, &epochs);
+    if (rc < 0) {
+        mr__fmt(&r->why, "cannot read the journals in %s: %s", r->place.path, err_text(rc));
+        return rc;
+    }
+    for (uint32_t i = 0; i < r->job.reducers; i++) {
+        struct restored *t = &r->restored[SCHED_REDUCE][i];
+        t->done = t->done && is_there(r, i);
+        reduces += t->done;
+    }
+    for (size_t i = 0; i < r->plan.splits_n; i++) maps += r->restored[SCHED_MAP][i].done;
+    r->waits = maps > 0;
+    mr__say("going on with the job %s in epoch %u: %u of %u reduce tasks are done, and %u of %zu map outputs may still "
+            "be with their workers",
+            r->job.id, r->place.epoch, reduces, r->job.reducers, maps, r->plan.splits_n);
+    return 0;
+}
