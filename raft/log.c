@@ -16,6 +16,7 @@ void raft__log_fail(struct log *log, int err, const char *what)
 void raft__submit(struct log *log, struct disk_io *io)
 {
     check(!log->failed || io->op == DISK_READ);
+    if (io->op != DISK_READ) raft__log_start(log);
     log->inflight++;
     disk_submit(log->disk, io);
 }
@@ -236,6 +237,7 @@ static void answer_late(struct log *log)
 static void turn_fired(struct timer *t)
 {
     struct log *log = t->arg;
+    raft__log_start(log);
     raft__meta_turn(log);
     raft__write_turn(log);
     raft__pay_turn(log);
@@ -273,7 +275,8 @@ void raft__log_timers(struct log *log)
 bool log_idle(const struct log *log)
 {
     bool entries = log->w.next <= log->last && !log->w.nospace && !log->failed;
-    return log->inflight == 0 && !entries && !log->meta.want && !log->ckpt && list_empty(&log->late) &&
+    bool begun = log->started || list_empty(&log->ops);
+    return begun && log->inflight == 0 && !entries && !log->meta.want && !log->ckpt && list_empty(&log->late) &&
            list_empty(&log->jobs) && list_empty(&log->block_reads) && list_empty(&log->pay.queue) && list_empty(&log->pay.written);
 }
 

@@ -64,7 +64,8 @@ struct log_recovered {
  * QE_CLUSTER (another node's or cluster's directory), or -errno. `why` is a text for the user, set on every failure. */
 int log_open(struct disk *disk, struct clock *clock, const struct log_config *config, struct log **out,
              struct log_recovered *recovered, struct buf *why);
-/* Operations under way must have completed (log_idle), else they are abandoned: a crash, for tests. */
+/* Operations under way must have completed (log_idle), else they are abandoned: a crash. log_open() itself leaves what it
+ * has to ask of the disk to the loop's next turn, so a start that fails before may close the log at once. */
 void log_close(struct log *log);
 bool log_idle(const struct log *log);
 

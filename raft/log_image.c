@@ -93,7 +93,9 @@ static int foot_get(const uint8_t *page, uint64_t index, uint64_t pages, struct 
     bool sane = im->index == index && im->pages == pages && im->local_pos >= PAGE_DATA && im->local_pos <= end &&
                 im->local_len <= end - im->local_pos && im->table_pos == im->local_pos + im->local_len &&
                 im->nblocks <= (end - im->table_pos) / 12;
-    return sane ? 0 : QE_CORRUPT;
+    uint64_t most = max_u64(max_u64(im->index, im->term), max_u64(im->next_seg, im->dur_seq));
+    bool ordered = im->scan_seg <= im->next_seg && im->dur_seg <= im->next_seg;
+    return sane && ordered && most < NUMBER_MAX ? 0 : QE_CORRUPT;
 }
 
 /* ---- blocking reads, for recovery ---- */

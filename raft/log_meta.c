@@ -61,6 +61,7 @@ static struct copy copy_get(const uint8_t *p, uint32_t block)
     c.node = load_u64(p + 32);
     c.dur_seg = load_u64(p + 56);
     c.dur_seq = load_u64(p + 64);
+    if (c.seq >= NUMBER_MAX || c.hard.term >= NUMBER_MAX || c.dur_seg >= NUMBER_MAX || c.dur_seq >= NUMBER_MAX) return c;
     c.state = COPY_GOOD;
     return c;
 }

@@ -56,7 +56,7 @@ static void found_file(void *arg, const char *name, uint64_t size)
     if (strcmp(name, CKPT_TMP) == 0) ls->tmp = true;
     for (unsigned k = 0; k < 4; k++) {
         size_t n = strlen(prefix[k]);
-        if (strncmp(name, prefix[k], n) != 0 || !parse_no(name + n, &f.no)) continue;
+        if (strncmp(name, prefix[k], n) != 0 || !parse_no(name + n, &f.no) || f.no >= NUMBER_MAX) continue;
         f.kind = (enum found_kind)k;
         if (ls->n == ls->cap) {
             ls->cap = ls->cap ? ls->cap * 2 : 64;
@@ -216,7 +216,7 @@ static void report(struct log *log, const struct scan_result *found, bool lost, 
                    lost ? "the newest hard state cannot be read" : "damaged data", (unsigned long long)log->last);
     }
     *out = (struct log_recovered){.raft = {.hard = log->meta.hard, .first = log->first, .last = log->last,
-                                           .runs = log->runs + log->run0, .nruns = log->nruns - log->run0},
+                                           .runs = log->runs ? log->runs + log->run0 : NULL, .nruns = log->nruns - log->run0},
                                   .cluster_id = log->meta.exists ? log->meta.cluster : 0,
                                   .node_id = log->meta.exists ? log->meta.node : 0,
                                   .damaged = damaged, .torn_bytes = found->torn_bytes};

@@ -110,7 +110,7 @@ int raft__seg_head_get(const uint8_t *page, enum page_kind kind, uint64_t number
     *h = (struct seg_head){.cluster = load_u64(d + 8), .node = load_u64(d + 16), .number = number, .kind = kind,
                            .pages = load_u32(d + 36), .first_seq = load_u64(d + 40), .prev_seg = load_u64(d + 48),
                            .hint = load_u64(d + 56)};
-    return 0;
+    return h->first_seq < NUMBER_MAX && h->prev_seg < NUMBER_MAX ? 0 : QE_CORRUPT;
 }
 
 /* ---- batches ---- */
@@ -191,7 +191,7 @@ int raft__batch_get(const uint8_t *seg, uint32_t npages, enum page_kind kind, ui
     if (load_u32(d) != BATCH_MAGIC) return QE_CORRUPT;
     *h = (struct batch_head){.seq = tag.seq, .npages = load_u32(d + 4), .bytes = load_u32(d + 8), .records = load_u32(d + 12),
                              .base_index = load_u64(d + 16), .base_term = load_u64(d + 24), .prev_seg = load_u64(d + 32)};
-    if (h->npages == 0 || h->npages > npages - at) return QE_CORRUPT;
+    if (h->npages == 0 || h->npages > npages - at || h->seq >= NUMBER_MAX || h->base_index >= NUMBER_MAX) return QE_CORRUPT;
     if (h->bytes < BATCH_HEAD || raft__stream_pages(h->bytes) != h->npages) return QE_CORRUPT;
     for (uint32_t i = 1; i < h->npages; i++) {
         page += PAGE_BYTES;
@@ -209,6 +209,7 @@ int raft__record_get(const uint8_t *batch, const struct batch_head *h, uint32_t 
     *r = (struct record){.kind = head[6], .index = load_u64(head + 8), .term = load_u64(head + 16), .len = load_u32(head + 24),
                          .off = load_u32(head + 28), .total = load_u32(head + 32)};
     *data_pos = *pos + RECORD_HEAD;
+    if (r->index >= NUMBER_MAX || r->term >= NUMBER_MAX) return QE_CORRUPT;
     if (r->len > h->bytes - *data_pos || r->total > LOG_ENTRY_MAX || r->off > r->total || r->len > r->total - r->off)
         return QE_CORRUPT;
     *pos = *data_pos + r->len;

@@ -24,6 +24,7 @@
 #define SYNC_RING 1024u
 #define SEG_NONE UINT32_MAX
 #define KIND_PIECE 0x40                 /* record kind of PAYLOAD segments */
+#define NUMBER_MAX (1ull << 46)         /* of an index, a term, a batch, a segment. None gets there; what says so is damage */
 
 #define MARK_IDLE_NS (50 * NS_PER_MS)   /* after so long without a write the durable position goes to `meta` */
 #define RETRY_NS (100 * NS_PER_MS)      /* no space: try again */
@@ -149,6 +150,7 @@ void raft__spare_add(struct log *log, uint64_t no, uint32_t pages, bool ready);
 void raft__remove_file(struct log *log, const char *name);
 void raft__sync_file(struct log *log, const char *name, enum disk_lane lane);
 void raft__segs_drop(struct log *log);
+void raft__log_start(struct log *log);          /* what was asked for before the loop ran; once */
 void raft__space_check(struct log *log);
 
 /* ---- places: log_place.c ---- */
@@ -381,6 +383,7 @@ struct log {
     struct log_config cfg;
     const struct trace *trace;
     bool failed;
+    bool started;                       /* what recovery left to be done (`ops`) has been given to the disk */
     uint32_t inflight;                  /* disk operations under way */
 
     /* entries first .. last, in a ring */
@@ -399,7 +402,7 @@ struct log {
     struct spare *spares;
     size_t nspares, spares_cap;
     bool making_spare;
-    struct list ops;                    /* struct seg_op of log_seg.c, under way */
+    struct list ops;                    /* struct seg_op of log_seg.c: under way, or, before `started`, to be done first */
     bool full;
     uint64_t spare_retry_at, space_at;
     uint64_t file_bytes;                /* of segments and spares */

@@ -80,6 +80,19 @@ static struct seg_op *op_new(struct log *log, enum disk_op what, void (*end)(str
     return op;
 }
 
+/* log_open() leaves its operations to the loop's first turn: a start that fails has nothing under way. */
+static void op_submit(struct seg_op *op)
+{
+    if (op->log->started) raft__submit(op->log, &op->io);
+}
+
+void raft__log_start(struct log *log)
+{
+    if (log->started) return;
+    log->started = true;
+    list_for_each(l, &log->ops) op_submit(container_of(l, struct seg_op, link));
+}
+
 static void removed(struct seg_op *op, int64_t result)
 {
     if (result < 0 && result != -ENOENT)
@@ -91,7 +104,7 @@ void raft__remove_file(struct log *log, const char *name)
 {
     struct seg_op *op = op_new(log, DISK_REMOVE, removed);
     snprintf(op->io.name, sizeof op->io.name, "%s", name);
-    raft__submit(log, &op->io);
+    op_submit(op);
 }
 
 static void synced(struct seg_op *op, int64_t result)
@@ -104,7 +117,7 @@ void raft__sync_file(struct log *log, const char *name, enum disk_lane lane)
     struct seg_op *op = op_new(log, DISK_SYNC, synced);
     op->io.lane = lane;
     snprintf(op->io.name, sizeof op->io.name, "%s", name);
-    raft__submit(log, &op->io);
+    op_submit(op);
 }
 
 /* ---- spares ---- */
@@ -166,7 +179,7 @@ static void spare_make(struct log *log)
     raft__spare_add(log, op->no, log->cfg.segment_bytes / PAGE_BYTES, false);
     log->making_spare = true;
     log->file_bytes += op->bytes;
-    raft__submit(log, &op->io);
+    op_submit(op);
 }
 
 /* ---- taking ---- */
@@ -261,7 +274,7 @@ void raft__seg_maybe_free(struct log *log, struct seg *s)
     }
     log->seg[s->slot] = NULL;           /* nothing refers to it; its number is never used again */
     free(s);
-    raft__submit(log, &op->io);
+    op_submit(op);
 }
 
 void raft__seg_housekeep(struct log *log)

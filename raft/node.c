@@ -340,7 +340,6 @@ static void reads_run(struct node *n)
 static void turn_fired(struct timer *t)
 {
     struct node *n = t->arg;
-    n->ran = true;
     if (n->dead) return;
     apply_committed(n);
     if (n->dead) return;
@@ -552,9 +551,7 @@ void node_free(struct node *n)
     node__snap_in_abort(n);
     node__fetch_stop(n);
     node__peers_stop(n);
-    /* A start that failed behind us (the address is in use): the disk's threads may still be at work on the log's
-     * buffers, and this process ends anyway. */
-    if (n->ran || log_idle(n->log)) log_close(n->log);
+    log_close(n->log); /* a start that failed behind us (the address is in use): nothing is under way yet */
     raft_free(n->core);
     buf_free(&n->out);
     buf_free(&n->ckpt_block);

@@ -39,6 +39,7 @@ static void drop_deferred(struct peer *p)
     p->ndeferred = 0;
 }
 
+/* A greeting that does not get away would be waited for for ever: the connection is closed, and dialled again. */
 static void send_hello(struct node *n, struct conn *c, uint8_t type, uint64_t to)
 {
     struct buf b = {0};
@@ -47,7 +48,7 @@ static void send_hello(struct node *n, struct conn *c, uint8_t type, uint64_t to
     put_u64(&b, n->cfg.id);
     put_u64(&b, to);
     struct slice v = buf_slice(&b);
-    conn_send(c, type, &v, 1);
+    if (conn_send(c, type, &v, 1)) conn_close(c);
     buf_free(&b);
 }
 

@@ -90,7 +90,6 @@ struct node {
     struct prng rng;
     struct raft *core;
     struct log *log;
-    bool ran;                           /* the loop has run since node_new */
     bool dead;                          /* a fatal error was reported: nothing is done any more */
 
     struct timer tick, turn, slow;      /* core deadline; end of turn; once in a while: timeouts of transfers and fetches */

@@ -109,6 +109,37 @@ static void test_rotten_block(void **state)
     rig_free(r);
 }
 
+/* A start that fails after the log was opened frees it at once, while a disk thread might be at work for it: until the loop
+ * runs nothing was asked of the disk. Then it is. */
+static void test_failed_start(void **state)
+{
+    for (int runs = 0; runs < 2; runs++) {
+        struct rig *r = rig_new(28);
+        struct buf why = {0};
+        assert_int_equal(rig_open(r), 0);
+        grow(r, 30);
+        checkpoint_now(r);
+        append_some(r);
+        rig_run(r, NS_PER_MS);
+        sim_disk_kill(r->disk);
+        log_close(r->log);
+        r->log = NULL;
+        assert_int_equal(log_open(sim_disk_door(r->disk), &r->clock.c, &r->cfg, &r->log, &r->rec, &why), 0);
+        assert_int_equal(sim_disk_pending(r->disk), 0);
+        assert_false(log_idle(r->log));
+        if (runs) {
+            assert_true(rig_step(r));
+            assert_true(sim_disk_pending(r->disk) > 0);
+            rig_settle(r);
+        }
+        log_close(r->log);
+        r->log = NULL;
+        assert_int_equal(sim_disk_pending(r->disk), 0);
+        buf_free(&why);
+        rig_free(r);
+    }
+}
+
 /* With an older checkpoint still there and the log whole behind it, a damaged newest one is passed over. */
 static void test_older_checkpoint(void **state)
 {
@@ -314,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_blocks),         cmocka_unit_test(test_rotten_block), cmocka_unit_test(test_older_checkpoint),
         cmocka_unit_test(test_space_follows_live), cmocka_unit_test(test_rot_and_repair), cmocka_unit_test(test_recycled),
         cmocka_unit_test(test_one_at_a_time),  cmocka_unit_test(test_compaction_ends),
+        cmocka_unit_test(test_failed_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
