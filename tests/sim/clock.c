@@ -30,6 +30,7 @@ struct sim_world {
     void (*changed)(void *arg, unsigned proc);
     void *changed_arg;
     unsigned used; /* processes above have never had a clock */
+    int running;
     struct proc procs[SIM_PROCS_MAX];
 };
 
@@ -117,6 +118,9 @@ void sim_drift(struct sim_world *w, unsigned proc, int32_t ppm)
 
 void sim_wall_offset(struct sim_world *w, unsigned proc, int64_t ns) { w->procs[proc].wall = ns; }
 
+int sim_running(const struct sim_world *w) { return w->running; }
+void sim_set_running(struct sim_world *w, int proc) { w->running = proc; }
+
 void sim_on_change(struct sim_world *w, void (*changed)(void *arg, unsigned proc), void *arg)
 {
     w->changed = changed;
@@ -130,6 +134,7 @@ struct sim_world *sim_world_new(uint64_t seed)
 {
     struct sim_world *w = xcalloc(1, sizeof(*w));
     prng_seed(&w->prng, seed);
+    w->running = -1;
     for (unsigned i = 0; i < SIM_PROCS_MAX; i++) {
         w->procs[i] = (struct proc){.base.ops = &ops, .world = w, .alive = true, .powered = true};
         w->procs[i].local_from = prng_between(&w->prng, NS_PER_S, 100000 * NS_PER_S);
@@ -195,7 +200,9 @@ static void run_timer(struct sim_world *w, struct proc *p)
     check(op_now(&p->base) >= n->key);
     heap_remove(&p->timers, n);
     sim_mix(w, (uint64_t)(p - w->procs) + 1000);
+    w->running = (int)(p - w->procs);
     t->fire(t);
+    w->running = -1;
 }
 
 static void run_event(struct sim_world *w)

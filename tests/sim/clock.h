@@ -60,6 +60,10 @@ void sim_drift(struct sim_world *w, unsigned proc, int32_t ppm);
 /* The wall clock differs from true time by so much from now on. */
 void sim_wall_offset(struct sim_world *w, unsigned proc, int64_t ns);
 
+/* The process whose timer or callback is running; -1: none. The simulated net says so for what it calls. */
+int sim_running(const struct sim_world *w);
+void sim_set_running(struct sim_world *w, int proc);
+
 /* Called after a process changed its state; for the simulated net. One a world. */
 void sim_on_change(struct sim_world *w, void (*changed)(void *arg, unsigned proc), void *arg);
 

@@ -39,6 +39,7 @@ struct sim_disk {
     struct list lane[3];                /* operations, by enum disk_lane, in order */
     uint64_t lane_free[3];
     uint32_t pending, slow;
+    bool shut;
     struct timer timer;
     struct {
         enum sim_disk_fault what;
@@ -380,6 +381,7 @@ uint32_t sim_disk_pending(const struct sim_disk *d) { return d->pending; }
 static void op_submit(struct disk *door, struct disk_io *io)
 {
     struct sim_disk *d = container_of(door, struct sim_disk, door);
+    if (d->shut) return;
     list_push_back(&d->lane[io->lane], &io->link);
     d->pending++;
     if (!d->clock) return;
@@ -501,16 +503,18 @@ void sim_disk_crash(struct sim_disk *d)
     list_for_each_safe(l, tmp, &d->files) file_crash(d, container_of(l, struct file, link));
 }
 
+void sim_disk_shut(struct sim_disk *d, bool on) { d->shut = on; }
+
 void sim_disk_kill(struct sim_disk *d)
 {
     begun_ops(d, false);
     forget_ops(d);
 }
 
-struct sim_disk *sim_disk_clone(const struct sim_disk *from, struct clock *clock, uint64_t seed)
+/* The same files, nothing under way. */
+static struct sim_disk *copy_of(const struct sim_disk *from, struct clock *clock)
 {
     struct sim_disk *d = sim_disk_new(clock, &from->cfg);
-    prng_seed(&d->rng, seed);
     list_for_each(l, &from->files) {
         const struct file *f = container_of(l, struct file, link);
         struct file *c = file_new(d, f->name);
@@ -523,6 +527,13 @@ struct sim_disk *sim_disk_clone(const struct sim_disk *from, struct clock *clock
             c->bad[c->nbad++] = f->bad[i];
         }
     }
+    return d;
+}
+
+struct sim_disk *sim_disk_clone(const struct sim_disk *from, struct clock *clock, uint64_t seed)
+{
+    struct sim_disk *d = copy_of(from, clock);
+    prng_seed(&d->rng, seed);
     for (int lane = 0; lane < 2; lane++)        /* what has begun may happen to the clone, too */
         if (head_of(from, lane) && head_of(from, lane)->op == DISK_WRITE && prng_chance(&d->rng, 80))
             partial_write(d, head_of(from, lane));
@@ -530,6 +541,114 @@ struct sim_disk *sim_disk_clone(const struct sim_disk *from, struct clock *clock
                  prng_chance(&d->rng, 50))
             perform(d, head_of(from, lane));
     return d;
+}
+
+/* ---- power cuts, choice by choice: first those about files, in their order, then those about operations ---- */
+
+struct cut {
+    const uint8_t *how;                 /* NULL: all 0 */
+    unsigned n;
+};
+
+static unsigned choose(struct cut *c)
+{
+    unsigned how = c->how ? c->how[c->n] : 0;
+    c->n++;
+    return how;
+}
+
+static struct block *chosen(struct cut *c, const struct block *old, const uint8_t *bytes)
+{
+    unsigned how = choose(c);
+    struct block *b = block_copy(old);
+    if (how) memcpy(b->p, bytes, how == 1 ? BLOCK : BLOCK / 2);
+    return b;
+}
+
+static void file_cut(struct file *f, struct cut *c)
+{
+    static const uint8_t zeros[BLOCK];
+    bool gone = f->removed ? !choose(c) : !f->known && !choose(c);
+    bool grown = f->now.n > f->safe.n && choose(c);
+    size_t n = f->safe.n;
+    image_resize(&f->safe, max_u64(n, f->now.n));
+    for (size_t i = 0; i < f->now.n; i++) {
+        if (f->safe.v[i] == f->now.v[i]) continue;
+        image_set(&f->safe, i, chosen(c, f->safe.v[i], f->now.v[i] ? f->now.v[i]->p : zeros));
+    }
+    if (!grown) image_resize(&f->safe, n);
+    image_assign(&f->now, &f->safe);
+    f->removed = false;
+    f->known = true;
+    if (gone) file_free(f);
+}
+
+static void write_cut(struct sim_disk *d, const struct disk_io *io, struct cut *c)
+{
+    struct file *f = file_find(d, io->name);
+    for (uint32_t i = 0; i < io->n / BLOCK; i++) {
+        size_t at = (size_t)(io->off / BLOCK) + i;
+        struct block *old = f && at < f->safe.n ? f->safe.v[at] : NULL;
+        unsigned before = c->n;
+        struct block *b = chosen(c, old, (const uint8_t *)io->p + (size_t)i * BLOCK);
+        if (!c->how || !c->how[before]) {
+            block_unref(b);
+            continue;
+        }
+        if (!f) f = file_new(d, io->name);
+        f->known = true;
+        if (f->now.n <= at) image_resize(&f->now, at + 1);
+        if (f->safe.n <= at) image_resize(&f->safe, at + 1);
+        image_set(&f->now, at, b);
+        image_set(&f->safe, at, block_ref(b));
+    }
+}
+
+static void op_cut(struct sim_disk *d, struct disk_io *io, struct cut *c)
+{
+    if (io->op == DISK_WRITE) {
+        write_cut(d, io, c);
+    } else if (io->op != DISK_SYNC && choose(c)) {
+        struct file *f = file_find(d, io->name);
+        if (io->op == DISK_REMOVE && f) file_free(f);
+        if (io->op != DISK_REMOVE) perform(d, io);
+    }
+}
+
+static struct sim_disk *cut(const struct sim_disk *from, struct clock *clock, struct cut *c)
+{
+    struct sim_disk *d = copy_of(from, clock);
+    list_for_each_safe(l, tmp, &d->files) file_cut(container_of(l, struct file, link), c);
+    for (int lane = 0; lane < 2; lane++)
+        if (head_of(from, lane)) op_cut(d, head_of(from, lane), c);
+    return d;
+}
+
+unsigned sim_disk_choices(const struct sim_disk *d)
+{
+    struct cut c = {0};
+    sim_disk_free(cut(d, NULL, &c));
+    return c.n;
+}
+
+struct sim_disk *sim_disk_cut(const struct sim_disk *from, struct clock *clock, const uint8_t *how)
+{
+    struct cut c = {.how = how};
+    return cut(from, clock, &c);
+}
+
+uint64_t sim_disk_digest(const struct sim_disk *d)
+{
+    uint64_t sum = 0;
+    list_for_each(l, &d->files) {
+        const struct file *f = container_of(l, struct file, link);
+        uint64_t h = hash64(f->now.n, f->name, strlen(f->name));
+        if (f->removed) continue;
+        for (size_t i = 0; i < f->now.n; i++)
+            if (f->now.v[i]) h = hash64(h + i, f->now.v[i]->p, BLOCK);
+        sum += hash_mix(h);
+    }
+    return sum;
 }
 
 /* ---- faults ---- */
@@ -563,6 +682,17 @@ bool sim_disk_unreadable(struct sim_disk *d, const char *name, uint64_t block)
     if (!f || block >= f->now.n || is_bad(f, block)) return false;
     f->bad = xrealloc(f->bad, (f->nbad + 1) * sizeof *f->bad);
     f->bad[f->nbad++] = block;
+    return true;
+}
+
+bool sim_disk_replace(struct sim_disk *d, const char *name, uint64_t block, const struct sim_disk *from, const char *from_name)
+{
+    struct file *f = file_find(d, name);
+    const struct file *g = file_find(from, from_name);
+    if (!f || block >= f->now.n) return false;
+    struct block *b = block_copy(g && block < g->now.n ? g->now.v[block] : NULL);
+    image_set(&f->now, (size_t)block, b);
+    if (block < f->safe.n) image_set(&f->safe, (size_t)block, block_ref(b));
     return true;
 }
 

@@ -31,9 +31,19 @@ uint32_t sim_disk_pending(const struct sim_disk *d);
 void sim_disk_crash(struct sim_disk *d);
 /* The process dies, the machine lives: as a crash, but completed writes stay. */
 void sim_disk_kill(struct sim_disk *d);
+/* From now on what is asked for is not heard: a dying process's last wishes. */
+void sim_disk_shut(struct sim_disk *d, bool on);
 /* An independent disk with the same bytes, for trying out a crash: what has begun may have happened there in part, and
  * nothing is under way. */
 struct sim_disk *sim_disk_clone(const struct sim_disk *d, struct clock *clock, uint64_t seed);
+/* How many independent choices a power cut has now: each block written and not synced may be old or new, an operation that
+ * has begun may have happened (a write: block by block), a name that is not safe may be there or not, a file may have grown. */
+unsigned sim_disk_choices(const struct sim_disk *d);
+/* An independent disk as it is after a power cut now, if choice i goes as how[i] says: 0 old or not, 1 new or yes, 2 (of a
+ * block) torn: the first half of it new. */
+struct sim_disk *sim_disk_cut(const struct sim_disk *d, struct clock *clock, const uint8_t *how);
+/* A hash of all files, as a reader sees them. */
+uint64_t sim_disk_digest(const struct sim_disk *d);
 /* A disk replaced by an empty one. */
 void sim_disk_wipe(struct sim_disk *d);
 
@@ -54,6 +64,8 @@ bool sim_disk_fault_due(const struct sim_disk *d);              /* it has not ha
 bool sim_disk_flip(struct sim_disk *d, const char *name, uint64_t off, uint8_t bits);
 /* The block cannot be read (EIO) until it is written. */
 bool sim_disk_unreadable(struct sim_disk *d, const char *name, uint64_t block);
+/* The block becomes what it is on another disk (zeros, where that has no such block). False: no such block here. */
+bool sim_disk_replace(struct sim_disk *d, const char *name, uint64_t block, const struct sim_disk *from, const char *from_name);
 /* Removes a file, also for good. */
 bool sim_disk_delete(struct sim_disk *d, const char *name);
 void sim_disk_slow(struct sim_disk *d, uint32_t factor);        /* 1: as configured */

@@ -252,12 +252,18 @@ static void consumed(struct end *sender, size_t bytes)
     kick(sender);
 }
 
+/* Around each callback: whose it is. */
+static void enter(const struct end *e) { sim_set_running(e->net->world, (int)e->proc); }
+static void leave(const struct end *e) { sim_set_running(e->net->world, -1); }
+
 static void do_accept(struct end *e)
 {
     struct listener *l = e->listener;
     e->listener = NULL;
     note(e, "accept", 0);
+    enter(e);
     l->accept(l->arg, &e->base);
+    leave(e);
     if (e->state == END_OPEN && !e->base.cb) end_fail(e, 0, false);
 }
 
@@ -268,7 +274,9 @@ static void do_frame(struct end *e, struct packet *p)
     e->net->stats.bytes += p->n;
     consumed(e->peer, p->n + FRAME_HEADER_BYTES);
     note(e, "frame", hash64(p->type, s.p, s.n));
+    enter(e);
     e->base.cb->frame(&e->base, p->type, s);
+    leave(e);
 }
 
 static void do_packet(struct end *e)
@@ -282,7 +290,9 @@ static void do_packet(struct end *e)
         e->state = END_OPEN;
         watch_silence(e);
         note(e, "open", 0);
+        enter(e);
         if (e->base.cb->open) e->base.cb->open(&e->base);
+        leave(e);
         break;
     case PACKET_FRAME:
         do_frame(e, p);
@@ -300,12 +310,16 @@ static void work(struct sim_event *ev)
     struct end *e = ev->arg;
     if (e->state == END_CLOSING) {
         note(e, "closed", (uint64_t)-e->err);
+        enter(e);
         if (e->base.cb && !e->listener) e->base.cb->closed(&e->base, e->err);
+        leave(e);
         end_free(e);
     } else if (e->drain) {
         e->drain = false;
         note(e, "drained", 0);
+        enter(e);
         if (e->base.cb->drained) e->base.cb->drained(&e->base);
+        leave(e);
         kick(e);
     } else {
         do_packet(e);

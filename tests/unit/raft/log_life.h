@@ -108,15 +108,12 @@ static inline void pull(struct rig *r, uint64_t index, struct ref ref)
     RIG_CHECK(r, index, log_has(r->log, index, ref.off, ref.len));
 }
 
-static inline void install(struct rig *r)
+/* The blocks and the payload of a snapshot come; keep: it is of this log, else of one that goes on otherwise. */
+static inline struct log_ckpt *install_begin(struct rig *r, bool keep, uint64_t target)
 {
-    bool keep = r->last > r->applied_most && prng_chance(&r->rng, 40);
-    if (r->ckpt || r->last + 300 > RIG_INDEX_MAX || !r->log->meta.exists) return;
-    uint64_t target = keep ? prng_between(&r->rng, r->applied_most + 1, r->last) : r->applied_most + prng_between(&r->rng, 1, 60);
-    struct log_ckpt *ck;
     if (!keep) leader_goes_on(r, target);
     for (uint64_t i = r->applied_most + 1; keep && i <= target; i++) r->cterms[i] = r->terms[i];
-    ck = log_ckpt_begin(r->log, target, r->cterms[target], true);
+    struct log_ckpt *ck = log_ckpt_begin(r->log, target, r->cterms[target], true);
     assert_non_null(ck);
     state_copy(&r->snap, &r->sm);
     for (uint64_t i = r->sm.index + 1; i <= target; i++) state_apply(r, &r->snap, i, r->cterms[i]);
@@ -125,22 +122,17 @@ static inline void install(struct rig *r)
     for (uint64_t i = 1; i <= target; i++)
         for (int k = 0; k < RIG_REFS; k++)
             if (r->snap.refs[i][k].len) pull(r, i, r->snap.refs[i][k]);
-    if (prng_chance(&r->rng, 15)) {
-        log_ckpt_abort(ck);
-        r->install_index = 0;
-        if (!keep) {                /* the leader's entries come by appends then */
-            if (r->last > r->applied_most) truncate_some(r);
-            while (r->last > r->applied_most) truncate_some(r);
-            for (uint64_t i = r->applied_most + 1; i <= target; i++) {
-                struct version *v = version_of(r, i, r->cterms[i]);
-                rig_append_version(r, r->cterms[i], v->len, v->kind);
-            }
-        }
-        return;
-    }
+    return ck;
+}
+
+static inline void install_end(struct rig *r, struct log_ckpt *ck, bool keep, uint64_t target)
+{
     r->ckpt_committing = true;
     log_ckpt_commit(ck, keep, rig_ckpt_done, r);
-    while (r->ckpt_committing) assert_true(rig_step(r));
+    while (r->ckpt_committing) {
+        if (r->installing) r->installing(r);
+        assert_true(rig_step(r));
+    }
     RIG_CHECK(r, target, !r->ckpt_failed && r->ckpt_index == target);
     r->install_index = 0;
     for (uint64_t i = 1; i <= target; i++) r->terms[i] = r->cterms[i];
@@ -153,6 +145,29 @@ static inline void install(struct rig *r)
     log_applied(r->log, target);
     r->installs++;
     rig_check_refs(r);
+}
+
+static inline void install_abort(struct rig *r, struct log_ckpt *ck, bool keep, uint64_t target)
+{
+    log_ckpt_abort(ck);
+    r->install_index = 0;
+    if (keep) return;           /* else the leader's entries come by appends then */
+    if (r->last > r->applied_most) truncate_some(r);
+    while (r->last > r->applied_most) truncate_some(r);
+    for (uint64_t i = r->applied_most + 1; i <= target; i++) {
+        struct version *v = version_of(r, i, r->cterms[i]);
+        rig_append_version(r, r->cterms[i], v->len, v->kind);
+    }
+}
+
+static inline void install(struct rig *r)
+{
+    bool keep = r->last > r->applied_most && prng_chance(&r->rng, 40);
+    if (r->ckpt || r->last + 300 > RIG_INDEX_MAX || !r->log->meta.exists) return;
+    uint64_t target = keep ? prng_between(&r->rng, r->applied_most + 1, r->last) : r->applied_most + prng_between(&r->rng, 1, 60);
+    struct log_ckpt *ck = install_begin(r, keep, target);
+    if (prng_chance(&r->rng, 15)) install_abort(r, ck, keep, target);
+    else install_end(r, ck, keep, target);
 }
 
 /* ---- life ---- */

@@ -17,7 +17,9 @@
 #include "raft/log_priv.h"
 #include "tests/sim/disk.h"
 
+#ifndef RIG_INDEX_MAX
 #define RIG_INDEX_MAX 20000u
+#endif
 #define RIG_REFS 3
 
 /* ---- clock ---- */
@@ -80,6 +82,8 @@ struct rig {
     uint64_t install_index;                     /* of a snapshot being installed: it may hold after a crash */
     uint32_t whatif_permille;                   /* how often a step tries out a crash on a copy of the disk */
     uint64_t whatifs;
+    void (*each_step)(struct rig *r);           /* before a timer fires; may be NULL */
+    void (*installing)(struct rig *r);          /* while an install is being committed, between two steps; may be NULL */
     int failed;                                 /* cb.failed */
     bool no_kills;                              /* the state machine forgets nothing */
     bool strict;                                /* no damage was done: recovery must be whole */
@@ -245,6 +249,7 @@ static inline bool rig_step(struct rig *r)
     struct heap_node *n = heap_min(&r->clock.heap);
     if (!n) return false;
     if (r->log && prng_below(&r->rng, 1000) < r->whatif_permille) rig_whatif(r);
+    if (r->log && r->each_step) r->each_step(r);
     r->clock.now = max_u64(r->clock.now, n->key);
     heap_remove(&r->clock.heap, n);
     struct timer *t = container_of(n, struct timer, node);
