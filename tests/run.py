@@ -6,6 +6,7 @@ import json, os, re, shutil, signal, subprocess, sys, tempfile, threading, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CASES = os.path.join(TOP, "tests", "real", "cases")
+FUZZ_SECONDS = 60                               # of each target
 LIMIT = 600                                     # seconds, where a case does not say "# limit: N"
 
 
@@ -32,7 +33,8 @@ def build(directory, *options):
 
 def leaks(label, name):
     """A simulated crash abandons what waits for the disk, as a real one does: no leak check there."""
-    return {"ASAN_OPTIONS": "detect_leaks=0"} if label == "asan" and name.startswith(("sim-", "lab-")) else {}
+    crashes = name.startswith(("sim-", "lab-", "fault-"))
+    return {"ASAN_OPTIONS": "detect_leaks=0"} if label == "asan" and crashes else {}
 
 
 def meson_tests(directory, label, words, results, env=None):
@@ -72,6 +74,39 @@ def meson_tests(directory, label, words, results, env=None):
     [t.start() for t in threads]
     [t.join() for t in threads]
     worker(alone)
+
+
+def fuzz(words, results):
+    """Each fuzz target for a minute, from its seeds, two at a time."""
+    script = os.path.join(TOP, "scripts", "fuzz")
+    names = subprocess.run([script, "--list"], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    names = [n for n in names if not words or any(w in "fuzz-" + n for w in words)]
+    if not names:
+        return
+    if subprocess.run([script, *names, "0"]).returncode:
+        sys.exit("building the fuzz targets failed")
+    lock = threading.Lock()
+
+    def worker():
+        while True:
+            with lock:
+                if not names:
+                    return
+                n = names.pop(0)
+            start = time.monotonic()
+            r = subprocess.run([script, n, str(FUZZ_SECONDS)], env=dict(os.environ, FUZZ_FRESH="1"), stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+            log = os.path.join(TOP, "build-fuzz", f"fuzz-{n}.log")
+            ran = re.search(r"number_of_executed_units: (\d+)", r.stdout)
+            if r.returncode == 0 and ran and int(ran.group(1)) > 100:
+                results.add("passed", "fuzz/" + n, time.monotonic() - start, f"{ran.group(1)} inputs")
+            else:
+                results.add("failed", "fuzz/" + n, time.monotonic() - start, f"exit {r.returncode}, log {log}")
+                print(tail(log, 60), flush=True)
+
+    threads = [threading.Thread(target=worker) for _ in range(2)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
 
 
 def tail(path, lines):
@@ -193,6 +228,7 @@ def main():
         build("build-asan", "-Dwerror=true", "-Db_sanitize=address,undefined")
         meson_tests("build-asan", "asan", words, results,
                     {"UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1", "QFS_SLOW": "1"})
+        fuzz(words, results)
     real_cases(os.path.join(TOP, "build-test", "quorumfs"), words, quick, results)
     print(f"\nall tests took {time.monotonic() - start:.0f} s")
     for name in results.skipped:

@@ -1,0 +1,57 @@
+/* fuzz.h - what a fuzz target is: a function that takes any bytes and never crashes, and the inputs it begins with, made by
+ * the real encoders. libFuzzer calls the first (scripts/fuzz); replay.c runs both kinds of inputs, as a unit test and to
+ * write the seeds into files.
+ *
+ * A target reads its input as a script: bytes say what happens next and with which fields. So that the fuzzer meets the code
+ * behind a checksum and not only the checksum, a target puts the right one where the script says so. */
+#ifndef QFS_TESTS_FUZZ_H
+#define QFS_TESTS_FUZZ_H
+
+#include <stdlib.h>
+
+#include "base/base.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+void fuzz_seeds(void (*emit)(struct slice seed));
+
+/* Bytes of the script: a length in one byte, then so many of them, as many as there are. */
+static inline struct slice fuzz_bytes(struct reader *r)
+{
+    size_t n = get_u8(r);
+    return get_bytes(r, min_u64(n, reader_left(r)));
+}
+
+/* The same with a length in two bytes. */
+static inline struct slice fuzz_many(struct reader *r)
+{
+    size_t n = get_u16(r);
+    return get_bytes(r, min_u64(n, reader_left(r)));
+}
+
+/* Small numbers often, any number sometimes. */
+static inline uint64_t fuzz_number(struct reader *r)
+{
+    uint8_t k = get_u8(r);
+    return k < 240 ? k : k < 248 ? get_u16(r) : get_u64(r);
+}
+
+static inline void put_fuzz_number(struct buf *b, uint64_t v)
+{
+    if (v < 240) {
+        put_u8(b, (uint8_t)v);
+        return;
+    }
+    put_u8(b, 255);
+    put_u64(b, v);
+}
+
+static inline void put_fuzz_bytes(struct buf *b, struct slice s)
+{
+    put_u8(b, (uint8_t)s.n);
+    put_bytes(b, s);
+}
+
+/* fuzz_number() never answers these by one byte, so a script can be told from its end. */
+static inline bool fuzz_more(const struct reader *r) { return !r->bad && reader_left(r) > 0; }
+
+#endif
