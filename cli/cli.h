@@ -23,6 +23,8 @@ int cmd_node(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_kv(int argc, char **argv);
 int cmd_mr(int argc, char **argv);
+int cmd_member(int argc, char **argv);
+int cmd_transfer(int argc, char **argv);
 
 /* Prints "quorumfs: text" to stderr and returns `code`. */
 __attribute__((format(printf, 2, 3))) int fail(int code, const char *fmt, ...);
@@ -65,6 +67,28 @@ int cli_call(struct cli_client *c, const struct kv_op *op, uint64_t timeout_ms, 
 int cli_node_status(struct io_loop *loop, const char *addr, uint64_t timeout_ms, struct buf *text);
 /* The value behind "key " in such a text; false if there is none. */
 bool status_value(struct slice text, const char *key, char *out, size_t size);
+
+/* ---- who is in the cluster: cli/facts.c ---- */
+
+/* One node, as it answers and as the leader sees it. */
+struct node_facts {
+    struct raft_member member;
+    bool answered;
+    struct buf text;                        /* its status */
+    bool is_member, votes, fenced, silent;  /* by the leader's words; is_member: by anybody's who answers */
+    char seat[16];                          /* "voter", "learner", "joining", "leaving", "-": no member */
+    uint64_t match;                         /* entries it has, by the leader's words */
+};
+struct cluster_facts {
+    struct node_facts nodes[2 * RAFT_PEERS_MAX];
+    unsigned n, voters, voters_answer;
+    int leader;                             /* place in nodes; -1: none that a majority of the voters could follow */
+};
+/* Asks the nodes of `cluster` and, through them, all members. */
+void facts_ask(struct io_loop *loop, const struct cluster *cluster, struct cluster_facts *out);
+void facts_free(struct cluster_facts *f);
+struct node_facts *facts_find(struct cluster_facts *f, uint64_t id);    /* NULL: no member, and not asked */
+const char *facts_value(const struct node_facts *n, const char *key, char *buf, size_t size);  /* "-": it does not say */
 
 /* ---- files and processes of `up` ---- */
 

@@ -14,6 +14,8 @@ static const struct command commands[] = {
     {"up", cmd_up, "start a local cluster and its mount: up --dir DIR [--nodes 3]"},
     {"down", cmd_down, "stop what `up` started: down --dir DIR"},
     {"status", cmd_status, "members, log, disk, mounts and space"},
+    {"member", cmd_member, "add, promote, remove, replace, list members"},
+    {"transfer", cmd_transfer, "hand leadership over: transfer [ID]"},
     {"mount", cmd_mount, "mount a cluster at a directory"},
     {"node", cmd_node, "run one member of a cluster"},
     {"kv", cmd_kv, "get, put, append, delete, cas, list, txn, watch"},

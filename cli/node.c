@@ -7,13 +7,16 @@
 #include <unistd.h>
 
 static const char help[] =
-    "usage: quorumfs node --id N --data DIR --listen ADDR --cluster ID=ADDR,ID=ADDR,...\n"
+    "usage: quorumfs node --id N --data DIR --listen ADDR [--cluster ID=ADDR,ID=ADDR,... | --join ADDR,...]\n"
     "\n"
     "Runs one member of a cluster in the foreground until SIGTERM or SIGINT.\n"
     "  --id N            this member's number, one of those in --cluster\n"
     "  --data DIR        its data directory (made if missing; one process at a time)\n"
     "  --listen ADDR     where peers and clients connect: HOST:PORT or unix:/PATH\n"
     "  --cluster LIST    all members, the same list everywhere: 1=host1:7100,2=host2:7100,...\n"
+    "                    It forms a new cluster. Later the data directory knows the members, and what `quorumfs member`\n"
+    "                    changed holds; the list is then not needed\n"
+    "  --join LIST       members of a running cluster: this node waits to be added (quorumfs member add N=ADDR)\n"
     "  --heartbeat TIME  default 100ms           --election TIME  default 300ms\n"
     "  --no-lease-reads  confirm every read with a majority (clocks that drift by more than 0.1 %)\n"
     "  --checkpoint SIZE log behind the last checkpoint that makes a new one, default 64M: it is replayed after a restart\n"
@@ -91,11 +94,11 @@ int cmd_node(int argc, char **argv)
     static const struct option options[] = {
         {"id", 1, 0, 'i'},        {"data", 1, 0, 'd'},     {"listen", 1, 0, 'l'},         {"cluster", 1, 0, 'c'},
         {"heartbeat", 1, 0, 'b'}, {"election", 1, 0, 'e'}, {"no-lease-reads", 0, 0, 'n'}, {"checkpoint", 1, 0, 'k'},
-        {"eager", 0, 0, 'E'},     {"trail", 1, 0, 'r'},
+        {"eager", 0, 0, 'E'},     {"trail", 1, 0, 'r'},    {"join", 1, 0, 'j'},
         {"segment", 1, 0, 's'},   {"trace", 0, 0, 't'},    {"help", 0, 0, 'h'},           {0}};
     struct process p = {0};
     struct kv_server_config config = {.node = {.lease_reads = true}, .fatal = on_fatal, .fatal_arg = &p};
-    const char *data = NULL, *members = NULL;
+    const char *data = NULL, *members = NULL, *join = NULL;
     enum trace_level level = TRACE_INFO;
     uint64_t v;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -112,6 +115,9 @@ int cmd_node(int argc, char **argv)
             break;
         case 'c':
             members = optarg;
+            break;
+        case 'j':
+            join = optarg;
             break;
         case 'b':
         case 'e':
@@ -149,18 +155,23 @@ int cmd_node(int argc, char **argv)
         }
     }
     if (optind < argc) return usage_error("node", "what is '%s'?", argv[optind]);
-    if (!config.node.id || !data || !config.listen || !members)
-        return usage_error("node", "--id, --data, --listen and --cluster are needed");
+    if (!config.node.id || !data || !config.listen)
+        return usage_error("node", "--id, --data and --listen are needed, and --cluster or --join the first time");
+    if (members && join) return usage_error("node", "--cluster forms a cluster, --join waits to be added to one: not both");
+    if (strlen(config.listen) >= ADDR_MAX) return usage_error("node", "the address given to --listen is too long");
     uint32_t heartbeat = config.node.heartbeat_ms ? config.node.heartbeat_ms : 100,
              election = config.node.election_ms ? config.node.election_ms : 300;
     if (election < 2 * heartbeat)
         return usage_error("node", "--election must be at least twice --heartbeat (now %u ms and %u ms)", election,
                            heartbeat);
-    struct cluster cluster;
-    int code = cluster_parse("node", members, &cluster);
+    struct cluster cluster = {0};
+    int code = members || join ? cluster_parse("node", members ? members : join, &cluster) : EXIT_OK;
     if (code) return code;
-    memcpy(config.node.members, cluster.members, sizeof cluster.members);
-    config.node.nmembers = cluster.n;
+    config.node.join = join != NULL;
+    if (members) {
+        memcpy(config.node.members, cluster.members, sizeof cluster.members);
+        config.node.nmembers = cluster.n;
+    }
     config.node.seed = io_random();
     io_trace_fd(&p.trace, STDERR_FILENO, level);
     config.trace = config.node.trace = &p.trace;

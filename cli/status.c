@@ -12,16 +12,6 @@ static const char help[] =
     "Members (role, term, commit and applied index, log on disk, time of a durable write), mounts and space.\n"
     "Exit code 0: there is a leader and a majority answers; 3: not.\n";
 
-struct facts {
-    bool answered;
-    struct buf text;
-};
-
-static const char *value(const struct facts *f, const char *key, char *buf, size_t size)
-{
-    return f->answered && status_value(buf_slice(&f->text), key, buf, size) ? buf : "-";
-}
-
 static void human_bytes(const char *digits, char *out, size_t size)
 {
     uint64_t v;
@@ -42,40 +32,32 @@ static void human_bytes(const char *digits, char *out, size_t size)
         snprintf(out, size, "%.1f%c", d, units[u]);
 }
 
-static void print_table(const struct cluster *c, const struct facts *f)
+static const char *role_of(const struct node_facts *n, char *buf, size_t size)
+{
+    bool votes = n->votes || !n->is_member || strcmp(n->seat, "learner") != 0;
+    return votes ? facts_value(n, "role", buf, size) : "learner";
+}
+
+static void print_table(const struct cluster_facts *f)
 {
     printf("%-4s %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", "node", "role", "standing", "term", "commit", "applied",
            "log", "live", "fsync p99", "address");
-    for (unsigned i = 0; i < c->n; i++) {
+    for (unsigned i = 0; i < f->n; i++) {
+        const struct node_facts *n = &f->nodes[i];
         char b[8][64], log[32], live[32], sync[80];
-        if (!f[i].answered) {
-            printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)c->members[i].id,
-                   "no answer", "-", "-", "-", "-", "-", "-", "-", c->members[i].addr);
+        if (!n->answered) {
+            printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)n->member.id, "no answer",
+                   "-", "-", "-", "-", "-", "-", "-", n->member.addr);
             continue;
         }
-        human_bytes(value(&f[i], "log_disk_bytes", b[0], 64), log, sizeof log);
-        human_bytes(value(&f[i], "log_live_bytes", b[0], 64), live, sizeof live);
-        snprintf(sync, sizeof sync, "%s us", value(&f[i], "sync_us_p99", b[0], 64));
-        printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)c->members[i].id,
-               value(&f[i], "role", b[1], 64), value(&f[i], "standing", b[2], 64), value(&f[i], "term", b[3], 64),
-               value(&f[i], "commit", b[4], 64), value(&f[i], "applied", b[5], 64), log, live, sync,
-               c->members[i].addr);
+        human_bytes(facts_value(n, "log_disk_bytes", b[0], 64), log, sizeof log);
+        human_bytes(facts_value(n, "log_live_bytes", b[0], 64), live, sizeof live);
+        snprintf(sync, sizeof sync, "%s us", facts_value(n, "sync_us_p99", b[0], 64));
+        printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s%s\n", (unsigned long long)n->member.id,
+               role_of(n, b[1], 64), facts_value(n, "standing", b[2], 64), facts_value(n, "term", b[3], 64),
+               facts_value(n, "commit", b[4], 64), facts_value(n, "applied", b[5], 64), log, live, sync,
+               n->member.addr, n->is_member ? "" : "  (no member)");
     }
-}
-
-static int leader_of(const struct cluster *c, const struct facts *f)
-{
-    char role[64], term[64];
-    int best = -1;
-    uint64_t best_term = 0, t;
-    for (unsigned i = 0; i < c->n; i++) {
-        if (strcmp(value(&f[i], "role", role, sizeof role), "leader") != 0) continue;
-        if (parse_u64(value(&f[i], "term", term, sizeof term), &t) && t >= best_term) {
-            best_term = t;
-            best = (int)i;
-        }
-    }
-    return best;
 }
 
 static void each_line(struct slice text, void (*line)(void *ctx, const char *key, const char *val), void *ctx)
@@ -97,15 +79,15 @@ static void print_mount(void *ctx, const char *key, const char *val)
     if (strncmp(key, "mount.", 6) == 0) printf("  %s\n", val);
 }
 
-static void print_rest(const struct facts *leader)
+static void print_rest(const struct node_facts *leader)
 {
     char a[64], b[64], total[32], avail[32], used[32];
-    human_bytes(value(leader, "disk_total", a, sizeof a), total, sizeof total);
-    human_bytes(value(leader, "disk_avail", a, sizeof a), avail, sizeof avail);
-    human_bytes(value(leader, "bytes", a, sizeof a), used, sizeof used);
+    human_bytes(facts_value(leader, "disk_total", a, sizeof a), total, sizeof total);
+    human_bytes(facts_value(leader, "disk_avail", a, sizeof a), avail, sizeof avail);
+    human_bytes(facts_value(leader, "bytes", a, sizeof a), used, sizeof used);
     printf("\nspace: %s of file data in %s files and %s directories; the leader's disk has %s free of %s\n", used,
-           value(leader, "files", a, sizeof a), value(leader, "dirs", b, sizeof b), avail, total);
-    printf("mounts: %s\n", value(leader, "mounts", a, sizeof a));
+           facts_value(leader, "files", a, sizeof a), facts_value(leader, "dirs", b, sizeof b), avail, total);
+    printf("mounts: %s\n", facts_value(leader, "mounts", a, sizeof a));
     each_line(buf_slice(&leader->text), print_mount, NULL);
 }
 
@@ -116,24 +98,38 @@ static void add_json(void *ctx, const char *key, const char *val)
     json_object_set_new(ctx, key, number ? json_integer((json_int_t)v) : json_string(val));
 }
 
-static void print_json(const struct cluster *c, const struct facts *f, int leader, unsigned answered)
+static void print_json(const struct cluster_facts *f)
 {
     json_t *root = json_object(), *members = json_array();
-    for (unsigned i = 0; i < c->n; i++) {
+    for (unsigned i = 0; i < f->n; i++) {
+        const struct node_facts *n = &f->nodes[i];
         json_t *m = json_object();
-        json_object_set_new(m, "id", json_integer((json_int_t)c->members[i].id));
-        json_object_set_new(m, "address", json_string(c->members[i].addr));
-        json_object_set_new(m, "answered", json_boolean(f[i].answered));
-        if (f[i].answered) each_line(buf_slice(&f[i].text), add_json, m);
+        json_object_set_new(m, "id", json_integer((json_int_t)n->member.id));
+        json_object_set_new(m, "address", json_string(n->member.addr));
+        json_object_set_new(m, "seat", json_string(n->seat));
+        json_object_set_new(m, "answered", json_boolean(n->answered));
+        if (n->answered) each_line(buf_slice(&n->text), add_json, m);
         json_array_append_new(members, m);
     }
-    json_object_set_new(root, "leader", leader >= 0 ? json_integer((json_int_t)c->members[leader].id) : json_null());
-    json_object_set_new(root, "quorum", json_boolean(leader >= 0 && answered > c->n / 2));
+    bool led = f->leader >= 0;
+    json_object_set_new(root, "leader",
+                        led ? json_integer((json_int_t)f->nodes[f->leader].member.id) : json_null());
+    json_object_set_new(root, "quorum", json_boolean(led));
     json_object_set_new(root, "members", members);
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     puts(text);
     free(text);
     json_decref(root);
+}
+
+static void print_without_leader(const struct cluster_facts *f)
+{
+    if (f->voters == 0) {
+        printf("\nnone of the nodes that were asked is a member of a cluster, or none answers\n");
+        return;
+    }
+    printf("\nno leader with a majority: %u of %u members answer; writes wait until more are back\n", f->voters_answer,
+           f->voters);
 }
 
 int cmd_status(int argc, char **argv)
@@ -157,25 +153,18 @@ int cmd_status(int argc, char **argv)
     struct cluster cluster;
     int code = cluster_parse("status", spec, &cluster);
     if (code) return code;
-    struct facts facts[RAFT_PEERS_MAX] = {0};
+    struct cluster_facts f;
     struct io_loop *loop = io_loop_new();
-    unsigned answered = 0;
-    for (unsigned i = 0; i < cluster.n; i++) {
-        facts[i].answered = cli_node_status(loop, cluster.members[i].addr, 1500, &facts[i].text) == 0;
-        answered += facts[i].answered;
-    }
+    facts_ask(loop, &cluster, &f);
     io_loop_free(loop);
-    int leader = leader_of(&cluster, facts);
-    if (json)
-        print_json(&cluster, facts, leader, answered);
-    else {
-        print_table(&cluster, facts);
-        if (leader >= 0) print_rest(&facts[leader]);
+    bool healthy = f.leader >= 0;
+    if (json) {
+        print_json(&f);
+    } else {
+        print_table(&f);
+        if (healthy) print_rest(&f.nodes[f.leader]);
+        else print_without_leader(&f);
     }
-    bool healthy = leader >= 0 && answered > cluster.n / 2;
-    if (!healthy && !json)
-        printf("\nno leader with a majority: %u of %u members answer; writes wait until more are back\n", answered,
-               cluster.n);
-    for (unsigned i = 0; i < cluster.n; i++) buf_free(&facts[i].text);
+    facts_free(&f);
     return healthy ? EXIT_OK : EXIT_UNREACHABLE;
 }

@@ -280,4 +280,29 @@ struct kv_status_call {
 };
 void kv_status(struct net *net, struct clock *clock, struct kv_status_call *call);
 
+/* Asks one node, which should lead, to change the cluster, and waits until that is complete, for wait_ms at most.
+ * done(err, text): 0; -EALREADY: it was so before; QE_NOT_LEADER: leader and leader_addr say who leads, if known; else
+ * the text says why not. -EAGAIN: a learner that is to be promoted has not caught up in time. */
+enum kv_admin_what {
+    KV_ADMIN_ADD = NODE_CHANGE_ADD,             /* member id at member_addr, as a learner */
+    KV_ADMIN_PROMOTE = NODE_CHANGE_PROMOTE,     /* learner id gets a vote as soon as it has caught up */
+    KV_ADMIN_REMOVE = NODE_CHANGE_REMOVE,
+    KV_ADMIN_TRANSFER = 4,                      /* leadership to id; 0: to whoever has most */
+};
+#define KV_ADMIN_WAIT_MAX_MS (3600u * 1000)
+struct kv_admin_call {
+    char addr[ADDR_MAX];                /* whom to ask */
+    uint64_t deadline;                  /* ns, 0: none; later than the node's wait */
+    enum kv_admin_what what;
+    uint64_t id;
+    char member_addr[ADDR_MAX];
+    uint32_t wait_ms;
+    uint64_t leader;                    /* of the answer */
+    char leader_addr[ADDR_MAX];
+    void (*done)(struct kv_admin_call *call, int err, struct slice text);
+    void *arg;
+    void *priv;
+};
+void kv_admin(struct net *net, struct clock *clock, struct kv_admin_call *call);
+
 #endif

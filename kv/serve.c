@@ -135,20 +135,28 @@ void kv__send_redirect(struct kv__conn *c, uint64_t id)
 {
     struct kv_server *s = c->server;
     c->away = true;
-    const struct raft_member *m = s->leader && s->node ? node_member(s->node, s->leader) : NULL;
+    struct raft_member m = {0};
+    bool known = s->leader && s->node && node_member(s->node, s->leader, &m);
     buf_clear(&s->out);
-    kv__redirect_encode(id, m ? m->id : 0, slice_str(m ? m->addr : ""), &s->out);
+    kv__redirect_encode(id, known ? m.id : 0, slice_str(known ? m.addr : ""), &s->out);
     struct slice v = buf_slice(&s->out);
     kv__send_frame(c, KV_FRAME_REDIRECT, &v, 1);
+}
+
+void kv__send_admin(struct kv__conn *c, int status, uint64_t leader, const char *addr, const char *text)
+{
+    struct buf *out = &c->server->out;
+    buf_clear(out);
+    kv__admin_resp_encode(status, leader, addr, text, out);
+    struct slice v = buf_slice(out);
+    kv__send_frame(c, KV_FRAME_ADMIN_RESP, &v, 1);
 }
 
 static void send_ack(struct kv__conn *c, uint64_t cluster)
 {
     struct kv_server *s = c->server;
-    const struct node_config *node = &s->config.node;
-    struct kv__ack a = {
-        .version = KV_VERSION, .cluster = cluster, .node = node->id, .leader = s->leader, .n = node->nmembers};
-    memcpy(a.members, node->members, sizeof a.members);
+    struct kv__ack a = {.version = KV_VERSION, .cluster = cluster, .node = s->config.node.id, .leader = s->leader};
+    a.n = node_members(s->node, a.members);
     buf_clear(&s->out);
     kv__ack_encode(&a, &s->out);
     struct slice v = buf_slice(&s->out);
@@ -166,6 +174,21 @@ static void send_status(struct kv__conn *c)
 
 /* ---- frames ---- */
 
+/* False: there are too many, and it was told so. */
+static bool become_client(struct kv__conn *c)
+{
+    struct kv_server *s = c->server;
+    if (c->client) return true;
+    if (s->nclients >= KV_CLIENTS_MAX) {
+        kv__conn_refuse(c, QE_BUSY, "this node has as many clients as it can serve");
+        return false;
+    }
+    c->client = true;
+    s->nstrangers--;
+    s->nclients++;
+    return true;
+}
+
 static void on_hello(struct kv__conn *c, struct slice payload)
 {
     struct kv_server *s = c->server;
@@ -179,14 +202,7 @@ static void on_hello(struct kv__conn *c, struct slice payload)
     if (h.version != KV_VERSION) kv__conn_refuse(c, QE_VERSION, "client and server speak different protocol versions");
     else if (h.cluster && st.cluster_id && h.cluster != st.cluster_id)
         kv__conn_refuse(c, QE_CLUSTER, "this node belongs to another cluster");
-    else if (!c->client && s->nclients >= KV_CLIENTS_MAX)
-        kv__conn_refuse(c, QE_BUSY, "this node has as many clients as it can serve");
-    if (!c->conn) return;
-    if (!c->client) {
-        c->client = true;
-        s->nstrangers--;
-        s->nclients++;
-    }
+    if (!c->conn || !become_client(c)) return;
     c->session = h.session;
     send_ack(c, st.cluster_id);
 }
@@ -240,10 +256,22 @@ static void on_call(struct kv__conn *c, struct slice payload)
     else kv__query_start(kv__query_new(c, &call, bytes));
 }
 
+static void on_admin(struct kv__conn *c, struct slice payload)
+{
+    struct kv__admin_ask ask;
+    if (kv__admin_decode(payload, &ask)) {
+        kv__conn_refuse(c, QE_FRAME, "it sent a request that cannot be decoded");
+        return;
+    }
+    if (!become_client(c)) return;
+    kv__admin(c, &ask);
+}
+
 static void take_frame(struct kv__conn *c, uint8_t type, struct slice payload)
 {
     if (type == KV_FRAME_HELLO) on_hello(c, payload);
     else if (type == KV_FRAME_STATUS) send_status(c);
+    else if (type == KV_FRAME_ADMIN) on_admin(c, payload);
     else if (type == KV_FRAME_CALL && c->client) on_call(c, payload);
     else if (type == KV_FRAME_WATCH && c->client) kv__watch_open(c, payload);
     else if (type == KV_FRAME_WATCH_STOP && c->client) kv__watch_stop(c, payload);

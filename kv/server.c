@@ -22,6 +22,7 @@ static void sm_apply(void *arg, uint64_t index, uint64_t term, struct slice data
 static void sm_applied(void *arg, uint64_t index)
 {
     struct kv_server *s = arg;
+    kv__admin_soon(s);
     if (!list_empty(&s->queue)) kv__propose_flush(s);
     if (!list_empty(&s->watching)) kv__watch_pump_all(s);
     if (!s->choked || s->writes_bytes > KV_WRITES_BYTES / 2) return;
@@ -70,6 +71,7 @@ static void sm_role(void *arg, enum raft_role role, uint64_t term, uint64_t lead
         kv__propose_orphan(s);
         kv__watch_orphan(s);
     }
+    kv__admin_soon(s);
     if (!leads && s->stopping) clock_arm(s->clock, &s->stop_timer, 0);
 }
 
@@ -121,6 +123,8 @@ static struct kv_server *create(struct disk *disk, struct net *net, struct clock
     s->clock = clock;
     s->config = *config;
     s->trace = config->trace;
+    if (!s->config.node.addr[0] && strlen(config->listen) < ADDR_MAX)
+        memcpy(s->config.node.addr, config->listen, strlen(config->listen) + 1);
     s->turn = (struct timer){.fire = turn_fired, .arg = s};
     s->tick = (struct timer){.fire = tick_fired, .arg = s};
     list_init(&s->conns);
@@ -130,6 +134,7 @@ static struct kv_server *create(struct disk *disk, struct net *net, struct clock
     list_init(&s->queries);
     list_init(&s->free_queries);
     kv__watch_init(s);
+    kv__admin_init(s);
     struct kv__store_cb cb = {.arg = s, .live = store_live, .outcome = kv__propose_outcome};
     s->store = kv__store_new(&cb);
     return s;
@@ -189,6 +194,7 @@ void kv_server_free(struct kv_server *s)
     struct node *node = s->node;
     clock_disarm(s->clock, &s->tick);
     clock_disarm(s->clock, &s->stop_timer);
+    kv__admin_free(s);
     kv__serve_free(s);
     s->leading = false;
     s->node = NULL;
@@ -219,7 +225,8 @@ void kv_server_stop(struct kv_server *s, void (*done)(void *arg), void *arg)
     s->stopped = done;
     s->stopped_arg = arg;
     s->stop_timer = (struct timer){.fire = stop_fired, .arg = s};
-    bool alone = !s->leading || s->config.node.nmembers == 1;
+    struct raft_member members[RAFT_PEERS_MAX];
+    bool alone = !s->leading || node_members(s->node, members) <= 1;
     clock_arm(s->clock, &s->stop_timer, alone ? 0 : clock_now(s->clock) + STOP_NS);
     if (!alone) node_transfer(s->node, 0);
 }

@@ -1,5 +1,6 @@
 /* server.h - what the files of the server share: server.c (life, the node's callbacks, time), serve.c (connections
- * and frames), propose.c (changes on their way through the log), answer.c (queries), cas.c, status.c. Private to kv/.
+ * and frames), propose.c (changes on their way through the log), answer.c (queries), cas.c, admin.c (changes of the
+ * cluster), status.c. Private to kv/.
  *
  * Ownership: a kv__conn lives while its connection is open or calls of it are under way (refs). A kv__query lives
  * from its arrival to its answer; a kv__pending from the first change put into it until its entry is applied or known
@@ -117,6 +118,8 @@ struct kv_server {
     struct buf events;                      /* a frame being made */
     struct timer watch_timer;
     uint64_t watch_wait;                    /* until those whose connections are full are looked at again */
+    struct list admins;                     /* requests of admin.c that wait */
+    struct timer admin_timer;
 
     bool stopping;
     struct timer stop_timer;
@@ -137,6 +140,12 @@ void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const st
 void kv__send_redirect(struct kv__conn *c, uint64_t id);
 void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv);
 void kv__conn_refuse(struct kv__conn *c, int err, const char *text);
+void kv__send_admin(struct kv__conn *c, int status, uint64_t leader, const char *addr, const char *text);
+/* admin.c */
+void kv__admin_init(struct kv_server *s);
+void kv__admin(struct kv__conn *c, const struct kv__admin_ask *ask);
+void kv__admin_soon(struct kv_server *s);               /* something has changed */
+void kv__admin_free(struct kv_server *s);
 /* propose.c */
 void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
                  struct slice op, struct kv__query *cas);

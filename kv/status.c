@@ -22,12 +22,13 @@ static void number(struct buf *out, const char *key, uint64_t v) { line(out, "%s
 static void consensus(struct kv_server *s, const struct node_status *st, struct buf *out)
 {
     const struct raft_status *r = &st->raft;
-    const struct raft_member *leader = r->leader ? node_member(s->node, r->leader) : NULL;
+    struct raft_member m;
+    const char *leader = r->leader && node_member(s->node, r->leader, &m) ? m.addr : "-";
     line(out, "role %s", raft_role_name(r->role));
     line(out, "standing %s", raft_standing_name(r->standing));
     number(out, "term", r->term);
     number(out, "leader", r->leader);
-    line(out, "leader_addr %s", leader ? leader->addr : "-");
+    line(out, "leader_addr %s", leader);
     number(out, "commit", r->commit);
     number(out, "applied", r->applied);
     number(out, "persisted", r->persisted);
@@ -37,9 +38,18 @@ static void consensus(struct kv_server *s, const struct node_status *st, struct 
     number(out, "digest_index", st->digest_index);
     line(out, "digest %016" PRIx64, st->digest);
     number(out, "peers_connected", st->peers_connected);
-    for (uint32_t i = 0; i < r->npeers; i++)
-        line(out, "peer.%" PRIu64 " %s %" PRIu64 " %s", r->peers[i].id, r->peers[i].state, r->peers[i].match,
-             r->peers[i].recent ? "recent" : "silent");
+    line(out, "vote %s", r->voter ? "yes" : "no");
+    number(out, "members_index", r->members_index);
+    line(out, "change %s", r->joint ? "under way" : "none");
+    line(out, "disk %s", r->disk_late ? "late" : "in time");
+    for (uint32_t i = 0; i < r->npeers; i++) {
+        const struct raft_peer_status *p = &r->peers[i];
+        line(out, "peer.%" PRIu64 " %s %" PRIu64 " %s", p->id, p->state, p->match, p->recent ? "recent" : "silent");
+        if (p->seat == RAFT_NO_SEAT && p->seat_next == RAFT_NO_SEAT) continue;
+        bool known = node_member(s->node, p->id, &m);
+        line(out, "member.%" PRIu64 " %s %s %s", p->id, raft_seat_name(p->seat, p->seat_next, r->joint),
+             p->fenced ? "fenced" : "sound", known ? m.addr : "-");
+    }
 }
 
 static void storage(const struct node_status *st, struct buf *out)

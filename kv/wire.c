@@ -164,6 +164,54 @@ int kv__watch_end_decode(struct slice in, uint64_t *id, int *err, uint64_t *revi
     return reader_done(&r) && *err < 0 ? 0 : QE_FRAME;
 }
 
+static bool get_addr(struct reader *r, char out[ADDR_MAX])
+{
+    struct slice s = get_slice16(r);
+    out[0] = 0;
+    if (r->bad || s.n >= ADDR_MAX || (s.n && memchr(s.p, 0, s.n))) return false;
+    if (s.n) memcpy(out, s.p, s.n);
+    out[s.n] = 0;
+    return true;
+}
+
+void kv__admin_encode(const struct kv__admin_ask *a, struct buf *out)
+{
+    put_u8(out, (uint8_t)a->what);
+    put_u64(out, a->id);
+    put_u32(out, a->wait_ms);
+    put_slice16(out, slice_str(a->addr));
+}
+
+int kv__admin_decode(struct slice in, struct kv__admin_ask *a)
+{
+    struct reader r = reader_of(in);
+    unsigned what = get_u8(&r);
+    a->what = (enum kv_admin_what)what;
+    a->id = get_u64(&r);
+    a->wait_ms = get_u32(&r);
+    if (!get_addr(&r, a->addr) || !reader_done(&r)) return QE_FRAME;
+    if (what < KV_ADMIN_ADD || what > KV_ADMIN_TRANSFER || (a->id == 0 && what != KV_ADMIN_TRANSFER)) return QE_FRAME;
+    return what != KV_ADMIN_ADD || a->addr[0] ? 0 : QE_FRAME;
+}
+
+void kv__admin_resp_encode(int status, uint64_t leader, const char *addr, const char *text, struct buf *out)
+{
+    put_u32(out, (uint32_t)status);
+    put_u64(out, leader);
+    put_slice16(out, slice_str(addr));
+    put_slice16(out, slice_str(text));
+}
+
+int kv__admin_resp_decode(struct slice in, int *status, uint64_t *leader, char addr[ADDR_MAX], struct slice *text)
+{
+    struct reader r = reader_of(in);
+    *status = (int32_t)get_u32(&r);
+    *leader = get_u64(&r);
+    bool ok = get_addr(&r, addr);
+    *text = get_slice16(&r);
+    return ok && reader_done(&r) && *status <= 0 ? 0 : QE_FRAME;
+}
+
 /* ---- batches ---- */
 
 static uint8_t *extend(struct kv__batch *b, size_t more)

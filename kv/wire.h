@@ -24,6 +24,8 @@ enum {
     KV_FRAME_WATCH_END,         /* u64 watch, i32 error, u64 revision, text: the server is done with it. QE_GONE: from
                                  * `revision` on events are there */
     KV_FRAME_WATCH_STOP,        /* u64 watch: the client is done with it */
+    KV_FRAME_ADMIN = 80,        /* u8 what, u64 id, u32 wait in ms, text address; no HELLO needed */
+    KV_FRAME_ADMIN_RESP,        /* i32 status, u64 leader (0: unknown), text its address, text for people */
 };
 
 #define KV_CALL_HEAD 33u
@@ -73,6 +75,16 @@ void kv__call_encode(const struct kv__call *c, uint8_t out[KV_CALL_HEAD]);      
 int kv__call_decode(struct slice in, struct kv__call *c, struct slice *op);
 void kv__redirect_encode(uint64_t id, uint64_t leader, struct slice addr, struct buf *out);
 int kv__redirect_decode(struct slice in, uint64_t *id, uint64_t *leader, struct slice *addr);
+struct kv__admin_ask {
+    enum kv_admin_what what;
+    uint64_t id;
+    uint32_t wait_ms;
+    char addr[ADDR_MAX];
+};
+void kv__admin_encode(const struct kv__admin_ask *a, struct buf *out);
+int kv__admin_decode(struct slice in, struct kv__admin_ask *a);
+void kv__admin_resp_encode(int status, uint64_t leader, const char *addr, const char *text, struct buf *out);
+int kv__admin_resp_decode(struct slice in, int *status, uint64_t *leader, char addr[ADDR_MAX], struct slice *text);
 void kv__refused_encode(int err, const char *text, struct buf *out);
 int kv__refused_decode(struct slice in, int *err, struct slice *text);
 

@@ -243,6 +243,7 @@ struct raft_status {
     bool joint;
     bool disk_late;                 /* see slow.c */
     uint64_t members_index;
+    uint64_t transferee;            /* leader: whom it is handing over to; 0: nobody */
     uint32_t npeers;                /* this node (also if it is no member), then members in any order */
     struct raft_peer_status peers[RAFT_PEERS_MAX + 1];
     uint64_t dropped;               /* nonsense messages dropped */

@@ -195,7 +195,8 @@ static bool begin_entry(struct scan *sc, const struct record *r)
     if (log->first <= log->last && (!raft__log_term_at(log, log->last, &term) || r->term < term)) return false;
     sc->part = *r;
     sc->part.len = 0;
-    bool keep = r->total && r->index > sc->base && log->cached + r->total <= log->cfg.cache_bytes;
+    bool room = log->cached + r->total <= log->cfg.cache_bytes || r->kind == RAFT_CONFIG; /* the node reads those first */
+    bool keep = r->total && r->index > sc->base && room;
     if (keep) sc->part_data = blob_new(r->total);
     return true;
 }

@@ -63,24 +63,6 @@ static void role_changed(struct node *n)
     n->sm.role(n->sm.arg, n->role, n->term, n->leader);
 }
 
-static void carry_out(struct node *n, const struct raft_update *up, enum raft_kind kind, struct blob *proposal);
-
-/* The first leader of a new cluster names it: a CONFIG entry with a random id, adopted where it is applied. */
-static void name_cluster(struct node *n)
-{
-    struct raft_entry_meta meta = {.kind = RAFT_CONFIG, .len = 8};
-    struct blob *data = blob_new(8);
-    store_u64(data->p, prng_u64(&n->rng) | 1);
-    struct raft_event ev = event(n, RAFT_EV_PROPOSE);
-    ev.metas = &meta;
-    ev.n = 1;
-    struct raft_update up;
-    raft_step(n->core, &ev, &up);
-    carry_out(n, &up, RAFT_CONFIG, data);
-    blob_unref(data);
-    node__wake(n);
-}
-
 /* kind, proposal: of the entry that was proposed, if any. */
 static void carry_out(struct node *n, const struct raft_update *up, enum raft_kind kind, struct blob *proposal)
 {
@@ -89,11 +71,13 @@ static void carry_out(struct node *n, const struct raft_update *up, enum raft_ki
     if (up->flags & RAFT_UP_NOOP) {
         struct log_entry e = {.index = up->noop_index, .term = up->term, .kind = RAFT_NOOP};
         log_append(n->log, &e);
+        n->noop_index = up->noop_index;
     }
     if (up->flags & RAFT_UP_PROPOSED) {
         struct log_entry e = {.index = up->proposed_first, .term = up->term, .kind = (uint8_t)kind, .data = proposal};
         log_append(n->log, &e);
     }
+    if (up->flags & RAFT_UP_CONFIG) node__members_append(n, up);
     if (up->flags & RAFT_UP_HARD) log_set_hard(n->log, &up->hard);
     for (uint32_t i = 0; i < up->nmsgs; i++) node__send(n, &up->msgs[i]);
     if (up->flags & RAFT_UP_COMMIT) {
@@ -119,20 +103,18 @@ static void carry_out(struct node *n, const struct raft_update *up, enum raft_ki
     uint32_t nsnap = up->nsnapshot_to;
     uint64_t snap_to[RAFT_PEERS_MAX];
     memcpy(snap_to, up->snapshot_to, sizeof snap_to);
-    bool became_leader = false;
     if (flags & RAFT_UP_ROLE) {
-        became_leader = up->role == RAFT_LEADER && n->role != RAFT_LEADER;
         n->role = up->role;
         n->term = up->term;
         n->leader = up->leader;
     }
+    if (flags & RAFT_UP_MEMBERS) node__peers_fit(n);
     if (flags & RAFT_UP_INSTALL) node__snap_install(n, keep_suffix);
     if (flags & RAFT_UP_IGNORE_SNAPSHOT) node__snap_ignore(n);
     for (uint32_t i = 0; i < nsnap; i++) {
         struct peer *p = node__peer(n, snap_to[i]);
         if (p) node__snap_start(n, p);
     }
-    if (became_leader && n->cluster_id == 0) name_cluster(n);
     if (flags & RAFT_UP_ROLE) role_changed(n);
     if (flags & RAFT_UP_READS_FAILED) fail_reads(n);
 }
@@ -148,6 +130,21 @@ void node__step(struct node *n, struct raft_event *ev)
 }
 
 /* ---- received messages ---- */
+
+static int parse_config(struct node *n, struct raft_msg *m, uint32_t at)
+{
+    uint64_t cluster;
+    if (m->nmembers == n->configs_cap) {
+        n->configs_cap = n->configs_cap ? 2 * n->configs_cap : 4;
+        n->configs = xrealloc(n->configs, n->configs_cap * sizeof *n->configs);
+    }
+    struct raft_members *ms = &n->configs[m->nmembers];
+    if (raft_members_decode(n->bodies[at], &cluster, ms)) return QE_FRAME;
+    ms->index = m->index + 1 + at;
+    if (ms->n) m->nmembers++;
+    m->members = n->configs;
+    return 0;
+}
 
 static int parse_entries(struct node *n, struct raft_msg *m, struct slice rest)
 {
@@ -165,6 +162,7 @@ static int parse_entries(struct node *n, struct raft_msg *m, struct slice rest)
         n->bodies[i] = get_bytes(&r, n->metas[i].len);
         if (r.bad || n->metas[i].len > LOG_ENTRY_MAX || n->metas[i].kind < RAFT_NOOP || n->metas[i].kind > RAFT_CONFIG)
             return QE_FRAME;
+        if (n->metas[i].kind == RAFT_CONFIG && parse_config(n, m, i)) return QE_FRAME;
     }
     m->entries = n->metas;
     return reader_done(&r) ? 0 : QE_FRAME;
@@ -247,9 +245,8 @@ static void apply_one(struct node *n, const struct log_entry *e)
     struct slice data = e->data ? blob_slice(e->data) : (struct slice){NULL, 0};
     if (e->kind == RAFT_COMMAND) {
         n->sm.apply(n->sm.arg, e->index, e->term, data);
-    } else if (e->kind == RAFT_CONFIG && n->cluster_id == 0 && data.n == 8) {
-        n->cluster_id = load_u64(data.p);
-        log_set_identity(n->log, n->cluster_id);
+    } else if (e->kind == RAFT_CONFIG) {
+        node__members_applied(n, e->index, data);
     }
     n->applied = e->index;
     n->applied_term = e->term;
@@ -342,6 +339,7 @@ static void turn_fired(struct timer *t)
     struct node *n = t->arg;
     if (n->dead) return;
     apply_committed(n);
+    if (!n->dead) node__name_cluster(n);
     if (n->dead) return;
     reads_run(n);
     if (!n->dead) node__ckpt_maybe(n);
@@ -425,7 +423,15 @@ static void set_defaults(struct node_config *c)
 static int restore_block(void *arg, struct slice block)
 {
     struct node *n = arg;
+    bool first = n->ckpt_size == 0;
     n->ckpt_size += block.n;
+    if (first) {
+        struct raft_members ms;
+        int ours = node__members_from_block(block, &ms);
+        if (ours < 0) return ours;
+        if (ours && ms.n) n->members_applied = ms;
+        if (ours) return 0;
+    }
     return n->sm.restore_block(n->sm.arg, block);
 }
 
@@ -451,11 +457,14 @@ static int restore_checkpoint(struct node *n, struct buf *why)
     return 0;
 }
 
-static struct raft *make_core(struct node *n, const struct raft_recovered *from)
+static struct raft *make_core(struct node *n, struct raft_recovered *from)
 {
+    struct raft_members told[3], first = node__first_members(n);
+    from->nmembers = node__members_recovered(n, from->snapshot_index, told);
+    from->members = told;
     struct raft_config rc = {
         .id = n->cfg.id,
-        .nvoters = n->cfg.nmembers,
+        .members = &first,
         .election_ns = n->cfg.election_ms * NS_PER_MS,
         .heartbeat_ns = n->cfg.heartbeat_ms * NS_PER_MS,
         .drift_ppm = 1000,
@@ -467,22 +476,18 @@ static struct raft *make_core(struct node *n, const struct raft_recovered *from)
         .span_arg = n->log,
         .trace = n->trace,
     };
-    for (uint32_t i = 0; i < n->cfg.nmembers; i++) rc.voters[i] = n->cfg.members[i].id;
     return raft_new(&rc, from);
 }
 
 static int check_members(const struct node_config *c, struct buf *why)
 {
-    bool me = false;
     const char *text = NULL;
-    if (c->nmembers < 1 || c->nmembers > RAFT_PEERS_MAX) text = "a cluster has 1 to 9 members";
+    if (c->nmembers > RAFT_PEERS_MAX) text = "a cluster has 1 to 9 members";
     for (uint32_t i = 0; i < c->nmembers && !text; i++) {
         if (c->members[i].id == 0) text = "a member's id must be greater than 0";
-        if (c->members[i].id == c->id) me = true;
         for (uint32_t j = 0; j < i; j++)
             if (c->members[j].id == c->members[i].id) text = "two members have the same id";
     }
-    if (!text && !me) text = "this node's id is not among the cluster's members";
     if (!text) return 0;
     buf_append(why, text, strlen(text));
     return -EINVAL;
@@ -512,6 +517,7 @@ int node_new(struct disk *disk, struct net *net, struct clock *clock, const stru
     n->sm = *sm;
     n->trace = config->trace;
     set_defaults(&n->cfg);
+    n->members_applied = node__first_members(n);
     prng_seed(&n->rng, config->seed);
     init_reads_and_timers(n);
     n->cfg.log.cb = (struct log_callbacks){.arg = n,
@@ -534,7 +540,19 @@ int node_new(struct disk *disk, struct net *net, struct clock *clock, const stru
     n->cluster_id = rec.cluster_id;
     n->damaged = rec.damaged;
     n->core = make_core(n, &rec.raft);
-    node__peers_start(n);
+    bool stray = raft_members_now(n->core)->n == 0;
+    if (stray && !n->cfg.join && n->cfg.nmembers == 0) {
+        static const char text[] = "this data directory knows no members yet: tell them by --cluster, or by --join "
+                                   "those of the cluster that this node is to be added to";
+        buf_append(why, text, sizeof text - 1);
+        node_free(n);
+        *out = NULL;
+        return -EINVAL;
+    }
+    node__peers_fit(n);
+    if (stray)
+        trace_info(n->trace, "node %llu: is no member yet; waits to be added: quorumfs member add %llu=%s -C ...",
+                   (unsigned long long)n->cfg.id, (unsigned long long)n->cfg.id, node__own_addr(n));
     struct raft_event ev = event(n, RAFT_EV_START);
     node__step(n, &ev);
     return 0;
@@ -555,6 +573,8 @@ void node_free(struct node *n)
     raft_free(n->core);
     buf_free(&n->out);
     buf_free(&n->ckpt_block);
+    buf_free(&n->ckpt_first);
+    free(n->configs);
     free(n->metas);
     free(n->bodies);
     free(n->iov);
@@ -623,14 +643,21 @@ void node_status(struct node *n, struct node_status *out)
     raft_status(n->core, &out->raft);
     log_stats(n->log, &out->log);
     if (disk_space(n->disk, &out->disk_total, &out->disk_avail)) out->disk_total = out->disk_avail = 0;
-    for (uint32_t i = 0; i < n->npeers; i++) out->peers_connected += n->peers[i].up;
+    for (uint32_t i = 0; i < n->npeers; i++) out->peers_connected += n->peers[i].up && n->peers[i].is_member;
 }
 
-const struct raft_member *node_member(const struct node *n, uint64_t id)
+bool node_member(const struct node *n, uint64_t id, struct raft_member *out)
 {
-    for (uint32_t i = 0; i < n->cfg.nmembers; i++)
-        if (n->cfg.members[i].id == id) return &n->cfg.members[i];
-    return NULL;
+    for (uint32_t i = 0; i < n->npeers; i++) {
+        if (!n->peers[i].used || n->peers[i].member.id != id) continue;
+        *out = n->peers[i].member;
+        return out->addr[0];
+    }
+    if (id != n->cfg.id) return false;
+    const char *addr = node__own_addr(n);
+    out->id = id;
+    memcpy(out->addr, addr, strlen(addr) + 1);
+    return addr[0];
 }
 
 const char *raft_standing_name(enum raft_standing s)

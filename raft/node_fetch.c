@@ -41,9 +41,14 @@ static void ask_next(struct fetch *f)
     uint32_t i;
     for (i = 0; f->first && i < n->npeers; i++)
         if (n->peers[i].member.id == f->first && n->peers[i].up && !(f->tried & 1u << i) && ask(f, i)) return;
-    for (i = 0; i < n->npeers; i++)
-        if (n->peers[i].up && !(f->tried & 1u << i) && ask(f, i)) return;
-    bool all = f->first == 0 && f->answers == n->npeers;
+    uint32_t members = 0;
+    for (i = 0; i < n->npeers; i++) {
+        const struct peer *p = &n->peers[i];
+        if (!p->used || !p->is_member) continue;
+        members++;
+        if (p->up && !(f->tried & 1u << i) && ask(f, i)) return;
+    }
+    bool all = f->first == 0 && f->answers == members;
     finish(f, all ? QE_GONE : -ENOTCONN, (struct slice){NULL, 0});
 }
 

@@ -13,7 +13,7 @@
 struct peer *node__peer(struct node *n, uint64_t id)
 {
     for (uint32_t i = 0; i < n->npeers; i++)
-        if (n->peers[i].member.id == id) return &n->peers[i];
+        if (n->peers[i].used && n->peers[i].member.id == id) return &n->peers[i];
     return NULL;
 }
 
@@ -47,6 +47,7 @@ static void send_hello(struct node *n, struct conn *c, uint8_t type, uint64_t to
     put_u64(&b, n->cluster_id);
     put_u64(&b, n->cfg.id);
     put_u64(&b, to);
+    put_slice16(&b, slice_str(node__own_addr(n)));
     struct slice v = buf_slice(&b);
     if (conn_send(c, type, &v, 1)) conn_close(c);
     buf_free(&b);
@@ -54,6 +55,7 @@ static void send_hello(struct node *n, struct conn *c, uint8_t type, uint64_t to
 
 struct hello {
     uint64_t cluster, from, to;
+    char addr[ADDR_MAX];
 };
 
 static int read_hello(struct slice payload, struct hello *h)
@@ -63,8 +65,13 @@ static int read_hello(struct slice payload, struct hello *h)
     h->cluster = get_u64(&r);
     h->from = get_u64(&r);
     h->to = get_u64(&r);
+    h->addr[0] = 0;
     if (!r.bad && version != NODE_WIRE_VERSION) return QE_VERSION;
-    return reader_done(&r) ? 0 : QE_FRAME;
+    struct slice addr = get_slice16(&r);
+    if (!reader_done(&r) || addr.n >= ADDR_MAX || (addr.n && memchr(addr.p, 0, addr.n))) return QE_FRAME;
+    if (addr.n) memcpy(h->addr, addr.p, addr.n);
+    h->addr[addr.n] = 0;
+    return 0;
 }
 
 /* ---- the connection we dial ---- */
@@ -134,7 +141,8 @@ static void out_closed(struct conn *c, int err)
     if (was_up)
         trace_info(n->trace, "node %llu: connection to member %llu broke (%s)", (unsigned long long)n->cfg.id,
                    (unsigned long long)p->member.id, err_text(err));
-    clock_arm(n->clock, &p->redial, clock_now(n->clock) + p->backoff_ns / 2 + prng_below(&n->rng, p->backoff_ns));
+    if (p->is_member || p->in)
+        clock_arm(n->clock, &p->redial, clock_now(n->clock) + p->backoff_ns / 2 + prng_below(&n->rng, p->backoff_ns));
     p->backoff_ns = min_u64(p->backoff_ns * 2, BACKOFF_MAX_NS);
     if (!was_up) return;
     node__snap_stop(n, p, true);
@@ -147,8 +155,74 @@ static const struct conn_cb out_cb = {.open = out_open, .frame = out_frame, .clo
 static void redial_fired(struct timer *t)
 {
     struct peer *p = t->arg;
-    if (p->node->dead || p->out) return;
+    if (p->node->dead || p->out || !p->used || !p->member.addr[0]) return;
     p->out = net_dial(p->node->net, p->member.addr, &out_cb, p);
+}
+
+/* ---- members and guests ---- */
+
+static void refused_frame(struct conn *c, uint8_t type, struct slice payload) {}
+static void refused_closed(struct conn *c, int err) {}
+static const struct conn_cb refused_cb = {.frame = refused_frame, .closed = refused_closed};
+
+static void hang_up(struct conn **c)
+{
+    struct conn *old = *c;
+    *c = NULL;
+    if (!old) return;
+    old->cb = &refused_cb; /* its end concerns nobody, least of all a node that is gone by then */
+    conn_close(old);
+}
+
+static struct peer *take_place(struct node *n, const struct raft_member *m)
+{
+    uint32_t i = 0;
+    while (i < n->npeers && n->peers[i].used) i++;
+    if (i == NODE_PEERS) return NULL;
+    if (i == n->npeers) n->npeers++;
+    struct peer *p = &n->peers[i];
+    *p = (struct peer){.node = n, .used = true, .member = *m, .backoff_ns = BACKOFF_MIN_NS};
+    p->redial = (struct timer){.fire = redial_fired, .arg = p};
+    list_init(&p->deferred);
+    return p;
+}
+
+/* Its connections end and its place is free. */
+static void retire(struct peer *p)
+{
+    struct node *n = p->node;
+    uint64_t id = p->member.id;
+    clock_disarm(n->clock, &p->redial);
+    drop_deferred(p);
+    node__snap_stop(n, p, false);
+    hang_up(&p->out);
+    hang_up(&p->in);
+    p->up = p->used = p->is_member = false;
+    if (!n->dead) node__fetch_peer_down(n, id);
+}
+
+/* A member by the configuration in effect. */
+void node__peer_join(struct node *n, const struct raft_member *m)
+{
+    struct peer *p = node__peer(n, m->id);
+    for (uint32_t i = 0; !p && i < n->npeers; i++) /* a guest makes room */
+        if (n->npeers == NODE_PEERS && n->peers[i].used && !n->peers[i].is_member) retire(&n->peers[i]);
+    if (!p) p = take_place(n, m);
+    check(p);
+    bool moved = strcmp(p->member.addr, m->addr) != 0;
+    if (p->is_member && !moved) return;
+    p->is_member = true;
+    p->member = *m;
+    if (moved && p->out) conn_close(p->out); /* out_closed() dials the new address */
+    p->backoff_ns = BACKOFF_MIN_NS;
+    if (!p->out) clock_arm(n->clock, &p->redial, 0);
+}
+
+/* No member any more: it stays as a guest while it is connected, so that its questions are answered. */
+void node__peer_leave(struct peer *p)
+{
+    p->is_member = false;
+    if (!p->in) retire(p);
 }
 
 /* ---- the connection the peer dials ---- */
@@ -194,23 +268,40 @@ static void in_closed(struct conn *c, int err)
     struct peer *p = c->arg;
     if (p->in != c) return; /* replaced by a newer one */
     p->in = NULL;
-    if (p->node->in.active && p->node->in.from == p->member.id && !p->node->in.installing) node__snap_in_abort(p->node);
-    if (!p->node->dead) tell_core(p->node, p->member.id, RAFT_EV_PEER_DOWN);
+    struct node *n = p->node;
+    uint64_t id = p->member.id;
+    if (n->in.active && n->in.from == id && !n->in.installing) node__snap_in_abort(n);
+    if (!n->dead) tell_core(n, id, RAFT_EV_PEER_DOWN);
+    if (!n->dead && p->used && p->member.id == id && !p->in && !p->is_member) retire(p);
 }
 
 static const struct conn_cb in_cb = {.frame = in_frame, .closed = in_closed};
 
-static void refused_frame(struct conn *c, uint8_t type, struct slice payload) {}
-static void refused_closed(struct conn *c, int err) {}
-static const struct conn_cb refused_cb = {.frame = refused_frame, .closed = refused_closed};
+/* Of a cluster that both know to be the same, or that this node, empty, is to become part of. */
+static struct peer *take_guest(struct node *n, const struct hello *h)
+{
+    struct raft_member m = {.id = h->from};
+    memcpy(m.addr, h->addr, sizeof m.addr);
+    struct raft_status st;
+    raft_status(n->core, &st);
+    bool may_join = !n->cluster_id && st.standing != RAFT_VOTER;
+    bool same = h->cluster && (h->cluster == n->cluster_id || may_join);
+    bool empty = !h->cluster && n->cluster_id; /* it lost its disk, or waits to be added */
+    if (!h->from || h->from == n->cfg.id || (!same && !empty)) return NULL;
+    struct peer *p = take_place(n, &m);
+    if (p) trace_info(n->trace, "node %llu: node %llu at %s is no member as far as this node knows",
+                      (unsigned long long)n->cfg.id, (unsigned long long)m.id, m.addr[0] ? m.addr : "?");
+    return p;
+}
 
 void node_accept(struct node *n, struct conn *c, struct slice hello)
 {
     struct hello h = {0};
     int err = read_hello(hello, &h);
     struct peer *p = err ? NULL : node__peer(n, h.from);
-    if (!err && !p) err = QE_CLUSTER;
     if (!err) err = hello_fits(n, &h, h.from);
+    if (!err && !p && !n->dead) p = take_guest(n, &h);
+    if (!err && !p) err = QE_CLUSTER;
     if (err || n->dead) {
         trace_error(n->trace, "node %llu: refused a connection of node %llu from %s: %s", (unsigned long long)n->cfg.id,
                     (unsigned long long)h.from, c->peer, err_text(err));
@@ -226,8 +317,7 @@ void node_accept(struct node *n, struct conn *c, struct slice hello)
     c->cb = &in_cb;
     c->arg = p;
     if (old) {
-        old->cb = &refused_cb; /* its end concerns nobody, least of all a node that is gone by then */
-        conn_close(old);
+        hang_up(&old);
         tell_core(n, p->member.id, RAFT_EV_PEER_DOWN); /* it may have lost its disk in between */
         if (p->up) tell_core(n, p->member.id, RAFT_EV_PEER_UP);
     }
@@ -340,33 +430,15 @@ void node__send(struct node *n, const struct raft_msg *m)
 
 /* ---- life ---- */
 
-void node__peers_start(struct node *n)
-{
-    for (uint32_t i = 0; i < n->cfg.nmembers; i++) {
-        if (n->cfg.members[i].id == n->cfg.id) continue;
-        struct peer *p = &n->peers[n->npeers++];
-        p->node = n;
-        p->member = n->cfg.members[i];
-        p->backoff_ns = BACKOFF_MIN_NS;
-        p->redial = (struct timer){.fire = redial_fired, .arg = p};
-        list_init(&p->deferred);
-        clock_arm(n->clock, &p->redial, 0);
-    }
-}
-
 void node__peers_stop(struct node *n)
 {
     for (uint32_t i = 0; i < n->npeers; i++) {
         struct peer *p = &n->peers[i];
+        if (!p->used) continue;
         clock_disarm(n->clock, &p->redial);
         drop_deferred(p);
-        struct conn *c[2] = {p->out, p->in};
-        p->out = p->in = NULL;
         p->up = false;
-        for (int k = 0; k < 2; k++) {
-            if (!c[k]) continue;
-            c[k]->cb = &refused_cb;
-            conn_close(c[k]);
-        }
+        hang_up(&p->out);
+        hang_up(&p->in);
     }
 }

@@ -6,7 +6,8 @@
 
 #include "raft/raft.h"
 
-#define NODE_WIRE_VERSION 1u
+#define NODE_WIRE_VERSION 2u
+#define NODE_PEERS (2 * RAFT_PEERS_MAX)  /* members, and guests: nodes whose configuration this node does not share */
 #define NODE_DEFERRED_MAX 64            /* messages that wait for entries from disk, per peer */
 #define NODE_INFLIGHT_BYTES (32u * MIB) /* proposed and not applied, at the leader */
 #define NODE_INFLIGHT_ENTRIES 1024u
@@ -41,6 +42,7 @@ struct snap_out {
 
 struct peer {
     struct node *node;
+    bool used, is_member;               /* a guest is no member: kept while its connection to us lasts */
     struct raft_member member;
     struct conn *out, *in;              /* we dial `out` and send on it; the peer's own messages come on `in` */
     bool up;                            /* out: HELLO was answered */
@@ -78,6 +80,7 @@ struct snap_in {
     size_t nranges, range_at, ranges_cap;
     uint32_t pulls;                     /* fetches and stores under way */
     uint64_t gone;
+    struct raft_members members;        /* n 0: it tells none */
 };
 
 struct node {
@@ -94,8 +97,10 @@ struct node {
 
     struct timer tick, turn, slow;      /* core deadline; end of turn; once in a while: timeouts of transfers and fetches */
     uint64_t slow_at;                   /* when slow fires; 0: it is not armed */
-    struct peer peers[RAFT_PEERS_MAX];
-    uint32_t npeers;
+    struct peer peers[NODE_PEERS];
+    uint32_t npeers;                    /* places that were ever used */
+    struct raft_members members_applied;    /* as of `applied` */
+    uint64_t noop_index, named_term;    /* leader: of its term; the term in which it proposed the cluster's name */
 
     uint64_t cluster_id;
     enum raft_role role;
@@ -113,6 +118,8 @@ struct node {
     struct raft_entry_meta *metas;
     struct slice *bodies;
     uint32_t metas_cap;
+    struct raft_members *configs;
+    uint32_t configs_cap;
     struct buf out;
     struct slice *iov;
     uint32_t iov_cap;
@@ -120,8 +127,9 @@ struct node {
     struct log_ckpt *ckpt;              /* a checkpoint of our own that is being written */
     void *ckpt_snap;
     struct timer ckpt_timer;
-    struct buf ckpt_block;
+    struct buf ckpt_block, ckpt_first;
     bool ckpt_pending, ckpt_wanted;     /* block waits for room; a follower needs one soon */
+    bool ckpt_head;                     /* its first block, ours, is to be written */
     uint64_t ckpt_index, ckpt_size, since_ckpt;
     uint64_t ckpt_begun_at;
     uint64_t ckpt_behind, ckpt_retry_at;    /* since_ckpt when the one under way was begun; none is begun before */
@@ -145,10 +153,22 @@ void node__slow_at(struct node *n, uint64_t at);                        /* look 
 void node__fatal(struct node *n, int err, const char *text);
 void node__digest_told(struct node *n, struct slice payload);
 /* node_peer.c */
-void node__peers_start(struct node *n);
 void node__peers_stop(struct node *n);
 struct peer *node__peer(struct node *n, uint64_t id);
+void node__peer_join(struct node *n, const struct raft_member *m);
+void node__peer_leave(struct peer *p);
 void node__send(struct node *n, const struct raft_msg *m);
+/* node_members.c */
+struct raft_members node__first_members(const struct node *n);
+const char *node__own_addr(const struct node *n);
+void node__peers_fit(struct node *n);
+struct blob *node__members_entry(const struct raft_members *ms, uint64_t cluster);
+void node__members_append(struct node *n, const struct raft_update *up);
+void node__members_applied(struct node *n, uint64_t index, struct slice data);
+void node__members_block(const struct node *n, struct buf *block);
+int node__members_from_block(struct slice block, struct raft_members *out);
+uint32_t node__members_recovered(struct node *n, uint64_t checkpoint, struct raft_members out[3]);
+void node__name_cluster(struct node *n);
 /* node_snap.c */
 void node__ckpt_maybe(struct node *n);
 void node__ckpt_abort(struct node *n);

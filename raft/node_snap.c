@@ -76,7 +76,11 @@ static void ckpt_fired(struct timer *t)
     for (int i = 0; i < BLOCKS_A_TURN; i++) {
         if (!n->ckpt_pending) {
             buf_clear(&n->ckpt_block);
-            if (!n->sm.snap_next(n->ckpt_snap, &n->ckpt_block)) {
+            bool head = n->ckpt_head;
+            n->ckpt_head = false;
+            if (head) {
+                buf_append(&n->ckpt_block, n->ckpt_first.p, n->ckpt_first.n);
+            } else if (!n->sm.snap_next(n->ckpt_snap, &n->ckpt_block)) {
                 struct log_ckpt *ck = n->ckpt;
                 ckpt_end(n);
                 n->ckpt = ck; /* being committed: no second one meanwhile */
@@ -111,6 +115,9 @@ void node__ckpt_maybe(struct node *n)
     n->since_ckpt = 0;
     n->ckpt_size = 0;
     n->ckpt_snap = n->sm.snap_begin(n->sm.arg);
+    buf_clear(&n->ckpt_first);
+    n->ckpt_head = n->members_applied.n > 0;
+    if (n->ckpt_head) node__members_block(n, &n->ckpt_first);
     n->ckpt_timer = (struct timer){.fire = ckpt_fired, .arg = n};
     log_ckpt_on_room(n->ckpt, ckpt_room, n);
     clock_arm(n->clock, &n->ckpt_timer, 0);
@@ -131,6 +138,10 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
     struct block_read *br = r->arg;
     struct node *n = br->node;
     struct peer *p = node__peer(n, br->peer);
+    if (!p) { /* removed meanwhile */
+        free(br);
+        return;
+    }
     struct snap_out *s = &p->snap;
     bool wanted = !n->dead && s->active && s->index == r->index;
     if (s->reading) s->reading--;
@@ -407,7 +418,9 @@ static void in_block(struct node *n, uint32_t block, struct slice bytes)
         in->blocked = true;
         return;
     }
-    if (!err) err = n->sm.restore_block(n->sm.arg, bytes);
+    int ours = block == 0 ? node__members_from_block(bytes, &in->members) : 0;
+    if (!err && ours < 0) err = ours;
+    if (!err && !ours) err = n->sm.restore_block(n->sm.arg, bytes);
     if (err) {
         trace_error(n->trace, "node %llu: block %u of snapshot %llu: %s", (unsigned long long)n->cfg.id, block,
                     (unsigned long long)in->index, err_text(err));
@@ -507,6 +520,7 @@ static void install_done(void *arg, int err)
         log_set_identity(n->log, in.cluster);
     }
     in_reset(&n->in);
+    if (in.members.n) n->members_applied = in.members;
     n->applied = in.index;
     n->applied_term = in.term;
     n->commit = max_u64(n->commit, in.index);
@@ -516,8 +530,11 @@ static void install_done(void *arg, int err)
     log_applied(n->log, in.index);
     trace_info(n->trace, "node %llu: installed snapshot %llu", (unsigned long long)n->cfg.id,
                (unsigned long long)in.index);
-    struct raft_event ev = {
-        .kind = RAFT_EV_SNAPSHOT_INSTALLED, .now = clock_now(n->clock), .index = in.index, .term = in.term};
+    struct raft_event ev = {.kind = RAFT_EV_SNAPSHOT_INSTALLED,
+                            .now = clock_now(n->clock),
+                            .index = in.index,
+                            .term = in.term,
+                            .members = in.members.n ? &in.members : NULL};
     node__step(n, &ev);
     ack_to(n, in.from, in.index, in.blocks, true);
     node__wake(n);

@@ -8,7 +8,8 @@
 
 /* Frame types of raft/ (base/frame.h). */
 enum {
-    RAFT_FRAME_HELLO = 1,               /* u32 version, u64 cluster id (0: none yet), u64 from, u64 to */
+    RAFT_FRAME_HELLO = 1,               /* u32 version, u64 cluster id (0: none yet), u64 from, u64 to, text16 address
+                                         * of the sender */
     RAFT_FRAME_HELLO_ACK,
     RAFT_FRAME_MSG,                     /* raft_msg_encode + entries */
     RAFT_FRAME_SNAPSHOT,                /* raft_msg (SNAPSHOT) + chunk */
@@ -51,8 +52,12 @@ struct node_sm {
 
 struct node_config {
     uint64_t id;
+    /* The members a new cluster is formed with, or some of the existing ones (this node not among them: it waits to be
+     * added). Once the log tells a configuration, only their addresses matter. May be empty then, or with `join`. */
     struct raft_member members[RAFT_PEERS_MAX];
     uint32_t nmembers;
+    bool join;                                  /* forms no cluster: waits to be added to one */
+    char addr[ADDR_MAX];                        /* where others reach this node, if no list or configuration says so */
     uint32_t heartbeat_ms, election_ms;         /* 0: 100 and 300 */
     bool lease_reads;
     uint64_t checkpoint_bytes;                  /* log behind the checkpoint that makes a new one; 0: 64 MiB */
@@ -94,6 +99,20 @@ void node_live_add(struct node *n, uint64_t index, int64_t delta);
 bool node_disk_full(const struct node *n);
 void node_transfer(struct node *n, uint64_t to);    /* 0: anyone */
 
+/* Changes of the configuration, by the leader, one at a time. node_change: the log index of its (first) entry, or a
+ * negative error with a text in `why`: QE_NOT_LEADER; QE_BUSY and -EAGAIN (a learner lags): try again later; -EALREADY:
+ * it is so; else it will not do. It is complete when node_change_done(index), asked from applied() on. */
+enum node_change_what { NODE_CHANGE_ADD = 1, NODE_CHANGE_PROMOTE = 2, NODE_CHANGE_REMOVE = 3 };
+struct node_change {
+    enum node_change_what what;
+    uint64_t id;
+    char addr[ADDR_MAX];                /* ADD: as a learner */
+};
+int64_t node_change(struct node *n, const struct node_change *change, struct buf *why);
+bool node_change_done(const struct node *n, int64_t index);
+/* The configuration in effect, with the addresses in use. */
+uint32_t node_members(const struct node *n, struct raft_member out[RAFT_PEERS_MAX]);
+
 struct node_status {
     struct raft_status raft;
     struct log_stats log;
@@ -106,7 +125,8 @@ struct node_status {
     uint64_t peers_connected;
 };
 void node_status(struct node *n, struct node_status *out);
-const struct raft_member *node_member(const struct node *n, uint64_t id);      /* NULL: none */
+/* Fills in where node id is reached; false: not known. */
+bool node_member(const struct node *n, uint64_t id, struct raft_member *out);
 const char *raft_standing_name(enum raft_standing s);
 
 #endif

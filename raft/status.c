@@ -30,6 +30,7 @@ void raft_status(const struct raft *r, struct raft_status *out)
         .joint = r->members.joint,
         .disk_late = raft__disk_late(r),
         .members_index = r->members.index,
+        .transferee = r->role == RAFT_LEADER ? r->transferee : 0,
         .npeers = r->npeers,
         .dropped = r->dropped,
     };

@@ -297,11 +297,24 @@ void node_status(struct node *n, struct node_status *out)
                                      .standing = RAFT_VOTER};
 }
 
-const struct raft_member *node_member(const struct node *n, uint64_t id)
+bool node_member(const struct node *n, uint64_t id, struct raft_member *out)
 {
-    for (uint32_t i = 0; i < n->cfg.nmembers; i++)
-        if (n->cfg.members[i].id == id) return &n->cfg.members[i];
-    return NULL;
+    for (uint32_t i = 0; i < n->cfg.nmembers; i++) {
+        if (n->cfg.members[i].id != id) continue;
+        *out = n->cfg.members[i];
+        return true;
+    }
+    return false;
 }
+
+uint32_t node_members(const struct node *n, struct raft_member out[RAFT_PEERS_MAX])
+{
+    memcpy(out, n->cfg.members, sizeof n->cfg.members);
+    return n->cfg.nmembers;
+}
+
+/* Changes of the configuration are tested on the real node. */
+int64_t node_change(struct node *n, const struct node_change *change, struct buf *why) { return QE_NOT_LEADER; }
+bool node_change_done(const struct node *n, int64_t index) { return false; }
 
 const char *raft_standing_name(enum raft_standing s) { return s == RAFT_VOTER ? "voter" : "?"; }
