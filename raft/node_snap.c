@@ -61,6 +61,7 @@ static void ckpt_done(void *arg, int err)
     trace_info(n->trace, "node %llu: checkpoint at %llu, %llu bytes", (unsigned long long)n->cfg.id,
                (unsigned long long)n->ckpt_index, (unsigned long long)n->ckpt_size);
     snap_start_waiting(n);
+    node__wake(n); /* what was logged meanwhile may be enough for the next one */
 }
 
 static void ckpt_room(void *arg)

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "raft/node_priv.h"
 #include "tests/sim/box.h"
 #include "tests/sim/check_log.h"
 
@@ -284,6 +285,46 @@ static void restart_in_turn(uint64_t seed)
     sim_cluster_free(c);
 }
 
+/* ---- checkpoints ---- */
+
+static bool ckpt_under_way(void *arg)
+{
+    const struct sim_cluster *c = arg;
+    for (unsigned i = 0; i < c->opt.n; i++)
+        if (!c->servers[i].node->ckpt) return false;
+    return true;
+}
+
+/* What is logged while a checkpoint is being written may be enough for the next one: that comes although nothing more
+ * happens. */
+static void checkpoint_after_burst(uint64_t seed)
+{
+    struct sim_options o;
+    uint64_t index, term;
+    sim_options_default(&o, seed);
+    o.integers = true;
+    o.title = "a checkpoint that is due is made";
+    o.node.checkpoint_bytes = 1000;
+    o.node.checkpoint_eager = true;
+    o.disk.op_ns_min = 10 * NS_PER_MS;
+    o.disk.op_ns_max = 20 * NS_PER_MS;
+    struct sim_cluster *c = sim_cluster_new(&o);
+    sim_start_all(c);
+    unsigned l = leader_within(c, 3000);
+    agree(c, 1, 3, 3000);
+    for (unsigned i = 0; i < 20; i++) sim_box_start(c->servers[l].box, i, &index, &term);
+    if (!sim_wait(c, ckpt_under_way, c, 1000)) sim_fail(c, "no checkpoints are being written");
+    for (unsigned i = 0; i < 100; i++) sim_box_start(c->servers[l].box, i, &index, &term);
+    sim_sleep(c, 3000);
+    for (unsigned i = 0; i < 3; i++) {
+        struct node_status st;
+        sim_status(c, i, &st);
+        if (st.log.log_bytes > 1000)
+            sim_fail(c, "server %u has %llu bytes behind its checkpoint", i + 1, (unsigned long long)st.log.log_bytes);
+    }
+    sim_cluster_free(c);
+}
+
 /* ---- the simulator itself ---- */
 
 static uint64_t digest_of(uint64_t seed)
@@ -316,6 +357,7 @@ SEEDED(agree_in_bad_weather, SEEDS)
 SEEDED(agree_after_conflict, SEEDS)
 SEEDED(restart_all, SEEDS)
 SEEDED(restart_in_turn, SEEDS)
+SEEDED(checkpoint_after_burst, 20)
 SEEDED(same_seed_same_run, 3)
 
 int main(void)
@@ -329,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_agree_after_conflict),
         cmocka_unit_test(test_restart_all),
         cmocka_unit_test(test_restart_in_turn),
+        cmocka_unit_test(test_checkpoint_after_burst),
         cmocka_unit_test(test_same_seed_same_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
