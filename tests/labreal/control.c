@@ -187,6 +187,7 @@ static bool ask(struct server *s, uint8_t type, const uint64_t *command, uint64_
     struct buf b = {0};
     put_u64(&b, q.id);
     if (command) put_u64(&b, *command);
+    if (command) put_u32(&b, h->padding);
     struct slice v = buf_slice(&b);
     list_push_back(&h->requests, &q.link);
     conn_send(s->control, type, &v, 1);

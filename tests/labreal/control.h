@@ -5,7 +5,7 @@
 
 enum {
     CTL_WATCH = 200, /* from the harness, first: tell what you have applied, from the beginning on */
-    CTL_OFFER,       /* u64 request, u64 command */
+    CTL_OFFER,       /* u64 request, u64 command, u32 bytes that it is longer than these 8 */
     CTL_STATE,       /* u64 request */
     CTL_OFFER_RESP,  /* u64 request, u8 accepted, u64 visible index, u64 term */
     CTL_STATE_RESP,  /* u64 request, u8 it leads, u64 term */

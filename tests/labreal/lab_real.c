@@ -1,4 +1,4 @@
-/* lab_real.c --lab raft|kv [--test TITLE] [--jobs N] [--dir DIR] [--seed N] [--verbose] - the lab tests by their
+/* lab_real.c --lab raft|kv|later [--test TITLE] [--jobs N] [--dir DIR] [--seed N] [--verbose] - the lab tests by their
  * titles, on real processes in real time. Each title runs in a process and a directory of its own, N of them at a time,
  * as they mostly wait; what they print comes in the order of the titles. A failed title shows the end of its log and of
  * its servers' logs, and keeps its directory. --verbose shows the log of every title. */
@@ -145,7 +145,8 @@ static void run_all(void)
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: lab_real --lab raft|kv [--test TITLE] [--jobs N] [--dir DIR] [--seed N] [--verbose]\n");
+    fprintf(stderr,
+            "usage: lab_real --lab raft|kv|later [--test TITLE] [--jobs N] [--dir DIR] [--seed N] [--verbose]\n");
     exit(2);
 }
 
@@ -195,6 +196,13 @@ static void read_options(int argc, char **argv)
     if (optind < argc || !lab || at_once == 0) usage();
 }
 
+static const struct lab_test *suite(void)
+{
+    if (strcmp(lab, "raft") == 0) return lab_raft_tests;
+    if (strcmp(lab, "kv") == 0) return lab_kv_tests;
+    return strcmp(lab, "later") == 0 ? lab_later_tests : NULL;
+}
+
 int main(int argc, char **argv)
 {
     read_options(argc, argv);
@@ -203,7 +211,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "cannot make %s: %s\n", dir, err_text(-errno));
         return 2;
     }
-    const struct lab_test *t = strcmp(lab, "raft") == 0 ? lab_raft_tests : strcmp(lab, "kv") == 0 ? lab_kv_tests : NULL;
+    const struct lab_test *t = suite();
     if (!t) usage();
     for (; t->title; t++) add(t);
     if (njobs == 0) {

@@ -87,11 +87,12 @@ static void fetched(struct log_fetch *f, int err)
     free(c);
 }
 
-static void on_offer(struct member *m, uint64_t request, uint64_t command)
+static void on_offer(struct member *m, uint64_t request, uint64_t command, uint32_t padding)
 {
-    struct blob *data = blob_new(8);
+    struct blob *data = blob_new(8 + padding);
     uint64_t visible;
     store_u64(data->p, command);
+    memset(data->p + 8, 0, padding);
     int64_t at = node_propose(m->node, data);
     if (at < 0) {
         answer_offer(m, request, false, 0, m->node->term);
@@ -128,10 +129,12 @@ static void control_frame(struct conn *conn, uint8_t type, struct slice payload)
     struct member *m = conn->arg;
     struct reader r = reader_of(payload);
     uint64_t request = get_u64(&r);
-    if (type == CTL_OFFER)
-        on_offer(m, request, get_u64(&r));
-    else if (type == CTL_STATE)
+    if (type == CTL_OFFER) {
+        uint64_t command = get_u64(&r);
+        on_offer(m, request, command, get_u32(&r));
+    } else if (type == CTL_STATE) {
         on_state(m, request);
+    }
 }
 
 /* The harness does not close it while it lives. */

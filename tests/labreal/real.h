@@ -53,6 +53,7 @@ struct host {
     struct applied applied;
     struct list requests;
     uint64_t request_id;
+    uint32_t padding; /* of the commands that are offered */
 
     /* the proxy */
     bool shut[PLACES][PLACES];
@@ -106,5 +107,8 @@ void process_show_logs(struct host *h);
 void control_begin(struct server *s); /* its process has been started: connects as soon as it listens */
 void control_end(struct server *s);
 void control_wait(struct server *s); /* until it listens */
+
+/* Titles of the labs' later editions, here only (lab_later.c). */
+extern const struct lab_test lab_later_tests[];
 
 #endif

@@ -1,5 +1,5 @@
-/* integers.h - the state machine of the Raft titles: a committed command is eight bytes, a number; the state is the
- * list of them. Indexes that tests see ("visible" ones) count commands only, from 1, without holes, whatever else lies
+/* integers.h - the state machine of the Raft titles: a committed command begins with eight bytes, a number; the state
+ * is the list of them. Indexes that tests see ("visible" ones) count commands only, from 1, without holes, whatever else lies
  * in the log. */
 #ifndef QFS_TESTS_SIM_INTEGERS_H
 #define QFS_TESTS_SIM_INTEGERS_H
