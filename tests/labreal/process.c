@@ -59,7 +59,12 @@ void process_start(struct server *s)
     control_begin(s);
 }
 
-static bool is_down(void *arg) { return !((struct server *)arg)->child; }
+/* And all that it has said has been heard. */
+static bool is_down(void *arg)
+{
+    const struct server *s = arg;
+    return !s->child && !s->control;
+}
 
 void process_kill(struct server *s)
 {

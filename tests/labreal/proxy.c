@@ -312,7 +312,6 @@ static void hangup_fired(struct timer *t)
 static void refuse_soon(struct pipe *p)
 {
     struct host *h = p->host;
-    p->hangup = (struct timer){.fire = hangup_fired, .arg = p};
     clock_arm(h->clock, &p->hangup, host_now(h) + prng_below(&h->rng, 100) * NS_PER_MS);
 }
 
@@ -324,6 +323,7 @@ static void accept_conn(void *arg, struct conn *c)
     list_init(&p->waiting[NEAR]);
     list_init(&p->waiting[FAR]);
     list_init(&p->flying);
+    p->hangup = (struct timer){.fire = hangup_fired, .arg = p};
     list_push_back(&w->host->pipes, &p->link);
     c->cb = &near_cb;
     c->arg = p;
