@@ -38,6 +38,7 @@ struct host *host_new(const struct host_options *o)
     for (unsigned i = 0; i < o->n; i++) process_start(&h->servers[i]);
     for (unsigned i = 0; i < o->n; i++) control_wait(&h->servers[i]);
     host_unreliable(h, o->unreliable);
+    for (unsigned i = 0; i < o->n; i++) h->servers[i].rpcs = 0; /* of processes that waited for the others to come up */
     h->begun = host_now(h);
     h->limit = (struct timer){.fire = limit_fired, .arg = h};
     clock_arm(h->clock, &h->limit, h->begun + LIMIT_NS);
