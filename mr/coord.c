@@ -98,6 +98,9 @@ static void show_face(struct coord *c)
     buf_clear(&b);
     mr__face_counters(c->run, &b);
     mr__scribe_file(c->scribe, own, "counters", buf_slice(&b));
+    buf_clear(&b);
+    mr__face_heaviest(c->run, &b);
+    mr__scribe_file(c->scribe, own, "heaviest", buf_slice(&b));
     buf_free(&b);
 }
 

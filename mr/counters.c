@@ -9,6 +9,7 @@ void mr__counters_free(struct counters *c)
 {
     for (size_t i = 0; i < c->user_n; i++) free(c->user[i].name);
     free(c->user);
+    free(c->heavy);
     *c = (struct counters){0};
 }
 
@@ -46,11 +47,14 @@ void mr__counters_merge(struct counters *into, const struct counters *from)
 {
     for (int i = 0; i < MR_COUNTERS_BUILT_IN; i++) into->built_in[i] += from->built_in[i];
     for (size_t i = 0; i < from->user_n; i++) mr__counters_add(into, slice_str(from->user[i].name), from->user[i].n);
+    if (from->heavy && !into->heavy) into->heavy = xcalloc(1, sizeof *into->heavy);
+    for (uint32_t i = 0; from->heavy && i < from->heavy->n; i++) mr__heavy_offer(into->heavy, &from->heavy->top[i]);
 }
 
 void mr__counters_encode(struct buf *b, const struct counters *c)
 {
     for (int i = 0; i < MR_COUNTERS_BUILT_IN; i++) put_u64(b, c->built_in[i]);
+    mr__heavy_encode(b, c->heavy);
     for (size_t i = 0; i < c->user_n; i++) {
         put_slice16(b, slice_str(c->user[i].name));
         put_i64(b, c->user[i].n);
@@ -63,6 +67,7 @@ bool mr__counters_decode(struct slice in, struct counters *c)
     bool ok = true;
 
     for (int i = 0; i < MR_COUNTERS_BUILT_IN; i++) c->built_in[i] = get_u64(&r);
+    ok = mr__heavy_decode(&r, &c->heavy);
     while (ok && !r.bad && reader_left(&r)) {
         struct slice name = get_slice16(&r);
         int64_t n = get_i64(&r);

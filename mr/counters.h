@@ -3,6 +3,7 @@
 #define QFS_MR_COUNTERS_H
 
 #include "base/base.h"
+#include "mr/heavy.h"
 
 #define MR_COUNTERS_MAX     256u
 #define MR_COUNTER_NAME_MAX 64u
@@ -30,6 +31,7 @@ struct counters {
         int64_t n;
     } *user;                           /* in the order of their names */
     size_t user_n;
+    struct heavy *heavy;               /* of a reduce task; NULL: none */
 };
 
 void mr__counters_free(struct counters *c);

@@ -32,6 +32,14 @@ void mr__face_tasks(const struct run *r, const struct sched *s, struct buf *b)
     }
 }
 
+void mr__face_heaviest(const struct run *r, struct buf *b)
+{
+    struct counters all = {0};
+    mr__run_sum(r, &all);
+    if (all.heavy) mr__heavy_text(b, all.heavy);
+    mr__counters_free(&all);
+}
+
 void mr__face_counters(const struct run *r, struct buf *b)
 {
     struct counters all = {0};

@@ -6,6 +6,8 @@
 
 /* A line a task: phase, number, state, attempts, and what it reads. */
 void mr__face_tasks(const struct run *r, const struct sched *s, struct buf *b);
+/* The keys with the most values, of the reduce tasks that are done. */
+void mr__face_heaviest(const struct run *r, struct buf *b);
 /* Of the tasks that are done, as in the output's _counters. */
 void mr__face_counters(const struct run *r, struct buf *b);
 

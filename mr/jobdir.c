@@ -36,7 +36,7 @@ char *mr__jobdir_path(const char *output, const char *id, struct buf *why)
     if (!*output || !*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         mr__fmt(why, "the output '%s' is no name of a directory to make", output);
     else
-        r = mr__strf("%.*s/.%s.mr-%s", (int)(slash - path), path, name, id);
+        *slash = 0, r = mr__strf("%s/.%s.mr-%s", path, name, id);
     free(path);
     return r;
 }
@@ -46,6 +46,9 @@ static const char *base_name(const char *path)
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
+
+/* With the slash. */
+static char *parent_of(const char *path) { return mr__str(slice_of(path, (size_t)(base_name(path) - path))); }
 
 static bool is_jobdir_name(const char *name)
 {
@@ -227,7 +230,7 @@ char *mr__jobdir_find(const char *job, struct buf *why)
     if (is_jobdir_name(base_name(path)) && access(path, F_OK) == 0) return path;
     char *any = mr__jobdir_path(job, "", &no_name);
     if (any) {
-        char *parent = mr__strf("%.*s", (int)(base_name(any) - any), any);
+        char *parent = parent_of(any);
         s.prefix = base_name(any);
         mr__jobdir_each(parent, consider, &s);
         free(parent);
@@ -302,8 +305,9 @@ static void sweep_one(void *arg, const char *path)
 
 static void sweep(const char *path)
 {
-    char *parent = mr__strf("%.*s", (int)(base_name(path) - path), path);
-    char *prefix = mr__strf("%.*s", (int)(strlen(base_name(path)) - strlen(mr__jobdir_id(path))), base_name(path));
+    char *parent = parent_of(path);
+    const char *name = base_name(path);
+    char *prefix = mr__str(slice_of(name, strlen(name) - strlen(mr__jobdir_id(path))));
     mr__jobdir_each(parent, sweep_one, prefix);
     free(prefix);
     free(parent);

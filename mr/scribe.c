@@ -59,7 +59,7 @@ static void write_batch(struct jobdir *d, struct batch *b)
     if (b->rc == 0 && b->beat) b->rc = mr__jobdir_beat(d);
     list_for_each_safe(it, next, &b->files) {
         struct file *f = container_of(it, struct file, link);
-        if (b->rc == 0) mr__write_file(f->dir, f->name, buf_slice(&f->content), false);
+        mr__write_file(f->dir, f->name, buf_slice(&f->content), false);
         file_free(f);
     }
     buf_free(&b->journal);
@@ -146,7 +146,8 @@ void mr__scribe_end(struct scribe *s)
 {
     if (!s) return;
     if (s->now.rc < 0) s->dead = true;
-    if (s->dead) buf_clear(&s->next.journal), s->next.beat = false, s->next.rc = -ESTALE;
+    if (s->dead) buf_clear(&s->next.journal);
+    s->next.beat = false;
     write_batch(s->dir, &s->next);
     free(s);
 }

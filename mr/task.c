@@ -209,7 +209,11 @@ static int run_reduce(struct running *r)
         rc = merge_error(r, rc, failed);
     else if ((rc = open_output(r, path, &out)) == 0) {
         struct sorted *s = mr__merge_sorted(in);
-        rc = mr__program_reduce(&r->programs->reduce, PROGRAM_REDUCE, &c, s, &out.sink, &r->result->why);
+        struct heavy_watch watch;
+        r->result->counters.heavy = xcalloc(1, sizeof *r->result->counters.heavy);
+        mr__heavy_begin(&watch, s, r->result->counters.heavy);
+        rc = mr__program_reduce(&r->programs->reduce, PROGRAM_REDUCE, &c, &watch.sorted, &out.sink, &r->result->why);
+        mr__heavy_end(&watch);
         rc = close_output(r, &out, rc);
         if (s->err) rc = merge_error(r, s->err, mr__merge_failed(in));
         if (rc < 0 && !r->at->output) unlink(path);

@@ -79,15 +79,23 @@ static int status_of(pid_t pid)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
-static bool says(const char *dir, const char *text)
+static bool file_says(const char *dir, const char *file, const char *text)
 {
-    char *path = mr__strf("%s/said", dir);
+    char *path = mr__strf("%s/%s", dir, file);
     buf_free(&said);
     said = access(path, F_OK) == 0 ? read_file(path) : (struct buf){0};
     put_u8(&said, 0);
     free(path);
     if (has_text(&said, "LeakSanitizer") || has_text(&said, "runtime error")) fail_msg("%s", (char *)said.p);
     return has_text(&said, text);
+}
+
+/* What a job has said, and what was told about it. */
+static bool says(const char *dir, const char *text) { return file_says(dir, "said", text); }
+
+static void must_tell(const char *dir, const char *text)
+{
+    if (!file_says(dir, "told", text)) fail_msg("'%s' is missing in:\n%s", text, (char *)said.p);
 }
 
 static void must_say(const char *dir, const char *text)
@@ -428,7 +436,7 @@ static int in(const char *dir, int (*what)(void))
     pid_t pid = fork();
     if (pid == 0) {
         if (chdir(dir) < 0) _exit(90);
-        int fd = open("said", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        int fd = open("told", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
         dup2(fd, 1);
         dup2(fd, 2);
         close(fd);
@@ -455,17 +463,17 @@ static void status_and_cancel(void **state)
         until(dir, "test -s .out.mr-*/now/beat");
         if (!local) until(dir, "test -s .out.mr-*/now/progress");
         assert_int_equal(in(dir, all), 0);
-        must_say(dir, "running");
-        if (!local) must_say(dir, "map 0/");
+        must_tell(dir, "running");
+        if (!local) must_tell(dir, "map 0/");
         assert_int_equal(in(dir, one), 0);
-        must_say(dir, "/out");
+        must_tell(dir, "/out");
         assert_int_equal(in(dir, all_json), 0);
-        shell_in(dir, "python3 -c 'import json, sys\nj = [json.loads(l) for l in open(\"said\")]\n"
+        shell_in(dir, "python3 -c 'import json, sys\nj = [json.loads(l) for l in open(\"told\")]\n"
                       "assert len(j) == 1 and j[0][\"state\"] == \"running\", j'");
         assert_int_equal(in(dir, nothing), 1);
-        must_say(dir, "there is no job 'nothing'");
+        must_tell(dir, "there is no job 'nothing'");
         assert_int_equal(in(dir, cancel), 0);
-        must_say(dir, "is cancelled");
+        must_tell(dir, "is cancelled");
         assert_int_equal(status_of(job), 1);
         shell_in(dir, "rm -f hold; test ! -e out; ! ls -d .out.mr-* 2>/dev/null");
         assert_int_equal(in(dir, cancel), 1);
@@ -475,15 +483,19 @@ static void status_and_cancel(void **state)
     const char *dir = arena(0);
     struct mr_options o = options();
     must_end(dir, start(dir, &o, NULL), 0);
+    /* Its face stays: the heaviest word of "want", with so many ones. */
+    shell_in(dir, "test \"$(sed 's/ values.*: / /; s/\"//g' .out.mr-*/now/heaviest | head -1)\" = "
+                  "\"$(sort -k2nr -k1,1 ../want | awk '{print $2, $1; exit}')\" && test $(cat .out.mr-*/now/heaviest | wc -l) = 10 "
+                  "&& grep -q '\"output_lines\": 26' .out.mr-*/now/counters && grep -c ' done ' .out.mr-*/now/tasks | grep -qx 6");
     assert_int_equal(in(dir, cancel), 1);
-    must_say(dir, "is done");
+    must_tell(dir, "is done");
     assert_int_equal(in(dir, one), 0);
-    must_say(dir, "done");
+    must_tell(dir, "done");
     shell_in(dir, "rm -r out");
     pid_t job = start(dir, &o, "coordinator:9:stopped");
     assert_int_equal(status_of(job), 1000 + SIGKILL);
     assert_int_equal(in(dir, one), 0);
-    must_say(dir, "interrupted");
+    must_tell(dir, "interrupted");
     assert_int_equal(in(dir, cancel), 0);
     shell_in(dir, "! ls -d .out.mr-* 2>/dev/null");
 }
