@@ -43,6 +43,26 @@ static inline void store_u32(void *p, uint32_t v) { memcpy(p, &v, 4); }
 static inline void store_u64(void *p, uint64_t v) { memcpy(p, &v, 8); }
 static inline uint64_t load_be64(const void *p) { return __builtin_bswap64(load_u64(p)); }
 static inline void store_be64(void *p, uint64_t v) { store_u64(p, __builtin_bswap64(v)); }
+
+/* Numbers in keys whose byte order is number order: a byte that counts the bytes behind it, then those of the number,
+ * big-endian, without leading zeros. At most ORDERED_MAX bytes. */
+#define ORDERED_MAX 9u
+static inline unsigned store_ordered(uint8_t *p, uint64_t v)
+{
+    unsigned n = v ? (unsigned)(71 - __builtin_clzll(v)) / 8 : 0;
+    p[0] = (uint8_t)n;
+    for (unsigned i = n; i > 0; i--, v >>= 8) p[i] = (uint8_t)v;
+    return n + 1;
+}
+/* How many bytes the number at the beginning took; 0: there is none in its one form. */
+static inline unsigned load_ordered(struct slice in, uint64_t *v)
+{
+    unsigned n = in.n ? in.p[0] : ORDERED_MAX;
+    if (n >= ORDERED_MAX || in.n < n + 1u || (n > 0 && in.p[1] == 0)) return 0;
+    *v = 0;
+    for (unsigned i = 1; i <= n; i++) *v = *v << 8 | in.p[i];
+    return n + 1;
+}
 static inline uint32_t load_be32(const void *p) { return __builtin_bswap32(load_u32(p)); }
 static inline void store_be32(void *p, uint32_t v) { store_u32(p, __builtin_bswap32(v)); }
 

@@ -182,14 +182,19 @@ static struct omap_page *duplicate(const struct omap_page *p, size_t used)
     q->first = p->first;
     q->next = p->next;
     q->ascending = p->ascending;
-    if (p->dead) {
-        omap__append(q, p, 0, p->n);
-        return q;
-    }
     q->n = p->n;
-    q->data = p->data;
     q->prefix = p->prefix;
     memcpy(q->slot, p->slot, p->n * sizeof(struct omap_slot));
+    if (p->dead) {
+        for (unsigned i = 0; i < p->n; i++) {
+            unsigned bytes = omap__cell_bytes(omap__klen(p, i), p->slot[i].vlen);
+            q->data = (uint16_t)(q->data + bytes);
+            set_slot(q, i, q->data, omap__klen(p, i), p->slot[i].vlen);
+            memcpy(omap__cell(q, i), omap__cell(p, i), bytes);
+        }
+        return q;
+    }
+    q->data = p->data;
     memcpy((uint8_t *)q + q->cap - q->data, (const uint8_t *)p + p->cap - p->data, p->data);
     return q;
 }

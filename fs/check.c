@@ -127,7 +127,7 @@ static int check_inode(struct checker *c, struct slice key)
     struct inode n;
     struct omap_iter it;
     uint64_t ino = fs__key_get_id(key);
-    if (key.n != 9 || fs__inode_get(c->fs->map, ino, &n) != 0) return wrong(c, "inode %llu is unreadable", INO(ino));
+    if (!fs__key_is_id(key) || fs__inode_get(c->fs->map, ino, &n) != 0) return wrong(c, "inode %llu is unreadable", INO(ino));
     if (ino >= c->found.next_ino) c->found.next_ino = ino + 1;
     if (fs__seek_rows(&it, c->fs->map, ROW_XATTR, ino) != n.a.has_xattr)
         return wrong(c, "inode %llu and its extended attributes differ", INO(ino));
@@ -151,9 +151,10 @@ static int check_owner(struct checker *c, struct slice key, uint32_t type)
 static int check_link(struct checker *c, struct slice key, struct slice value)
 {
     struct dirent e;
-    uint64_t ino = fs__key_get_id(key);
-    if (key.n < 18 || key.n > KEY_MAX || value.n != 0) return wrong(c, "a name of inode %llu is unreadable", INO(ino));
-    if (fs__dirent_get(c->fs->map, load_be64(key.p + 9), slice_sub(key, 17, key.n - 17), &e) != 0 || e.ino != ino)
+    struct slice name;
+    uint64_t ino = fs__key_get_id(key), dir;
+    if (!fs__key_link_parts(key, &dir, &name) || value.n) return wrong(c, "a name of inode %llu is unreadable", INO(ino));
+    if (fs__dirent_get(c->fs->map, dir, name, &e) != 0 || e.ino != ino)
         return wrong(c, "inode %llu has a name that its directory does not know", INO(ino));
     return 0;
 }
@@ -185,16 +186,16 @@ static int check_row(struct checker *c, struct slice key, struct slice value)
     struct run x;
     uint8_t kind = key.p[0];
     if (!memchr("abegilmopqx", kind, 11)) return 0;
-    if (kind == ROW_COUNTERS ? key.n != 1 : key.n < 9) return wrong(c, "a row of kind '%c' has a bad key", kind);
+    if (kind == ROW_COUNTERS ? key.n != 1 : !fs__key_has_id(key)) return wrong(c, "a row of kind '%c' has a bad key", kind);
     switch (kind) {
     case ROW_COUNTERS: return 0;
     case ROW_INODE: return check_inode(c, key);
     case ROW_NAME: return check_link(c, key, value);
     case ROW_ENTRY: return check_owner(c, key, S_IFDIR);
     case ROW_EXTENT: return check_owner(c, key, S_IFREG);
-    case ROW_TARGET: return key.n == 9 ? check_owner(c, key, S_IFLNK) : wrong(c, "a target has a bad key");
-    case ROW_XATTR: return key.n > 9 ? check_owner(c, key, 0) : wrong(c, "an extended attribute has no name");
-    case ROW_MOUNT: return key.n == 9 && value.n == 0 ? 0 : wrong(c, "a mount session's row is unreadable");
+    case ROW_TARGET: return fs__key_is_id(key) ? check_owner(c, key, S_IFLNK) : wrong(c, "a target has a bad key");
+    case ROW_XATTR: return !fs__key_is_id(key) ? check_owner(c, key, 0) : wrong(c, "an extended attribute has no name");
+    case ROW_MOUNT: return fs__key_is_id(key) && value.n == 0 ? 0 : wrong(c, "a mount session's row is unreadable");
     case ROW_PAYLOAD: return fs__run_decode(key, value, &x) == 0 ? 0 : wrong(c, "a payload row is unreadable");
     default: return check_debt(c, key);
     }

@@ -5,13 +5,20 @@
  * points there. */
 #include "fs/data.h"
 
-int fs__data_init(struct data *d, const struct fs *fs, uint64_t ino)
+int fs__data_init_at(struct data *d, const struct fs *fs, const struct inode *n)
 {
-    *d = (struct data){0};
-    int err = fs__regular_get(fs->map, ino, &d->inode);
-    if (!err) err = fs__counters_get(fs->map, &d->counters);
+    *d = (struct data){.inode = *n};
+    int err = fs__counters_get(fs->map, &d->counters);
     d->blocks_before = d->counters.blocks;
     return err;
+}
+
+int fs__data_init(struct data *d, const struct fs *fs, uint64_t ino)
+{
+    struct inode n;
+    *d = (struct data){0};
+    int err = fs__regular_get(fs->map, ino, &n);
+    return err ? err : fs__data_init_at(d, fs, &n);
 }
 
 /* Does the plan leave bytes in the log but for those in [lo, hi)? */

@@ -13,6 +13,8 @@ struct data {
 
 /* The file and the counters, with an empty plan. As fs__regular_get. */
 int fs__data_init(struct data *d, const struct fs *fs, uint64_t ino);
+/* The same for a regular file whose inode is at hand. */
+int fs__data_init_at(struct data *d, const struct fs *fs, const struct inode *n);
 /* Plans that data, which the log has at loc, replace [off, off + data.n) of a file whose size will be `size`: inline
  * where the whole file is small and has no bytes in the log. data.n > 0. */
 int fs__data_plan_write(struct data *d, const struct fs *fs, uint64_t off, struct slice data, struct fs_loc loc,

@@ -181,15 +181,26 @@ int fs__plan_check(const struct plan *p, const struct inode *n, const struct cou
     return n->a.blocks < p->blocks_gone || c->blocks < n->a.blocks ? -EUCLEAN : 0;
 }
 
+/* Will a row at that place be put? `add` ascends, and so do the questions: *next is where the search goes on. */
+static bool put_again(const struct plan *p, uint64_t off, size_t *next)
+{
+    while (*next < p->add.n && p->add.v[*next].off < off) ++*next;
+    if (*next < p->add.n && p->add.v[*next].off == off) return true;
+    for (size_t i = 0; i < p->rest.n; i++)
+        if (p->rest.v[i].off == off) return true;
+    return false;
+}
+
 void fs__plan_apply(struct plan *p, struct fs *fs, struct inode *n, struct counters *c)
 {
     check(n->a.ino == p->ino && fs__plan_check(p, n, c) == 0);
     /* New references first: payload that is on both sides never dies in between. */
     for (size_t i = 0; i < p->add.n; i++)
         if (!p->add.v[i].inlined) fs__payload_adjust(fs, p->add.v[i].loc, p->add.v[i].len, 1);
-    for (size_t i = 0; i < p->old.n; i++) {
+    for (size_t i = 0, next = 0; i < p->old.n; i++) {
         struct key k;
-        check(omap_del(fs->map, fs__key_pair(&k, ROW_EXTENT, p->ino, p->old.v[i].off)));
+        if (!put_again(p, p->old.v[i].off, &next))
+            check(omap_del(fs->map, fs__key_pair(&k, ROW_EXTENT, p->ino, p->old.v[i].off)));
         if (p->old.v[i].inlined) continue;
         struct extent cut = fs__extent_part(&p->old.v[i], p->lo, p->hi);
         fs__payload_adjust(fs, cut.loc, cut.len, -1);

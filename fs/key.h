@@ -18,7 +18,7 @@ enum {
     ROW_EXTENT = 'x',
 };
 
-#define KEY_MAX (1u + 8u + 8u + 255u)
+#define KEY_MAX (1u + 2 * ORDERED_MAX + 255u)
 
 /* Room for a key; the functions below build it there and return it as a slice into it. */
 struct key {
@@ -38,8 +38,17 @@ struct slice fs__key_payload(struct key *k, uint64_t index, uint32_t off);
 /* Is it a row of that kind (and id)? What lies behind the id is fs__key_tail's, of any length. */
 bool fs__key_of_kind(struct slice key, int kind);
 bool fs__key_of(struct slice key, int kind, uint64_t id);
-static inline uint64_t fs__key_get_id(struct slice key) { return load_be64(key.p + 1); }
-static inline struct slice fs__key_tail(struct slice key) { return slice_sub(key, 9, key.n - 9); }
+/* Of a key of some kind that has an id: the id, and what lies behind it. */
+uint64_t fs__key_get_id(struct slice key);
+static inline struct slice fs__key_tail(struct slice key)
+{
+    return slice_sub(key, 2u + key.p[1], key.n - 2 - key.p[1]);
+}
+/* Has it an id? Is that all? */
+bool fs__key_has_id(struct slice key);
+bool fs__key_is_id(struct slice key);
+/* Directory and name of a row of kind `b`. False if the key has not that form. */
+bool fs__key_link_parts(struct slice key, uint64_t *dir, struct slice *name);
 /* The second number of a pair. False if the key has not that form. */
 bool fs__key_second(struct slice key, uint64_t *second);
 

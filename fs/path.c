@@ -112,11 +112,11 @@ static int put_new(struct fs *fs, const struct fs_ctx *ctx, struct spot *s, stru
     return 0;
 }
 
-static int put_over(struct fs *fs, const struct fs_ctx *ctx, uint64_t ino, struct slice data, struct fs_loc loc,
-                    struct fs_attr *out)
+static int put_over(struct fs *fs, const struct fs_ctx *ctx, const struct inode *n, struct slice data,
+                    struct fs_loc loc, struct fs_attr *out)
 {
     struct data d;
-    int err = fs__data_init(&d, fs, ino);
+    int err = fs__data_init_at(&d, fs, n);
     if (!err) err = fs__data_plan_replace(&d, fs, data, loc);
     if (!err) {
         fs__data_apply(&d, fs, ctx, data.n);
@@ -136,7 +136,7 @@ int fs_put(struct fs *fs, const struct fs_ctx *ctx, struct slice key, struct sli
     if (err) return err;
     if (!s.exists) return put_new(fs, ctx, &s, data, loc, out);
     err = must_be_file(&s.child);
-    return err ? err : put_over(fs, ctx, s.child.a.ino, data, loc, out);
+    return err ? err : put_over(fs, ctx, &s.child, data, loc, out);
 }
 
 int fs_append(struct fs *fs, const struct fs_ctx *ctx, struct slice key, struct slice data, struct fs_loc loc,

@@ -23,11 +23,7 @@ static int prepend(struct way *w, struct slice name)
 static int name_of_dir(const struct omap *map, uint64_t ino, uint64_t *parent, struct slice *name, struct omap_iter *it)
 {
     if (!fs__seek_rows(it, map, ROW_NAME, ino)) return -ENOENT;
-    struct slice key = omap_iter_key(it);
-    if (key.n < 18 || key.n > KEY_MAX) return -EUCLEAN;
-    *parent = load_be64(key.p + 9);
-    *name = slice_sub(key, 17, key.n - 17);
-    return 0;
+    return fs__key_link_parts(omap_iter_key(it), parent, name) ? 0 : -EUCLEAN;
 }
 
 static int climb(struct way *w, const struct omap *map, uint64_t dir)
@@ -61,10 +57,11 @@ int fs_keys(const struct fs *fs, uint64_t ino, bool (*emit)(void *ctx, struct sl
     bool ok = fs__seek_rows(&it, fs->map, ROW_NAME, ino);
     for (; ok; ok = fs__next_row(&it, ROW_NAME, ino)) {
         struct way w = {.at = sizeof(w.path)};
-        struct slice key = omap_iter_key(&it);
-        if (key.n < 18 || key.n > KEY_MAX) return -EUCLEAN;
-        int err = prepend(&w, slice_sub(key, 17, key.n - 17));
-        if (!err) err = climb(&w, fs->map, load_be64(key.p + 9));
+        struct slice name;
+        uint64_t dir;
+        if (!fs__key_link_parts(omap_iter_key(&it), &dir, &name)) return -EUCLEAN;
+        int err = prepend(&w, name);
+        if (!err) err = climb(&w, fs->map, dir);
         if (err == -ENAMETOOLONG) continue;
         if (err) return err;
         if (!emit(ctx, path_of(&w))) return 0;

@@ -41,9 +41,8 @@ static void runs_push(struct runs *r, struct run x)
 
 int fs__run_decode(struct slice key, struct slice row, struct run *out)
 {
-    if (key.n != 13) return -EUCLEAN;
+    if (!fs__key_second(key, &out->lo) || out->lo > UINT32_MAX) return -EUCLEAN;
     struct reader r = reader_of(row);
-    out->lo = load_be32(key.p + 9);
     uint64_t len = varint_get(&r);
     out->refs = varint_get(&r);
     out->hi = out->lo + len;

@@ -45,7 +45,7 @@ static bool next_mount(struct omap_iter *it, const struct omap *map, bool first,
     for (; ok; ok = omap_next(it)) {
         struct slice key = omap_iter_key(it);
         if (key.p[0] != ROW_MOUNT) return false;
-        if (key.n != 9) continue;
+        if (!fs__key_is_id(key)) continue;
         *session = fs__key_get_id(key);
         return true;
     }

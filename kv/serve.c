@@ -212,7 +212,10 @@ static bool answered_before(struct kv__conn *c, const struct kv__call *call, enu
 {
     struct slice stored;
     struct kv_reply reply;
-    if (!(call->flags & KV_CALL_RESENT) || !kv__answer_get(c->server->store->map, call->session, call->seq, &stored))
+    struct kv__session session;
+    const struct omap *map = c->server->store->map;
+    if (!(call->flags & KV_CALL_RESENT) || !kv__session_load(map, call->session, &session) ||
+        !kv__answer_get(map, &session, call->seq, &stored))
         return false;
     if (stored.n < 1 || kv_reply_decode((enum kv_code)stored.p[0], slice_sub(stored, 1, stored.n - 1), &reply))
         return false;

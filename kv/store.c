@@ -178,7 +178,7 @@ static void remember(struct kv__store *st, uint64_t seq, enum kv_code code, cons
     buf_clear(&st->scratch);
     put_u8(&st->scratch, (uint8_t)code);
     kv_reply_encode(code, reply, &st->scratch);
-    kv__answer_put(st->map, st->cur.id, seq, buf_slice(&st->scratch));
+    kv__answer_put(st->map, &st->cur, seq, buf_slice(&st->scratch));
     if (seq > st->cur.high) st->cur.high = seq;
 }
 
@@ -201,7 +201,7 @@ static void apply_numbered(struct kv__store *st, const struct kv__record *rec, c
         return;
     }
     struct slice stored;
-    if (rec->seq <= s->high && kv__answer_get(st->map, s->id, rec->seq, &stored)) {
+    if (rec->seq <= s->high && kv__answer_get(st->map, s, rec->seq, &stored)) {
         answer_again(st, pos, code, stored);
         return;
     }

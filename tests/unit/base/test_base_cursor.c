@@ -144,6 +144,37 @@ static void test_big_endian_keys_sort_as_numbers(void **state)
     }
 }
 
+static void test_ordered_numbers_sort_as_numbers(void **state)
+{
+    struct prng r;
+    prng_seed(&r, 4);
+    for (int i = 0; i < 10000; i++) {
+        uint64_t x = prng_u64(&r) >> prng_below(&r, 65) % 64, y = prng_u64(&r) >> prng_below(&r, 64), back;
+        if (i < 8) x = (uint64_t)1 << 8 * i;
+        if (i == 8) x = UINT64_MAX;
+        if (i == 9) x = 0;
+        uint8_t a[ORDERED_MAX + 1], b[ORDERED_MAX];
+        unsigned na = store_ordered(a, x), nb = store_ordered(b, y);
+        int c = slice_cmp(slice_of(a, na), slice_of(b, nb));
+        assert_int_equal((c > 0) - (c < 0), (x > y) - (x < y));
+        a[na] = 7;
+        assert_int_equal(load_ordered(slice_of(a, na + 1), &back), na);
+        assert_true(back == x);
+        for (unsigned k = 0; k < na; k++) assert_int_equal(load_ordered(slice_of(a, k), &back), 0);
+    }
+}
+
+static void test_ordered_numbers_have_one_form(void **state)
+{
+    uint64_t v;
+    assert_int_equal(load_ordered(slice_of("\x01\x00", 2), &v), 0);
+    assert_int_equal(load_ordered(slice_of("\x02\x00\x01", 3), &v), 0);
+    assert_int_equal(load_ordered(slice_of("\x09\x01\x02\x03\x04\x05\x06\x07\x08\x09", 10), &v), 0);
+    assert_int_equal(load_ordered(slice_of("\xff", 1), &v), 0);
+    assert_int_equal(load_ordered(slice_of("\x00", 1), &v), 1);
+    assert_true(v == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +185,8 @@ int main(void)
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_random_round_trip),
         cmocka_unit_test(test_big_endian_keys_sort_as_numbers),
+        cmocka_unit_test(test_ordered_numbers_sort_as_numbers),
+        cmocka_unit_test(test_ordered_numbers_have_one_form),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,26 +112,26 @@ static void test_neighbours(void **state)
 static void test_decode(void **state)
 {
     (void)state;
-    static const uint8_t key[14] = {'p', 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0x00};
+    static const uint8_t key[9] = {'p', 1, 1, 4, 0xff, 0xff, 0xff, 0x00};
     const struct {
         size_t key_n, n;
         uint8_t row[16];
         int err;
     } cases[] = {
-        {13, 2, {5, 1}, 0},
-        {13, 3, {0xff, 1, 1}, 0},                                        /* 255 bytes, to the last one */
-        {13, 3, {0x80, 2, 1}, -EUCLEAN},                                 /* one too many */
-        {13, 2, {0, 1}, -EUCLEAN},
-        {13, 2, {5, 0}, -EUCLEAN},
-        {13, 3, {5, 1, 0}, -EUCLEAN},
-        {13, 1, {5}, -EUCLEAN},
-        {13, 0, {0}, -EUCLEAN},
-        {13, 3, {0x85, 0, 1}, -EUCLEAN},                                 /* not the shortest form */
-        {13, 11, {5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, -EUCLEAN},
-        {13, 11, {5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2}, -EUCLEAN},
-        {13, 11, {0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 1}, -EUCLEAN},
-        {12, 2, {5, 1}, -EUCLEAN},
-        {14, 2, {5, 1}, -EUCLEAN},
+        {8, 2, {5, 1}, 0},
+        {8, 3, {0xff, 1, 1}, 0},                                        /* 255 bytes, to the last one */
+        {8, 3, {0x80, 2, 1}, -EUCLEAN},                                 /* one too many */
+        {8, 2, {0, 1}, -EUCLEAN},
+        {8, 2, {5, 0}, -EUCLEAN},
+        {8, 3, {5, 1, 0}, -EUCLEAN},
+        {8, 1, {5}, -EUCLEAN},
+        {8, 0, {0}, -EUCLEAN},
+        {8, 3, {0x85, 0, 1}, -EUCLEAN},                                 /* not the shortest form */
+        {8, 11, {5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1}, -EUCLEAN},
+        {8, 11, {5, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2}, -EUCLEAN},
+        {8, 11, {0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 1}, -EUCLEAN},
+        {7, 2, {5, 1}, -EUCLEAN},
+        {9, 2, {5, 1}, -EUCLEAN},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct run x;
