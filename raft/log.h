@@ -46,6 +46,7 @@ struct log_config {
     uint64_t node_id;
     uint32_t segment_bytes;             /* multiple of 4096; 16 MiB by default */
     uint32_t spare_segments;            /* pre-written ones kept ready */
+    uint32_t spare_keep;                /* so many spent ones are kept to be written again, if that is more */
     uint64_t cache_bytes;               /* entries kept in memory for followers, apply and reads */
     uint64_t trail_bytes;               /* log kept behind the newest checkpoint for slow followers */
     uint32_t compact_live_percent;      /* segments with less live payload are compacted */

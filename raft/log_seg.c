@@ -2,7 +2,7 @@
  *
  * A fresh segment is a spare renamed (pre-written, so that writes in place change no file system metadata) or, with no spare
  * ready, a file allocated on the spot. A spent one becomes a spare under its old number, or is removed where there are spares
- * enough. Numbers only rise and a spare's number is that of its former life, so the next number is above all that any stale
+ * enough: a checkpoint sets several free at once, and what is removed then has to be made, and written twice, soon after. Numbers only rise and a spare's number is that of its former life, so the next number is above all that any stale
  * page was sealed with. Where the disk is full the spares are the reserve from which deletions can still be logged. */
 #include <stdio.h>
 
@@ -262,7 +262,8 @@ static bool needed(const struct log *log, const struct seg *s)
 void raft__seg_maybe_free(struct log *log, struct seg *s)
 {
     if (log->failed || needed(log, s)) return;
-    bool keep = s->pages == log->cfg.segment_bytes / PAGE_BYTES && log->nspares < log->cfg.spare_segments;
+    uint32_t enough = log->full ? log->cfg.spare_segments : (uint32_t)max_u64(log->cfg.spare_segments, log->cfg.spare_keep);
+    bool keep = s->pages == log->cfg.segment_bytes / PAGE_BYTES && log->nspares < enough;
     struct seg_op *op = op_new(log, keep ? DISK_RENAME : DISK_REMOVE, keep ? spare_ready : removed);
     raft__seg_name(op->io.name, s->kind, s->no);
     if (keep) {

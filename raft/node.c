@@ -414,6 +414,8 @@ static void set_defaults(struct node_config *c)
     if (!c->checkpoint_bytes) c->checkpoint_bytes = 64 * MIB;
     if (!c->log.segment_bytes) c->log.segment_bytes = 16 * MIB;
     if (!c->log.spare_segments) c->log.spare_segments = 2;
+    if (!c->log.spare_keep)
+        c->log.spare_keep = c->log.spare_segments + (uint32_t)min_u64(c->checkpoint_bytes / c->log.segment_bytes, 8);
     if (!c->log.cache_bytes) c->log.cache_bytes = 32 * MIB;
     if (!c->log.trail_bytes) c->log.trail_bytes = 32 * MIB;
     if (!c->log.compact_live_percent) c->log.compact_live_percent = 50;
