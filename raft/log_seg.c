@@ -1,9 +1,12 @@
 /* log_seg.c - segment files: where fresh ones come from and where spent ones go.
  *
- * A fresh segment is a spare renamed (pre-written, so that writes in place change no file system metadata) or, with no spare
- * ready, a file allocated on the spot. A spent one becomes a spare under its old number, or is removed where there are spares
- * enough: a checkpoint sets several free at once, and what is removed then has to be made, and written twice, soon after. Numbers only rise and a spare's number is that of its former life, so the next number is above all that any stale
- * page was sealed with. Where the disk is full the spares are the reserve from which deletions can still be logged. */
+ * A fresh segment is a spare renamed (pre-written, so that writes in place change no file system metadata) or, with no
+ * spare ready, a file allocated on the spot. A spent one becomes a spare under its old number, or is removed where
+ * there are spares enough: a checkpoint sets several free at once, and what is removed then has to be made, and written
+ * twice, soon after. Numbers only rise and a spare's number is that of its former life, so the next number is above all
+ * that any stale page was sealed with. Where the disk is full the spares are the reserve from which deletions can still
+ * be logged.
+ */
 #include <stdio.h>
 
 #include "raft/log_priv.h"
