@@ -74,6 +74,10 @@ static inline void rig_absorb(struct rig *g, const struct raft_event *ev)
             g->log[g->last].term = up->term;
         }
     }
+    if (up->flags & RAFT_UP_CONFIG) {
+        assert_int_equal(up->members->index, g->last + 1);
+        g->log[++g->last] = (struct raft_entry_meta){up->term, RAFT_CONFIG, 50};
+    }
     if (up->flags & RAFT_UP_HARD) {
         g->hard = up->hard;
         g->hard_pending = true;
