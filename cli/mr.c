@@ -6,21 +6,25 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "cli/mr_format.h"
 #include "mr/mr.h"
 
 static const char help[] =
     "usage: quorumfs mr run --input FILES... --output DIR (--app APP | --map PROGRAM --reduce PROGRAM) [OPTIONS]\n"
+    "                       [--then (--app APP | --map PROGRAM --reduce PROGRAM) [OPTIONS]]...   jobs in a chain\n"
     "       quorumfs mr coordinator --listen ADDR (options of run)     without workers of its own\n"
     "       quorumfs mr run --resume JOB [--standby]                   goes on with a job whose coordinator is dead\n"
     "       quorumfs mr worker JOB|ADDR [--workdir DIR] [--listen ADDR] [--host NAME]    joins a running job\n"
     "       quorumfs mr status JOB...|--all [DIR...] [--json]\n"
     "       quorumfs mr cancel JOB                                     ends it without output\n"
     "       quorumfs mr task --only map:N|reduce:N (options of run)    one task alone, its pairs to stdout\n"
+    "       quorumfs mr lab ...                                        as in MIT's lab: quorumfs mr lab --help\n"
     "\n"
     "A JOB is its directory (.NAME.mr-ID beside its output), its output, or its id in the current directory.\n"
     "A PROGRAM is a command line (stdin to stdout; lines, key TAB value), an application LIB.so (mr.h), or a shipped "
     "one:\n"
-    "wc (word count), ii (inverted index); for --reduce also sum, identity; for --combine also sum, distinct, none.\n"
+    "wc (word count), ii (inverted index), grep, sort, identity; for --reduce also sum; for --combine also sum, distinct,\n"
+    "none.\n"
     "\n"
     "  --input FILES...       files, globs, directories\n"
     "  --output DIR           made by this job; it appears when it is complete\n"
@@ -41,6 +45,8 @@ static const char help[] =
     "  --standby              with --resume: wait, and take over when its coordinator dies\n"
     "  --dry-run              only say what would be done\n"
     "  --json                 progress and result as JSON lines on stdout\n"
+    "\n"
+    "The data:\n" MR_FORMAT_HELP
     "\n"
     "Exit codes: 0 done, 1 the job failed (and there is no output), 2 usage.\n";
 
@@ -100,6 +106,7 @@ static const struct option options[] = {
     {"coordinator", 1, 0, OPT_COORDINATOR},
     {"host", 1, 0, OPT_HOST},
     {"help", 0, 0, OPT_HELP},
+    MR_FORMAT_OPTIONS,
     {0},
 };
 
@@ -133,7 +140,7 @@ static unsigned takers(int opt)
 struct mr_args {
     struct mr_options o;
     struct mr_worker_options w;
-    const char **inputs;
+    const char **inputs, **params;
     bool has_workers;
     bool all;
     bool help;
@@ -192,9 +199,16 @@ static int take_number(struct mr_args *a, int opt)
     }
 }
 
+static int take_format(struct mr_args *a, int opt)
+{
+    const char *wants = mr_format_take(&a->o, a->params, opt, optarg);
+    return wants ? bad_value(opt, wants) : 0;
+}
+
 static int take_option(struct mr_args *a, int opt)
 {
     struct mr_options *o = &a->o;
+    if (opt >= OPT_INPUT_FORMAT) return take_format(a, opt);
     switch (opt) {
     case OPT_INPUT:
         a->inputs[o->inputs_n++] = optarg;
@@ -263,9 +277,10 @@ static int parse(int argc, char **argv, unsigned of, const char *name, struct mr
     int opt, code, index = 0;
 
     a->inputs = xcalloc((size_t)argc + 1, sizeof *a->inputs);
+    a->params = xcalloc((size_t)argc + 1, sizeof *a->params);
     a->o.inputs = a->inputs;
     opterr = 0;
-    optind = 1;
+    optind = 0; /* from the start: it may have been used before */
     while ((opt = getopt_long(argc, argv, ":h", options, &index)) != -1) {
         if (opt == 'h') opt = OPT_HELP;
         if (opt == '?') return usage_error("mr", "%s: there is no option '%s'", name, argv[optind - 1]);
@@ -354,6 +369,7 @@ static char *rerun_text(const struct mr_options *o)
     add_number(&b, "--split-size", o->split_bytes);
     add_number(&b, "--memory", o->memory_bytes);
     add_option(&b, "--workdir", o->workdir);
+    mr_format_words(o, add_word, &b);
     for (size_t i = 0; i < o->inputs_n; i++) add_option(&b, "--input", o->inputs[i]);
     put_u8(&b, 0);
     return (char *)b.p;
@@ -396,6 +412,82 @@ static int run_status(const struct mr_args *a)
     return mr_status(a->inputs, a->o.inputs_n, a->all, a->o.json);
 }
 
+/* ---- chains ---- */
+
+/* How a chain is run is said once; what a job does, for each. */
+static struct mr_args next_stage(const struct mr_args *first)
+{
+    const struct mr_options *o = &first->o;
+    return (struct mr_args){.o = {.output = o->output,
+                                  .workers = o->workers,
+                                  .attempts = o->attempts,
+                                  .memory_bytes = o->memory_bytes,
+                                  .task_timeout_s = o->task_timeout_s,
+                                  .worker_timeout_s = o->worker_timeout_s,
+                                  .workdir = o->workdir,
+                                  .listen = o->listen,
+                                  .local = o->local,
+                                  .replace = o->replace,
+                                  .json = o->json},
+                            .has_workers = first->has_workers};
+}
+
+static int parse_stage(int argc, char **argv, size_t i, struct mr_args *a)
+{
+    const char *between = "the output of the job before it";
+    int code = parse(argc, argv, OF_RUN, "run", a);
+    if (code || a->help) return code;
+    if (i && a->o.inputs_n) return usage_error("mr", "what follows --then reads %s, and takes no --input", between);
+    if (i) a->o.inputs_n = 1; /* only for the check */
+    code = check_job(a, "run", OF_RUN);
+    if (i) a->o.inputs_n = 0;
+    return code;
+}
+
+static int run_stages(struct mr_args *v, size_t n)
+{
+    struct mr_options *o = xcalloc(n, sizeof *o);
+    char **rerun = xcalloc(n, sizeof *rerun);
+
+    for (size_t i = 0; i < n; i++) {
+        o[i] = v[i].o;
+        o[i].rerun = rerun[i] = rerun_text(&o[i]);
+    }
+    int code = mr_chain(o, n);
+    for (size_t i = 0; i < n; i++) free(rerun[i]);
+    free(rerun);
+    free(o);
+    return code;
+}
+
+/* Behind `run`: jobs with "--then" between them. */
+static int run_chain(int argc, char **argv)
+{
+    struct mr_args *v = xcalloc((size_t)argc + 1, sizeof *v);
+    size_t n = 0;
+    int code = 0;
+
+    for (int at = 0, end; at < argc && code == 0; at = end, n++) {
+        for (end = at + 1; end < argc && strcmp(argv[end], "--then") != 0;) end++;
+        if (n) v[n] = next_stage(&v[n - 1]);
+        code = parse_stage(end - at, argv + at, n, &v[n]);
+    }
+    if (code == 0) code = run_stages(v, n);
+    for (size_t i = 0; i < n; i++) {
+        free(v[i].inputs);
+        free(v[i].params);
+    }
+    free(v);
+    return code;
+}
+
+static bool is_chain(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--then") == 0) return true;
+    return false;
+}
+
 int cmd_mr(int argc, char **argv)
 {
     static const struct {
@@ -411,9 +503,11 @@ int cmd_mr(int argc, char **argv)
         fputs(help, stdout);
         return EXIT_OK;
     }
+    if (strcmp(argv[1], "lab") == 0) return mr_lab(argc - 1, argv + 1);
     if (strcmp(argv[1], "executor") == 0 && argc == 2) return mr_executor();
     for (size_t i = 0; i < sizeof subs / sizeof *subs; i++)
         if (strcmp(argv[1], subs[i].name) == 0) of = subs[i].of;
+    if (of == OF_RUN && is_chain(argc, argv)) return run_chain(argc - 1, argv + 1);
     if (!of) return usage_error("mr", "there is no '%s': run, coordinator, worker, task, status or cancel?", argv[1]);
     int code = parse(argc - 1, argv + 1, of, argv[1], &a);
     if (code == 0 && a.help)
@@ -427,5 +521,6 @@ int cmd_mr(int argc, char **argv)
     else if (code == 0)
         code = run_job(&a, argv[1], of);
     free(a.inputs);
+    free(a.params);
     return code;
 }

@@ -41,6 +41,7 @@ struct collect *mr__collect_new(const struct collect_options *o)
     struct collect *c = xcalloc(1, sizeof *c);
     check(o->parts > 0);
     c->o = *o;
+    if (o->combine) c->o.memory /= 2; /* what it makes is gathered beside what it takes */
     if (o->fold != MR_FOLD_NONE) c->table = mr__table_new(&c->arena);
     if (o->fold == MR_FOLD_DISTINCT) c->tags = mr__table_new(&c->arena);
     return c;
@@ -84,7 +85,7 @@ static void add_entry(struct collect *c, struct slice key, struct slice value)
         c->entries_cap = c->entries_cap ? 2 * c->entries_cap : 1024;
         c->entries = xrealloc(c->entries, c->entries_cap * sizeof *c->entries);
     }
-    uint32_t part = c->o.parts == 1 ? 0 : key_fnv(key) % c->o.parts;
+    uint32_t part = mr__format_part(c->o.format, c->o.parts, key);
     c->entries[c->entries_n] = (struct sort_entry){key_prefix(key), p, part, (uint32_t)c->entries_n};
     c->entries_n++;
 }
@@ -214,6 +215,34 @@ static void forget_all(struct collect *c)
     if (c->tags) mr__table_clear(c->tags);
 }
 
+static int by_value(const void *a, const void *b)
+{
+    const struct sort_entry *x = a, *y = b;
+    struct slice key, u, v;
+    sort_record(x, &key, &u);
+    sort_record(y, &key, &v);
+    int c = slice_cmp(u, v);
+    return c ? c : x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+static bool same_key(const struct sort_entry *x, const struct sort_entry *y)
+{
+    struct slice a, b, value;
+    if (x->part != y->part || x->prefix != y->prefix) return false;
+    sort_record(x, &a, &value);
+    sort_record(y, &b, &value);
+    return slice_eq(a, b);
+}
+
+/* By key they are sorted already. */
+static void sort_values(struct sort_entry *v, size_t n)
+{
+    for (size_t at = 0, end; at < n; at = end) {
+        for (end = at + 1; end < n && same_key(&v[at], &v[end]);) end++;
+        if (end - at > 1) qsort(v + at, end - at, sizeof *v, by_value);
+    }
+}
+
 /* The entries of all partitions as one stream for the combiner. */
 struct entries_stream {
     struct sorted sorted;
@@ -269,6 +298,7 @@ static int write_entries(struct collect *c, const char *path, uint64_t *bytes, u
     if ((rc = settle(c)) < 0) return rc;
     table_to_entries(c);
     mr__sort(c->entries, c->entries_n);
+    if (c->o.format->sort_values) sort_values(c->entries, c->entries_n);
     if (c->o.combine && c->entries_n) return write_combined(c, path, bytes, pairs);
     if ((rc = mr__run_create(path, c->o.parts, &w)) < 0) return rc;
     for (size_t i = 0; i < c->entries_n; i++) {
@@ -294,7 +324,12 @@ static void spill(struct collect *c)
 static int merge_partition(struct collect *c, uint32_t part, struct run_writer *w)
 {
     struct run_source *v = xcalloc(c->spills_n, sizeof *v);
-    struct merge_options o = {c->o.dir, c->o.name, c->o.memory / 2, c->o.touch, c->o.arg};
+    struct merge_options o = {.dir = c->o.dir,
+                              .name = c->o.name,
+                              .memory = c->o.memory / 2,
+                              .by_value = c->o.format->sort_values,
+                              .touch = c->o.touch,
+                              .arg = c->o.arg};
     struct merge *m;
     struct slice key, value;
     size_t failed;

@@ -3,11 +3,12 @@
 #ifndef QFS_MR_COLLECT_H
 #define QFS_MR_COLLECT_H
 
-#include "mr/mr.h"
+#include "mr/format.h"
 #include "mr/sorted.h"
 
 struct collect_options {
-    uint32_t parts;                    /* partitions, by key_fnv() mod parts */
+    uint32_t parts;                    /* partitions, by mr__format_part() */
+    const struct format *format;
     uint64_t memory;
     enum mr_fold fold;
     const char *dir, *name;            /* spill files: DIR/NAME-spill-N */

@@ -46,6 +46,17 @@ static void count(struct mr_ctx *c, const char *name, int64_t n)
          name, MR_COUNTER_NAME_MAX, MR_COUNTERS_MAX);
 }
 
+static void emit_line(struct mr_ctx *c, struct mr_bytes line)
+{
+    struct context *x = of(c);
+    if (x->line)
+        x->line(x->arg, slice_of(line.p, line.n));
+    else
+        fail(c, "emit_line() is for reduce functions only");
+}
+
+static const char *param(struct mr_ctx *c, const char *name) { return mr__format_param(of(c)->c->format, name); }
+
 void mr__context_init(struct context *x, const struct program_context *c, struct buf *why)
 {
     *x = (struct context){.c = c, .why = why};
@@ -55,7 +66,9 @@ void mr__context_init(struct context *x, const struct program_context *c, struct
                              .fail = fail,
                              .job = c->job,
                              .task = c->task,
-                             .attempt = c->attempt};
+                             .attempt = c->attempt,
+                             .emit_line = emit_line,
+                             .param = param};
 }
 
 int mr__context_result(struct context *x, int result, const char *function)

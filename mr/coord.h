@@ -19,7 +19,6 @@ struct run {
     struct mr_options own;             /* what o points to, where a job is gone on with */
     struct job job;
     struct plan plan;
-    bool whole;                        /* splits are whole files */
     char *rerun;                       /* o->rerun, where it is ours */
     struct jobdir place;
     struct restored *restored[2];      /* by phase and task; NULL: a new job */

@@ -10,6 +10,7 @@ void mr__counters_free(struct counters *c)
     for (size_t i = 0; i < c->user_n; i++) free(c->user[i].name);
     free(c->user);
     free(c->heavy);
+    buf_free(&c->skipped);
     *c = (struct counters){0};
 }
 
@@ -49,12 +50,14 @@ void mr__counters_merge(struct counters *into, const struct counters *from)
     for (size_t i = 0; i < from->user_n; i++) mr__counters_add(into, slice_str(from->user[i].name), from->user[i].n);
     if (from->heavy && !into->heavy) into->heavy = xcalloc(1, sizeof *into->heavy);
     for (uint32_t i = 0; from->heavy && i < from->heavy->n; i++) mr__heavy_offer(into->heavy, &from->heavy->top[i]);
+    put_bytes(&into->skipped, buf_slice(&from->skipped));
 }
 
 void mr__counters_encode(struct buf *b, const struct counters *c)
 {
     for (int i = 0; i < MR_COUNTERS_BUILT_IN; i++) put_u64(b, c->built_in[i]);
     mr__heavy_encode(b, c->heavy);
+    put_slice32(b, buf_slice(&c->skipped));
     for (size_t i = 0; i < c->user_n; i++) {
         put_slice16(b, slice_str(c->user[i].name));
         put_i64(b, c->user[i].n);
@@ -68,6 +71,7 @@ bool mr__counters_decode(struct slice in, struct counters *c)
 
     for (int i = 0; i < MR_COUNTERS_BUILT_IN; i++) c->built_in[i] = get_u64(&r);
     ok = mr__heavy_decode(&r, &c->heavy);
+    put_bytes(&c->skipped, get_slice32(&r));
     while (ok && !r.bad && reader_left(&r)) {
         struct slice name = get_slice16(&r);
         int64_t n = get_i64(&r);

@@ -1,4 +1,4 @@
-/* counters.h - what a task counted: the built-in numbers and the user's own by name. */
+/* counters.h - what a task counted: the built-in numbers and the user's own by name, and which records it left out. */
 #ifndef QFS_MR_COUNTERS_H
 #define QFS_MR_COUNTERS_H
 
@@ -10,6 +10,7 @@
 
 #define MR_COUNTERS(X)                                                                                                 \
     X(MR_INPUT_BYTES, "input_bytes")                                                                                   \
+    X(MR_SKIPPED, "skipped_records")                                                                                   \
     X(MR_MAP_PAIRS, "map_output_pairs")                                                                                \
     X(MR_SPILLED_PAIRS, "map_written_pairs")                                                                           \
     X(MR_SHUFFLE_BYTES, "shuffle_bytes")                                                                               \
@@ -32,6 +33,7 @@ struct counters {
     } *user;                           /* in the order of their names */
     size_t user_n;
     struct heavy *heavy;               /* of a reduce task; NULL: none */
+    struct buf skipped;                /* a line for each record that was left out: file, offset, bytes, why; by TABs */
 };
 
 void mr__counters_free(struct counters *c);

@@ -46,16 +46,29 @@ static int check_options(const struct mr_options *o, struct buf *why)
     return 0;
 }
 
-int mr__job_make(const struct mr_options *o, struct job *out, bool *whole, struct buf *why)
+/* What the application wants, where the user did not say. */
+static void adapt_format(const struct mr_app *app, const struct mr_options *o, struct format *f)
+{
+    if (!app) return;
+    if (app->unit == MR_FILE) f->input = MR_IN_FILES;
+    if (o->partition == MR_PARTITION_DEFAULT && app->partition) f->partition = (enum mr_partition)app->partition;
+}
+
+int mr__job_make(const struct mr_options *o, struct job *out, struct buf *why)
 {
     struct programs p;
     struct program map = {0};
+    struct format format = {0};
     int rc = check_options(o, why);
 
     *out = (struct job){0};
     if (rc == 0) rc = mr__program_open(o->map, PROGRAM_MAP, &map, why);
-    if (rc < 0) return rc;
-    *whole = map.app && map.app->unit == MR_FILE;
+    if (rc == 0) rc = mr__format_make(o, &format, why);
+    if (rc < 0) {
+        mr__program_close(&map);
+        return rc;
+    }
+    adapt_format(map.app, o, &format);
     *out = (struct job){
         .id = make_id(),
         .map = mr__program_absolute(o->map),
@@ -66,6 +79,7 @@ int mr__job_make(const struct mr_options *o, struct job *out, bool *whole, struc
         .memory = o->memory_bytes ? o->memory_bytes : MEMORY_DEFAULT,
         .task_timeout_ns = (o->task_timeout_s ? o->task_timeout_s : TASK_TIMEOUT_DEFAULT) * NS_PER_S,
         .beat_ns = (o->worker_timeout_s ? o->worker_timeout_s : WORKER_TIMEOUT_DEFAULT) * NS_PER_S / 8,
+        .format = format,
     };
     mr__program_close(&map);
     rc = mr__programs_open(out, &p, why);
@@ -82,6 +96,8 @@ void mr__job_free(struct job *j)
     free(j->reduce);
     free(j->cwd);
     free(j->attempts);
+    mr__format_free(&j->format);
+    free(j->lab);
     *j = (struct job){0};
 }
 
@@ -99,6 +115,9 @@ void mr__job_encode(struct buf *b, const struct job *j)
     put_u64(b, j->memory);
     put_u64(b, j->task_timeout_ns);
     put_u64(b, j->beat_ns);
+    mr__format_encode(b, &j->format);
+    put_text(b, j->lab);
+    put_u32(b, j->lab_maps);
 }
 
 /* NULL where it is empty. */
@@ -131,6 +150,9 @@ int mr__job_decode(struct slice in, struct job *out)
     out->memory = get_u64(&r);
     out->task_timeout_ns = get_u64(&r);
     out->beat_ns = get_u64(&r);
+    mr__format_decode(&r, &out->format);
+    out->lab = get_text(&r);
+    out->lab_maps = get_u32(&r);
     if (reader_done(&r) && sane(out)) return 0;
     mr__job_free(out);
     return -EBADMSG;

@@ -2,6 +2,7 @@
 #ifndef QFS_MR_JOB_H
 #define QFS_MR_JOB_H
 
+#include "mr/format.h"
 #include "mr/mr.h"
 #include "mr/program.h"
 
@@ -15,11 +16,14 @@ struct job {
     uint32_t reducers;
     uint64_t memory;
     uint64_t task_timeout_ns, beat_ns; /* see worker.c */
+    struct format format;
+    char *lab;                         /* in the lab's mode (lab.h): the job's name, and */
+    uint32_t lab_maps;                 /* how many map tasks it has */
 };
 
-/* Checks the options that concern every task and opens the programs once to see that they are there. *whole: the map
- * program takes whole files. 0 or a negative error and `why`. */
-int mr__job_make(const struct mr_options *o, struct job *out, bool *whole, struct buf *why);
+/* Checks the options that concern every task and opens the programs once to see that they are there. 0 or a negative
+ * error and `why`. */
+int mr__job_make(const struct mr_options *o, struct job *out, struct buf *why);
 void mr__job_free(struct job *j);
 void mr__job_encode(struct buf *b, const struct job *j);
 int mr__job_decode(struct slice in, struct job *out);              /* -EBADMSG */

@@ -38,7 +38,6 @@ void mr__jobfile_encode(struct buf *b, const struct jobfile *f)
     put_plan(b, &f->plan);
     put_slice32(b, slice_str(f->rerun ? f->rerun : ""));
     put_u32(b, f->attempts);
-    put_u8(b, f->whole);
     put_u8(b, f->replace);
     store_u32(b->p + at, crc32c(0, b->p + at + 4, b->n - at - 4));
     buf_free(&job);
@@ -96,7 +95,6 @@ int mr__jobfile_decode(struct slice in, struct jobfile *out)
     out->plan.bytes = get_u64(&r);
     out->rerun = get_text(&r);
     out->attempts = get_u32(&r);
-    out->whole = get_u8(&r) != 0;
     out->replace = get_u8(&r) != 0;
     if (reader_done(&r) && out->attempts > 0) return 0;
     mr__jobfile_free(out);

@@ -10,7 +10,7 @@ struct jobfile {
     struct plan plan;
     char *rerun;                       /* see struct mr_options */
     uint32_t attempts;                 /* that a task has */
-    bool whole, replace;
+    bool replace;
 };
 
 void mr__jobfile_encode(struct buf *b, const struct jobfile *f);

@@ -34,7 +34,7 @@ struct merge {
     struct cursor *v;
     uint32_t n, *tree; /* tree[0] the winner, tree[1 .. n-1] the losers; n is 0 at the end */
     uint32_t open;     /* cursors in v */
-    bool begun;
+    bool begun, by_value;
     size_t failed;
     uint64_t records, bytes;
     char **temps; /* intermediate files, removed at the end */
@@ -109,6 +109,7 @@ static bool before(const struct merge *m, uint32_t a, uint32_t b)
     if (x->over || y->over) return !x->over || (y->over && a < b);
     if (x->prefix != y->prefix) return x->prefix < y->prefix;
     int c = slice_cmp(x->key, y->key);
+    if (c == 0 && m->by_value) c = slice_cmp(x->value, y->value);
     return c ? c < 0 : a < b;
 }
 
@@ -267,6 +268,7 @@ int mr__merge_open(const struct run_source *v, size_t n, const struct merge_opti
 
     m->sorted.next = merge_next;
     m->failed = SIZE_MAX;
+    m->by_value = o->by_value;
     for (size_t i = 0; i < n; i++)
         in[i] = (struct input){.path = v[i].path, .parts = v[i].parts, .part = v[i].part, .source = i};
     int rc = reduce_inputs(m, in, &n, fan_in, o);

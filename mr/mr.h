@@ -19,7 +19,7 @@ extern "C" {
 
 /* ---- part 1: applications ---- */
 
-#define MR_ABI 1u
+#define MR_ABI 2u
 
 /* Borrowed bytes: they live until the function that was given them returns or asks for the next. Any byte may occur. */
 struct mr_bytes {
@@ -41,26 +41,39 @@ struct mr_ctx {
     void *user;                        /* the application's; NULL when a task begins */
     const char *job;                   /* the job's id */
     uint32_t task, attempt;            /* which task of its phase this is, and the how manieth try */
+    /* Reduce: a line of the output, as it is (with MR_OUT_RAW without a LF behind it). */
+    void (*emit_line)(struct mr_ctx *c, struct mr_bytes line);
+    /* The value that the user gave to a parameter (--set NAME=VALUE); NULL: none. Lives as long as the task. */
+    const char *(*param)(struct mr_ctx *c, const char *name);
 };
 
 /* One call's worth of input. */
 struct mr_record {
     const char *document;              /* the base name of the file */
     const char *path;                  /* the file */
-    uint64_t offset;                   /* of `text` in the file */
+    uint64_t offset;                   /* of `text` in the file; of a compressed one, in what comes out of it */
     struct mr_bytes text;
+    struct mr_bytes key;               /* with MR_IN_PAIRS: `text` is the pair's value; else key.p is NULL */
 };
 
-/* The values of one key, in the order of (map task, emission). */
+/* The values of one key, in the order of (map task, emission), or with --sort-values in byte order. */
 struct mr_values {
     bool (*next)(struct mr_values *v, struct mr_bytes *value);   /* false: no more */
 };
 
 enum mr_unit {
-    MR_LINE,                           /* map() is called once a line, without its LF or CRLF */
-    MR_BLOCK,                          /* map() is called with many whole lines at once (fastest) */
+    MR_LINE,                           /* map() is called once a record: a line, without its LF or CRLF */
+    MR_BLOCK,                          /* map() is called with any number of whole lines at once (fastest); records of
+                                        * a fixed size likewise; files and pairs one by one */
     MR_FILE,                           /* map() is called once a file, which is not split */
 };
+
+enum mr_input_format { MR_IN_LINES, MR_IN_RECORDS, MR_IN_FILES, MR_IN_PAIRS };
+enum mr_pipe_format { MR_PIPE_LINES, MR_PIPE_PAIRS };
+enum mr_output_format { MR_OUT_LINES, MR_OUT_PAIRS, MR_OUT_RAW };
+/* Which reducer a key goes to: by the hash of it, by its place in the order of all keys, by the hash of its first
+ * fields. */
+enum mr_partition { MR_PARTITION_DEFAULT, MR_PARTITION_HASH, MR_PARTITION_RANGE, MR_PARTITION_FIELD };
 
 /* How equal keys are put together in the mapper before anything is sorted. */
 enum mr_fold {
@@ -81,6 +94,7 @@ struct mr_app {
     /* May be NULL. Runs any number of times, also none, over some of the values of a key in a mapper; what it emits
      * takes their place. Neither begin() nor end() are called for it. */
     int (*combine)(struct mr_ctx *c, struct mr_bytes key, struct mr_values *values);
+    uint32_t partition;                /* enum mr_partition: where the user does not say which */
 };
 
 /* A shared object exports one application under this name: `const struct mr_app mr_application = {...};` */
@@ -93,8 +107,8 @@ extern const struct mr_app mr_application;
 #define MR_EXIT_USAGE  2
 
 /* Zero and NULL stand for the default everywhere. Programs (`map`, `combine`, `reduce`) are: the name of a shipped
- * application (wc, ii; combine also: sum, distinct, none; reduce also: sum, identity), a path that ends in ".so", or a
- * command line for the shell. The strings are borrowed. */
+ * application (wc, ii, grep, sort; identity; combine also: sum, distinct, none; reduce also: sum), a path that ends in
+ * ".so", or a command line for the shell. The strings are borrowed. */
 struct mr_options {
     const char *const *inputs;         /* files, globs, directories */
     size_t inputs_n;
@@ -115,6 +129,17 @@ struct mr_options {
     bool standby;                      /* with resume: wait until its coordinator is dead, or the job over */
     bool dry_run;                      /* only say what would be done */
     bool local, replace, json;
+    uint32_t input_format, pipe_format, output_format, partition;      /* the enums above */
+    uint32_t record_bytes;             /* with MR_IN_RECORDS */
+    uint32_t key_fields;               /* of a command's line, cut at TABs, that are its key; 1 */
+    uint32_t partition_fields;         /* of the key, with MR_PARTITION_FIELD; 1 */
+    char separator;                    /* between those; TAB */
+    bool sort_values;                  /* the values of a key in byte order */
+    bool flat;                         /* of an input directory only the files in it */
+    bool no_decompress;                /* .gz and .zst are read as they are */
+    uint32_t skip_bad;                 /* input records that may be left out because the map program fails on them */
+    const char *const *params;         /* "NAME=VALUE" */
+    size_t params_n;
 };
 
 struct mr_worker_options {
@@ -127,11 +152,32 @@ struct mr_worker_options {
 
 /* Each runs to its end, says what there is to say on stdout and stderr, and returns an exit code from above. */
 int mr_run(const struct mr_options *o);            /* coordinator and workers, or `local`: all in this process */
+/* Jobs one after the other, each over the output of the one before; the last one's `output` appears when all are done.
+ * What lies between is in the temporary directory of that output. */
+int mr_chain(const struct mr_options *v, size_t n);
 int mr_task(const struct mr_options *o);           /* one task alone, its pairs to stdout (o->only) */
 int mr_worker(const struct mr_worker_options *o);
 int mr_status(const char *const *jobs, size_t n, bool all, bool json);     /* all: in the directories `jobs`, or here */
 int mr_cancel(const char *job);                    /* ends it without output, whoever works on it */
 int mr_executor(void);                             /* a worker's child: runs the tasks, spoken to by stdin and stdout */
+
+/* The lab's mode (lab.h): every input file is one map task; combiners and other options of jobs do not exist there. */
+struct mr_lab_options {
+    const char *job;                   /* its name, as it is in the names of files */
+    const char *app;                   /* map and reduce, as in mr_options */
+    const char *const *inputs;         /* files */
+    size_t inputs_n;
+    uint32_t reducers;                 /* 3 */
+    const char *dir;                   /* for the lab's files; the current directory */
+    const char *address;               /* master and worker: where it listens */
+    const char *master;                /* worker: the master's address */
+    int32_t limit;                     /* worker: connections it accepts; -1: any number */
+    const char *workdir;               /* for scratch files */
+};
+int mr_lab_sequential(const struct mr_lab_options *o);     /* one task after the other, in this process */
+int mr_lab_master(const struct mr_lab_options *o);
+int mr_lab_worker(const struct mr_lab_options *o);
+int mr_lab_clean(const struct mr_lab_options *o);          /* removes all files of a job; fails if one is missing */
 
 #ifdef __cplusplus
 }

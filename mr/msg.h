@@ -27,6 +27,12 @@ enum mr__msg {
     MR_FETCH = 140,      /* worker to worker: text job, u32 map task, u32 attempt, u32 partitions, u32 partition */
     MR_DATA = 141,       /* the answer: blocks of the partition, in pieces, then */
     MR_DATA_END = 142,   /* u32 error (0: that was all), u64 bytes */
+    /* The lab's calls (lab.h): one connection a call, whoever dials asks. */
+    MR_LAB_REGISTER = 160,   /* worker to master: text, its address; answer: */
+    MR_LAB_REGISTERED = 161, /* nothing */
+    MR_LAB_TASK = 162,       /* master to worker: u32 length and job, then the task; answer: MR_RESULT or MR_REFUSED */
+    MR_LAB_SHUTDOWN = 163,   /* master to worker; answer: */
+    MR_LAB_TASKS = 164,      /* u32 tasks that it has begun */
 };
 
 enum mr__exec {

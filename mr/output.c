@@ -1,7 +1,7 @@
 /* output.c - how a job's output appears (output.h).
  *
  *   JOB/attempts/          reduce-N-ATTEMPT, written by workers
- *   JOB/parts-E/           made by the coordinator of epoch E: links to the attempts that won, _counters, _SUCCESS
+ *   JOB/parts-E/           made by the coordinator of epoch E: links to the attempts that won, _counters, _SUCCESS, _skipped
  *   JOB/out-E              the token: parts-E changes places with it, and then it is renamed to
  *   OUT                    the output
  *
@@ -78,6 +78,7 @@ static int make_parts(const struct jobdir *d, const char *dir, const uint32_t *a
     mr__step_point("coordinator");
     mr__counters_json(&text, counters);
     if (rc == 0) rc = mr__write_file(dir, "_counters", buf_slice(&text), true);
+    if (rc == 0 && counters->skipped.n) rc = mr__write_file(dir, "_skipped", buf_slice(&counters->skipped), true);
     if (rc == 0) rc = mr__write_file(dir, "_SUCCESS", (struct slice){0}, true);
     if (rc == 0) rc = mr__sync_dir(dir);
     mr__step_point("coordinator");

@@ -21,6 +21,8 @@ static const struct {
 } shipped[] = {
     {"wc", &mr__app_wc},
     {"ii", &mr__app_ii},
+    {"grep", &mr__app_grep},
+    {"sort", &mr__app_sort},
     {"sum", &mr__app_sum},
     {"identity", &mr__app_identity},
 };
@@ -73,8 +75,9 @@ static int open_shared(const char *text, enum program_role role, struct program 
         mr__fmt(why, "%s exports no mr_application (mr.h says how)", text);
     } else if (app->abi != MR_ABI) {
         mr__fmt(why, "%s was built for version %u of mr.h, this program has version %u", text, app->abi, MR_ABI);
-    } else if (app->unit > MR_FILE || app->fold > MR_FOLD_DISTINCT) {
-        mr__fmt(why, "mr_application of %s has a unit or fold that does not exist", text);
+    } else if (app->unit > MR_FILE || app->fold > MR_FOLD_DISTINCT ||
+               app->partition > MR_PARTITION_FIELD) {
+        mr__fmt(why, "mr_application of %s has a unit, fold or partition that does not exist", text);
     } else {
         rc = take_app(app, role, text, out, why);
     }

@@ -3,6 +3,7 @@
 #define QFS_MR_PROGRAM_H
 
 #include "mr/counters.h"
+#include "mr/format.h"
 #include "mr/mr.h"
 #include "mr/sorted.h"
 
@@ -29,7 +30,9 @@ struct program_context {
     uint32_t task, attempt;
     const char *path;                  /* map: the input file, and the split */
     uint64_t off, len;
+    const struct format *format;
     struct counters *counters;
+    struct skip *skip;                 /* map: records to leave out; NULL: none (skip.h) */
     void (*touch)(void *arg, uint64_t bytes);      /* there is progress */
     void *arg;
 };

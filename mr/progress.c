@@ -205,13 +205,14 @@ void mr__progress_done(struct progress *p, const struct counters *c, const struc
         mr__fmt(&b, ", \"output\": ");
         mr__json_str(&b, slice_str(p->output));
         mr__fmt(&b,
-                ", \"parts\": %u, \"lines\": %llu, \"bytes\": %llu, \"failed_attempts\": %u, \"lost_attempts\": %u}\n",
-                p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (unsigned long long)n[MR_OUTPUT_BYTES], f->failed,
-                f->lost);
+                ", \"parts\": %u, \"lines\": %llu, \"bytes\": %llu, \"skipped_records\": %llu, \"failed_attempts\": %u, \"lost_attempts\": %u}\n",
+                p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (unsigned long long)n[MR_OUTPUT_BYTES],
+                (unsigned long long)n[MR_SKIPPED], f->failed, f->lost);
     } else {
         mr__fmt(&b, "%s: %u parts, %llu lines, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)", p->output, p->reduces,
                 (unsigned long long)n[MR_OUTPUT_LINES], (double)n[MR_OUTPUT_BYTES] / 1e6,
                 (double)n[MR_INPUT_BYTES] / 1e6, seconds(p), rate(p));
+        if (n[MR_SKIPPED]) mr__fmt(&b, "; %llu bad records left out, see _skipped", (unsigned long long)n[MR_SKIPPED]);
         if (f->failed || f->lost) mr__fmt(&b, "; %u attempts failed, %u were lost with workers", f->failed, f->lost);
         mr__fmt(&b, "\n");
     }

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "mr/context.h"
+#include "mr/environ.h"
+#include "mr/reporter.h"
 #include "mr/stream.h"
 #include "mr/util.h"
 
@@ -53,6 +55,17 @@ static void to_sink(void *arg, struct slice key, struct slice value)
     if (s->err == 0) s->pair(s, key, value);
 }
 
+/* A line of the output, without a LF where it is raw. */
+static void emitted_line(void *arg, struct slice line)
+{
+    struct sink *s = arg;
+    if (s->err) return;
+    if (s->line)
+        s->line(s, line);
+    else
+        s->pair(s, line, (struct slice){0});
+}
+
 typedef int group_function(struct mr_ctx *c, struct mr_bytes key, struct mr_values *values);
 
 static int each_group(group_function *f, struct context *x, struct group *g, struct sink *out, enum program_role role)
@@ -82,6 +95,7 @@ static int reduce_app(const struct mr_app *app, enum program_role role, const st
 
     mr__context_init(&x, c, why);
     x.pair = to_sink;
+    x.line = whole ? emitted_line : NULL;
     x.arg = out;
     if (whole && app->begin) rc = mr__context_result(&x, app->begin(&x.pub), "begin");
     if (rc == 0) rc = each_group(whole ? app->reduce : app->combine, &x, &g, out, role);
@@ -92,31 +106,35 @@ static int reduce_app(const struct mr_app *app, enum program_role role, const st
 
 /* ---- commands ---- */
 
+struct command_output {
+    const struct format *format;
+    struct sink *sink;
+};
+
 static void line_to_sink(void *arg, struct slice line)
 {
-    struct sink *s = arg;
-    if (s->err) return;
-    if (s->line) {
-        s->line(s, line);
+    struct command_output *o = arg;
+    struct slice key, value;
+
+    if (o->sink->err) return;
+    if (o->sink->command_line) {
+        o->sink->command_line(o->sink, line);
         return;
     }
-    const uint8_t *tab = line.n ? memchr(line.p, '\t', line.n) : NULL;
-    size_t n = tab ? (size_t)(tab - line.p) : line.n;
-    s->pair(s, slice_sub(line, 0, n), tab ? slice_sub(line, n + 1, line.n - n - 1) : (struct slice){0});
+    mr__format_line(o->format, line, &key, &value);
+    o->sink->pair(o->sink, key, value);
 }
 
-static int append_line(struct buf *b, struct slice key, struct slice value, struct buf *why)
+static void pair_to_sink(void *arg, struct slice key, struct slice value)
 {
-    bool bad_key = key.n && (memchr(key.p, '\t', key.n) || memchr(key.p, '\n', key.n));
-    if (bad_key || (value.n && memchr(value.p, '\n', value.n))) {
-        mr__fmt(why, "the %s of '%.*s' has a %s in it, which a command's input line cannot carry",
-                bad_key ? "key" : "value", (int)min_u64(key.n, 100), key.p, bad_key ? "TAB or newline" : "newline");
-        return -EBADMSG;
-    }
-    put_bytes(b, key);
-    put_u8(b, '\t');
-    put_bytes(b, value);
-    put_u8(b, '\n');
+    struct command_output *o = arg;
+    if (o->sink->err == 0) o->sink->pair(o->sink, key, value);
+}
+
+static int append_pair(const struct format *f, struct buf *b, struct slice key, struct slice value, struct buf *why)
+{
+    if (f->pipe == MR_PIPE_LINES) return mr__format_put_line(f, b, key, value, "a command's input line", why);
+    mr__format_put_pair(b, key, value);
     return 0;
 }
 
@@ -128,7 +146,7 @@ static int feed_all(struct stream *s, const struct program_context *c, struct so
     int rc = 0;
 
     while (rc == 0 && in->next(in, &key, &value)) {
-        rc = append_line(&lines, key, value, why);
+        rc = append_pair(c->format, &lines, key, value, why);
         if (rc < 0 || lines.n < FEED_BYTES) continue;
         rc = mr__stream_feed(s, buf_slice(&lines), why);
         if (rc == 0) rc = out->err;
@@ -144,17 +162,22 @@ static int feed_all(struct stream *s, const struct program_context *c, struct so
 static int reduce_command(const struct program *p, const struct program_context *c, struct sorted *in, struct sink *out,
                           struct buf *why)
 {
-    char *env[] = {mr__strf("MR_JOB=%s", c->job), mr__strf("MR_TASK=%u", c->task),
-                   mr__strf("MR_ATTEMPT=%u", c->attempt), NULL};
-    struct stream_options o = {.command = p->command,
-                               .cwd = c->cwd,
-                               .env = env,
-                               .line = line_to_sink,
-                               .arg = out,
-                               .touch = c->touch,
-                               .touch_arg = c->arg};
+    struct environment env = {0};
+    struct reporter reporter = {.c = c};
+    struct command_output output = {c->format, out};
     struct stream *s = NULL;
 
+    mr__environment(c, &env);
+    struct stream_options o = {.command = p->command,
+                               .cwd = c->cwd,
+                               .env = env.v,
+                               .line = line_to_sink,
+                               .pair = c->format->pipe == MR_PIPE_PAIRS ? pair_to_sink : NULL,
+                               .arg = &output,
+                               .err_line = mr__reporter_line,
+                               .err_arg = &reporter,
+                               .touch = c->touch,
+                               .touch_arg = c->arg};
     int rc = mr__stream_open(&o, &s, why);
     if (rc == 0) {
         rc = feed_all(s, c, in, out, why);
@@ -163,7 +186,8 @@ static int reduce_command(const struct program *p, const struct program_context 
         else
             mr__stream_kill(s);
     }
-    for (int i = 0; env[i]; i++) free(env[i]);
+    rc = mr__reporter_end(&reporter, rc, why);
+    mr__environment_free(&env);
     return rc == 0 ? out->err : rc;
 }
 

@@ -54,7 +54,6 @@ static void adopt(struct run *r, const char *path, struct jobfile *f)
     for (size_t i = 0; i < f->plan.files_n; i++) repath(&f->plan.files[i].path, from, path);
     r->job = f->job;
     r->plan = f->plan;
-    r->whole = f->whole;
     r->rerun = f->rerun;
     r->own = *r->o;
     r->own.rerun = *f->rerun ? f->rerun : NULL;

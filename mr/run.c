@@ -10,6 +10,7 @@
 #include "mr/coord.h"
 #include "mr/journal.h"
 #include "mr/resume.h"
+#include "mr/sample.h"
 #include "mr/shuffle.h"
 #include "mr/util.h"
 #include "mr/workdir.h"
@@ -56,13 +57,13 @@ static int prepare(struct run *r, const struct mr_options *o)
     signal(SIGPIPE, SIG_IGN); /* programs may stop reading, and so may whoever reads our stdout */
     *r = (struct run){.o = o, .lock = -1, .place = {.journal = -1, .beat = -1}, .ours = true};
     if (o->resume) return 0;
-    int rc = mr__job_make(o, &r->job, &r->whole, &r->why);
+    int rc = mr__job_make(o, &r->job, &r->why);
     if (rc == 0 && o->inputs_n == 0) {
         mr__fmt(&r->why, "a job needs --input");
         rc = -EINVAL;
     }
     if (rc == 0)
-        rc = mr__plan(o->inputs, o->inputs_n, o->split_bytes ? o->split_bytes : SPLIT_DEFAULT, r->whole, &r->plan,
+        rc = mr__plan(o->inputs, o->inputs_n, o->split_bytes ? o->split_bytes : SPLIT_DEFAULT, &r->job.format, &r->plan,
                       &r->why);
     return rc;
 }
@@ -102,8 +103,7 @@ void mr__run_map_task(const struct run *r, uint32_t no, uint32_t attempt, struct
                          .size = f->size,
                          .mtime_ns = f->mtime_ns,
                          .off = s->off,
-                         .len = s->len,
-                         .whole = r->whole};
+                         .len = s->len};
 }
 
 void mr__run_commit(struct run *r, enum sched_phase phase, uint32_t task, uint32_t attempt, struct counters *c)
@@ -136,11 +136,22 @@ void mr__run_journal(struct buf *b, enum sched_phase phase, uint32_t task, uint3
     buf_free(&counters);
 }
 
+/* No task has left out more than --skip-bad allows, but all together may have. */
+static int check_skipped(const struct run *r, const struct counters *all, struct buf *why)
+{
+    uint64_t n = all->built_in[MR_SKIPPED];
+    if (n <= r->job.format.skip_bad) return 0;
+    mr__fmt(why, "%llu bad records were left out, and --skip-bad allows %u; they are (file, offset, bytes, why):\n%.*s",
+            (unsigned long long)n, r->job.format.skip_bad, (int)min_u64(all->skipped.n, 2000), all->skipped.p);
+    return -ECANCELED;
+}
+
 int mr__run_publish(struct run *r, struct buf *why)
 {
     struct counters all = {0};
     mr__run_sum(r, &all);
-    int rc = mr__output_publish(&r->place, r->o->replace, r->reduced_by, r->job.reducers, &all, why);
+    int rc = check_skipped(r, &all, why);
+    if (rc == 0) rc = mr__output_publish(&r->place, r->o->replace, r->reduced_by, r->job.reducers, &all, why);
     mr__counters_free(&all);
     if (rc == 0) mr__output_clean(r->place.path);
     return rc;
@@ -181,13 +192,13 @@ static int begin(struct run *r, const struct mr_options *o)
     for (size_t n = strlen(output); n > 1 && output[n - 1] == '/';) output[--n] = 0;
     if (rc == 0) rc = mr__output_check(output, o->replace, &r->why);
     if (rc == 0) rc = equip(r);
+    if (rc == 0) rc = mr__sample_cuts(&r->job, &r->plan, r->dir, &r->why);
     if (rc == 0) {
         r->job.attempts = mr__strf("%s/attempts", path);
         struct jobfile f = {.job = r->job,
                             .plan = r->plan,
                             .rerun = (char *)o->rerun,
                             .attempts = attempts_of(r),
-                            .whole = r->whole,
                             .replace = o->replace};
         mr__jobfile_encode(&text, &f);
         rc = mr__jobdir_create(path, output, buf_slice(&text), &r->place, &r->why);
@@ -274,6 +285,11 @@ int mr_run(const struct mr_options *o)
     }
     if (rc < 0) return refused(&r);
     mr__progress_begin(&r.progress, &r.job, &r.plan, r.o, r.place.path);
+    if (r.plan.uncut_n)
+        mr__progress_note(&r.progress,
+                          "%zu input files are larger than a split, but cannot be cut (compressed, or pairs): each is one "
+                          "task",
+                          r.plan.uncut_n);
     code = r.o->local ? mr__run_local(&r) : mr__coordinate(&r);
     if (code != MR_EXIT_OK) {
         mr__progress_failed(&r.progress, buf_slice(&r.why));
@@ -397,6 +413,7 @@ int mr_task(const struct mr_options *o)
     alone.rerun = NULL;
     int rc = prepare(&r, &alone);
     if (rc == 0) rc = equip(&r);
+    if (rc == 0) rc = mr__sample_cuts(&r.job, &r.plan, r.dir, &r.why);
     if (rc == 0) rc = parse_only(&r, o->only, &phase, &no, &r.why);
     if (rc == 0) rc = mr__programs_open(&r.job, &p, &r.why);
     if (rc == 0 && phase == SCHED_MAP) {

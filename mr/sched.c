@@ -238,7 +238,7 @@ static void remove_worker(struct sched *s, struct worker *w)
         end_attempt(s, t, a);
         count_loss(s, t, id, no);
     }
-    for (uint32_t i = s->config.maps; i-- > 0 && !s->facts.over;) {
+    for (uint32_t i = s->config.maps; i-- > 0 && !s->facts.over && !s->config.shared;) {
         struct task *m = &s->tasks[SCHED_MAP][i];
         if (m->state == DONE && m->done_by == id) revoke(s, m);
     }

@@ -23,6 +23,7 @@ struct sched_config {
                                     * one; 0: never */
     uint32_t first_attempt;        /* attempts are numbered from here: no number of an earlier coordinator's */
     uint64_t grace_ns;             /* so long restored map outputs are waited for before their tasks run again */
+    bool shared;                   /* map outputs lie where all can reach them: they stay when their worker leaves */
 };
 
 enum sched_event_kind {

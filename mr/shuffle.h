@@ -49,6 +49,7 @@ struct run_source {
 struct merge_options {
     const char *dir, *name;
     uint64_t memory;
+    bool by_value;                     /* the sources have the values of a key in byte order, and so has the stream */
     void (*touch)(void *arg);
     void *arg;
 };

@@ -12,8 +12,10 @@ struct sorted {
 
 struct sink {
     void (*pair)(struct sink *s, struct slice key, struct slice value);
-    void (*line)(struct sink *s, struct slice line);   /* a program's own output line, without LF; NULL: it is split
-                                                        * into a pair at its first TAB */
+    /* A line of the output as an application gives it and as a command prints it, both without LF. NULL: a pair is
+     * made of it. */
+    void (*line)(struct sink *s, struct slice line);
+    void (*command_line)(struct sink *s, struct slice line);
     int err;                           /* 0, or the first error; what comes after it is dropped */
 };
 

@@ -1,211 +1,46 @@
-/* split.c - input files, their splits, and the reader of a split (split.h).
+/* split.c - reading a split (split.h).
  *
- * Planning opens nothing but directories: it is a stat a file. Line borders are found by the reader: it begins behind
- * the first LF at or after the byte before the split (so a line that begins exactly at the border is its own) and goes
- * on to the end of the line that its last byte belongs to.
+ * Bytes come from the file as they are or through a decompressor; from there on both are one stream. Line borders are
+ * found by the reader: it begins behind the first LF at or after the byte before the split (so a line that begins
+ * exactly at the border is its own) and goes on to the end of the line that its last byte belongs to.
  *
- * Failure modes: no such file, an input that cannot be read, that is neither file nor directory, or that changed since
- * planning (a job over moving inputs has no right answer), a line longer than MR_RECORD_MAX. */
+ * Failure modes: an input that cannot be read or that changed since planning (a job over moving inputs has no right
+ * answer), damaged compressed data, a line longer than MR_RECORD_MAX, a last record or pair that is cut off. */
 #include "mr/split.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "mr/shuffle.h"
+#include "mr/unpack.h"
 #include "mr/util.h"
 
 #define CHUNK MIB
 
-/* ---- planning ---- */
-
-struct planner {
-    struct plan *plan;
-    size_t cap;
-    struct buf *why;
-};
-
-static int64_t mtime_of(const struct stat *st) { return st->st_mtim.tv_sec * (int64_t)NS_PER_S + st->st_mtim.tv_nsec; }
-
-static int fail(struct buf *why, int err, const char *what, const char *path)
-{
-    mr__fmt(why, "%s %s: %s", what, path, err_text(err));
-    return err;
-}
-
-static int add_path(struct planner *pl, const char *path, bool below);
-
-static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
-static int visible(const struct dirent *e) { return e->d_name[0] != '.' && e->d_name[0] != '_'; }
-
-static int add_directory(struct planner *pl, const char *path)
-{
-    struct dirent **names;
-    int n = scandir(path, &names, visible, by_name), rc = 0;
-
-    if (n < 0) return fail(pl->why, -errno, "cannot list the input directory", path);
-    for (int i = 0; i < n; i++) {
-        if (rc == 0) {
-            char *p = mr__strf("%s/%s", path, names[i]->d_name);
-            rc = add_path(pl, p, true);
-            free(p);
-        }
-        free(names[i]);
-    }
-    free(names);
-    return rc;
-}
-
-static int add_path(struct planner *pl, const char *path, bool below)
-{
-    struct stat st;
-
-    if (stat(path, &st) < 0) return fail(pl->why, -errno, "cannot read the input", path);
-    if (S_ISDIR(st.st_mode)) {
-        struct stat link;
-        /* Symbolic links below an input directory may lead in circles. */
-        if (below && lstat(path, &link) == 0 && S_ISLNK(link.st_mode)) return 0;
-        return add_directory(pl, path);
-    }
-    if (!S_ISREG(st.st_mode)) {
-        mr__fmt(pl->why, "the input %s is neither a file nor a directory", path);
-        return -EINVAL;
-    }
-    if (access(path, R_OK) < 0) return fail(pl->why, -errno, "cannot read the input", path);
-    if (pl->plan->files_n == pl->cap) {
-        pl->cap = pl->cap ? 2 * pl->cap : 64;
-        pl->plan->files = xrealloc(pl->plan->files, pl->cap * sizeof *pl->plan->files);
-    }
-    pl->plan->files[pl->plan->files_n++] =
-        (struct input_file){.path = mr__absolute(path), .size = (uint64_t)st.st_size, .mtime_ns = mtime_of(&st)};
-    return 0;
-}
-
-static int add_input(struct planner *pl, const char *pattern)
-{
-    struct stat st;
-    glob_t g;
-    int rc = 0;
-
-    if (stat(pattern, &st) == 0) return add_path(pl, pattern, false);
-    switch (glob(pattern, GLOB_ERR | GLOB_BRACE, NULL, &g)) {
-    case 0:
-        break;
-    case GLOB_NOMATCH:
-        mr__fmt(pl->why, "no input matches %s", pattern);
-        return -ENOENT;
-    default:
-        return fail(pl->why, errno ? -errno : -EIO, "cannot search for the input", pattern);
-    }
-    for (size_t i = 0; i < g.gl_pathc && rc == 0; i++) rc = add_path(pl, g.gl_pathv[i], false);
-    globfree(&g);
-    return rc;
-}
-
-struct named {
-    const char *path;
-    size_t at;
-};
-
-static int by_path(const void *a, const void *b)
-{
-    const struct named *x = a, *y = b;
-    int c = strcmp(x->path, y->path);
-    return c ? c : x->at < y->at ? -1 : x->at > y->at;
-}
-
-/* Keeps the first of each path, in order. */
-static void drop_repeated(struct plan *p)
-{
-    struct named *v = xmalloc((p->files_n + 1) * sizeof *v);
-    bool *repeated = xcalloc(p->files_n + 1, sizeof *repeated);
-    size_t kept = 0;
-
-    for (size_t i = 0; i < p->files_n; i++) v[i] = (struct named){p->files[i].path, i};
-    qsort(v, p->files_n, sizeof *v, by_path);
-    for (size_t i = 1; i < p->files_n; i++) repeated[v[i].at] = strcmp(v[i].path, v[i - 1].path) == 0;
-    for (size_t i = 0; i < p->files_n; i++) {
-        if (repeated[i])
-            free(p->files[i].path);
-        else
-            p->files[kept++] = p->files[i];
-    }
-    p->files_n = kept;
-    free(v);
-    free(repeated);
-}
-
-static void add_split(struct plan *p, size_t *cap, uint32_t file, uint64_t off, uint64_t len)
-{
-    if (p->splits_n == *cap) {
-        *cap = *cap ? 2 * *cap : 64;
-        p->splits = xrealloc(p->splits, *cap * sizeof *p->splits);
-    }
-    p->splits[p->splits_n++] = (struct split){.file = file, .off = off, .len = len};
-}
-
-static int cut(struct plan *p, uint64_t split_bytes, bool whole, struct buf *why)
-{
-    size_t cap = 0;
-    for (uint32_t i = 0; i < p->files_n; i++) {
-        uint64_t size = p->files[i].size, off = 0;
-        p->bytes += size;
-        if (whole && size > MR_RECORD_MAX) {
-            mr__fmt(why, "the application takes whole files of at most %u MiB, and %s has %llu bytes",
-                    MR_RECORD_MAX / MIB, p->files[i].path, (unsigned long long)size);
-            return -EFBIG;
-        }
-        /* A last piece of less than a tenth joins the one before. */
-        while (!whole && size - off > split_bytes + split_bytes / 10) {
-            add_split(p, &cap, i, off, split_bytes);
-            off += split_bytes;
-        }
-        if (whole || size > off) add_split(p, &cap, i, off, size - off);
-        if (p->splits_n > UINT32_MAX / 2) {
-            mr__fmt(why, "the input makes too many tasks: set a larger --split-size");
-            return -E2BIG;
-        }
-    }
-    return 0;
-}
-
-int mr__plan(const char *const *inputs, size_t n, uint64_t split_bytes, bool whole, struct plan *out, struct buf *why)
-{
-    struct planner pl = {.plan = out, .why = why};
-    int rc = 0;
-
-    check(split_bytes > 0);
-    *out = (struct plan){0};
-    for (size_t i = 0; i < n && rc == 0; i++) rc = add_input(&pl, inputs[i]);
-    if (rc == 0) {
-        drop_repeated(out);
-        rc = cut(out, split_bytes, whole, why);
-    }
-    if (rc < 0) mr__plan_free(out);
-    return rc;
-}
-
-void mr__plan_free(struct plan *p)
-{
-    for (size_t i = 0; i < p->files_n; i++) free(p->files[i].path);
-    free(p->files);
-    free(p->splits);
-    *p = (struct plan){0};
-}
-
-/* ---- reading ---- */
-
 struct split_reader {
+    const struct format *format;
     int fd;
     char *path;
-    uint64_t size, end; /* of the file; of the split */
-    uint64_t at;        /* where in the file buf begins */
+    uint64_t size;        /* of the file */
+    uint64_t end;         /* of the split, in the stream; UINT64_MAX: the stream's end */
+    uint64_t at;          /* where in the stream buf begins */
     struct buf buf;
-    size_t given; /* of buf, to the caller */
-    bool whole, over;
+    size_t given;         /* of buf, to the caller */
+    bool eof;             /* buf ends where the stream ends */
+    bool begun;           /* something was given */
+    uint64_t taken;       /* mr__split_taken() */
+    struct unpack *unpack;
+    struct buf packed;    /* read from the file, not yet unpacked from packed_at on */
+    size_t packed_at;
+    uint64_t packed_off;  /* where in the file it goes on */
 };
+
+static int fail(struct buf *why, int err, const char *path)
+{
+    mr__fmt(why, "cannot read the input %s: %s", path, err_text(err));
+    return err;
+}
 
 static int changed(struct buf *why, const char *path)
 {
@@ -213,21 +48,63 @@ static int changed(struct buf *why, const char *path)
     return -ESTALE;
 }
 
-/* Appends up to n bytes of the file; fewer than there should be: it was cut short. */
+/* ---- the stream ---- */
+
+static int read_file(struct split_reader *r, struct buf *to, uint64_t from, uint64_t want, struct buf *why)
+{
+    int64_t got = mr__read_at(r->fd, buf_extend(to, want), want, from);
+    if (got < 0) return fail(why, (int)got, r->path);
+    return (uint64_t)got < want ? changed(why, r->path) : 0;
+}
+
+static int fill_packed(struct split_reader *r, size_t n, struct buf *why)
+{
+    struct slice in = {r->packed.p + r->packed_at, r->packed.n - r->packed_at};
+    struct buf what = {0};
+    size_t had = r->buf.n;
+    int rc = mr__unpack(r->unpack, &in, &r->buf, n, &what);
+
+    r->packed_at = r->packed.n - in.n;
+    if (rc == 0 && r->buf.n == had) {
+        uint64_t want = min_u64(CHUNK, r->size - r->packed_off);
+        if (want == 0) {
+            r->eof = true;
+            rc = in.n ? -EBADMSG : mr__unpack_end(r->unpack, &what);
+            if (in.n) mr__fmt(&what, "bad data at its end");
+        } else {
+            memmove(r->packed.p, r->packed.p + r->packed_at, in.n);
+            r->packed.n = in.n;
+            r->packed_at = 0;
+            rc = read_file(r, &r->packed, r->packed_off, want, why);
+            r->packed_off += want;
+            r->taken += want;
+        }
+    }
+    if (what.n) mr__fmt(why, "the compressed input %s is damaged: %.*s", r->path, (int)what.n, what.p);
+    buf_free(&what);
+    return rc;
+}
+
+/* Appends up to about n bytes of the stream, or sets eof. */
 static int fill(struct split_reader *r, uint64_t n, struct buf *why)
 {
-    uint64_t from = r->at + r->buf.n, want = min_u64(n, r->size - from);
-    int64_t got = mr__read_at(r->fd, buf_extend(&r->buf, want), want, from);
+    size_t had = r->buf.n;
+    int rc = 0;
 
-    if (got < 0) return fail(why, (int)got, "cannot read the input", r->path);
-    if ((uint64_t)got < want) return changed(why, r->path);
-    return 0;
+    if (!r->unpack) {
+        uint64_t from = r->at + r->buf.n, want = min_u64(n, r->size - from);
+        rc = want ? read_file(r, &r->buf, from, want, why) : 0;
+        r->eof = from + want == r->size;
+        return rc;
+    }
+    while (rc == 0 && r->buf.n == had && !r->eof) rc = fill_packed(r, (size_t)n, why);
+    return rc;
 }
 
 /* Moves to the first line that begins in the split. */
 static int skip_to_line(struct split_reader *r, struct buf *why)
 {
-    if (r->whole || r->at == 0) return 0;
+    if (r->format->input != MR_IN_LINES || r->at == 0) return 0;
     for (r->at--; r->at < r->size;) {
         int rc = fill(r, CHUNK, why);
         if (rc < 0) return rc;
@@ -244,18 +121,24 @@ static int skip_to_line(struct split_reader *r, struct buf *why)
     return 0;
 }
 
-int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t off, uint64_t len, bool whole,
-                   struct split_reader **out, struct buf *why)
+int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t off, uint64_t len,
+                   const struct format *f, struct split_reader **out, struct buf *why)
 {
+    enum packing packing = f->raw ? PACKING_NONE : mr__packing_of(path);
     struct split_reader *r = xcalloc(1, sizeof *r);
     struct stat st;
     int rc = 0;
 
-    *r = (struct split_reader){.size = size, .end = off + len, .at = off, .whole = whole, .path = mr__strf("%s", path)};
+    *r = (struct split_reader){.format = f, .size = size, .end = off + len, .at = off, .path = mr__strf("%s", path)};
+    if (packing != PACKING_NONE) {
+        r->unpack = mr__unpack_new(packing);
+        r->at = 0;
+        r->end = UINT64_MAX;
+    }
     r->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (r->fd < 0 || fstat(r->fd, &st) < 0)
-        rc = fail(why, -errno, "cannot read the input", path);
-    else if ((uint64_t)st.st_size != size || mtime_of(&st) != mtime_ns)
+        rc = fail(why, -errno, path);
+    else if ((uint64_t)st.st_size != size || mr__mtime(&st) != mtime_ns)
         rc = changed(why, path);
     if (rc == 0) rc = skip_to_line(r, why);
     if (rc < 0) {
@@ -266,15 +149,14 @@ int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t o
     return 0;
 }
 
+/* ---- chunks ---- */
+
 /* Bytes of buf that end with a line, given that lines may begin before the split's end only; 0: not known yet. */
 static size_t whole_lines(const struct split_reader *r, size_t searched)
 {
-    const uint8_t *p = r->buf.p;
-    uint64_t buf_end = r->at + r->buf.n;
-    const uint8_t *lf;
+    const uint8_t *p = r->buf.p, *lf;
 
-    if (r->whole) return buf_end == r->size ? r->buf.n : 0;
-    if (buf_end < r->end) {
+    if (r->at + r->buf.n < r->end) {
         lf = memrchr(p + searched, '\n', r->buf.n - searched);
     } else {
         /* The line of the split's last byte is the last one. */
@@ -283,46 +165,108 @@ static size_t whole_lines(const struct split_reader *r, size_t searched)
         lf = memchr(p + last, '\n', r->buf.n - last);
     }
     if (lf) return (size_t)(lf - p) + 1;
-    return buf_end == r->size ? r->buf.n : 0;
+    return r->eof ? r->buf.n : 0;
+}
+
+/* Bytes of buf that are whole pairs; 0: not one. *bad: what stands there is none. */
+static size_t whole_pairs(const struct split_reader *r, bool *bad)
+{
+    struct slice rest = buf_slice(&r->buf), key, value;
+    int64_t n;
+    while ((n = mr__format_get_pair(rest, &key, &value)) > 0) rest = slice_sub(rest, (size_t)n, rest.n - (size_t)n);
+    if (n < 0 || (r->eof && rest.n)) *bad = true;
+    return r->buf.n - rest.n;
+}
+
+/* How much of buf, of which `searched` bytes had been looked at, can be given; 0: more must be read. */
+static size_t find_records(const struct split_reader *r, size_t searched, bool *bad)
+{
+    size_t size = r->format->record_bytes, n = (size_t)min_u64(r->buf.n, r->end - r->at);
+
+    switch (r->format->input) {
+    case MR_IN_FILES:
+        return r->eof ? r->buf.n : 0;
+    case MR_IN_PAIRS:
+        return whole_pairs(r, bad);
+    case MR_IN_RECORDS:
+        *bad = r->eof && n % size;
+        return n / size * size;
+    case MR_IN_LINES:
+        break;
+    }
+    return r->buf.n > searched || r->eof ? whole_lines(r, searched) : 0;
+}
+
+static size_t record_max(const struct format *f)
+{
+    return f->input == MR_IN_PAIRS ? MR_PAIR_MAX + 8 : MR_RECORD_MAX;
+}
+
+static int too_large(const struct split_reader *r, struct buf *why)
+{
+    static const char *const names[] = {
+        [MR_IN_LINES] = "a line", [MR_IN_RECORDS] = "a record", [MR_IN_FILES] = "a record", [MR_IN_PAIRS] = "a pair"};
+    mr__fmt(why, "%s has %s of more than %zu MiB at byte %llu", r->path, names[r->format->input],
+            record_max(r->format) / MIB, (unsigned long long)r->at);
+    return -EMSGSIZE;
+}
+
+static int cut_off(const struct split_reader *r, struct buf *why)
+{
+    mr__fmt(why, "%s: what begins at byte %llu is no %s, or it is cut off", r->path,
+            (unsigned long long)(r->at + r->given),
+            r->format->input == MR_IN_PAIRS ? "key/value pair" : "record of its size");
+    return -EBADMSG;
+}
+
+static void forget_given(struct split_reader *r)
+{
+    if (!r->given) return;
+    memmove(r->buf.p, r->buf.p + r->given, r->buf.n - r->given);
+    r->buf.n -= r->given;
+    r->at += r->given;
+    r->given = 0;
+}
+
+/* Is there nothing more to give? An empty file that is taken whole is given once. */
+static bool over(const struct split_reader *r)
+{
+    if (r->format->input == MR_IN_FILES) return r->begun;
+    return r->at >= r->end || (r->eof && r->buf.n == 0);
 }
 
 int mr__split_next(struct split_reader *r, struct slice *chunk, uint64_t *off, struct buf *why)
 {
-    size_t searched = 0, want = CHUNK;
+    bool whole = r->format->input == MR_IN_FILES, bad = false;
+    size_t searched = 0, want = whole && !r->unpack ? (size_t)r->size : CHUNK;
     int rc;
 
-    if (r->given) {
-        memmove(r->buf.p, r->buf.p + r->given, r->buf.n - r->given);
-        r->buf.n -= r->given;
-        r->at += r->given;
-        r->given = 0;
-    }
-    if (r->over || (r->at >= r->end && !(r->whole && r->size == 0))) return 0;
-    if (r->whole) want = (size_t)r->size;
-    while ((r->given = r->buf.n > searched || r->whole ? whole_lines(r, searched) : 0) == 0) {
+    forget_given(r);
+    r->taken = 0;
+    while (!over(r) && (r->given = find_records(r, searched, &bad)) == 0 && !bad && !(whole && r->eof)) {
         searched = r->buf.n;
-        if (r->whole && r->size == 0) {
-            r->over = true;
-            break;
-        }
-        if (r->buf.n > MR_RECORD_MAX) {
-            mr__fmt(why, "%s has a line of more than %u MiB at byte %llu", r->path, MR_RECORD_MAX / MIB,
-                    (unsigned long long)r->at);
-            return -EMSGSIZE;
-        }
+        if (r->buf.n > record_max(r->format)) return too_large(r, why);
         if ((rc = fill(r, want, why)) < 0) return rc;
         want = want < r->buf.n ? r->buf.n : want;
     }
+    if (bad) return cut_off(r, why);
+    if (over(r)) return 0;
+    r->begun = true;
     *chunk = (struct slice){r->buf.p, r->given};
     *off = r->at;
+    if (!r->unpack) r->taken = r->given;
     return 1;
 }
+
+uint64_t mr__split_taken(const struct split_reader *r) { return r->taken; }
 
 void mr__split_close(struct split_reader *r)
 {
     if (!r) return;
     if (r->fd >= 0) close(r->fd);
+    mr__unpack_free(r->unpack);
     buf_free(&r->buf);
+    buf_free(&r->packed);
     free(r->path);
     free(r);
 }

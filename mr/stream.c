@@ -1,31 +1,35 @@
 /* stream.c - running a user's command (stream.h): fork, pipes, poll.
  *
- * Its stdin and stdout are served together, so that neither side can block the other for ever. It dies with us
- * (PR_SET_PDEATHSIG), gets default signal handling, and inherits stderr.
+ * Its stdin, stdout and stderr are served together, so that none can block another for ever. It dies with us
+ * (PR_SET_PDEATHSIG) and gets default signal handling.
  *
  * Failure modes: it does not exist (status 127 of the shell), exits with another status than 0, is killed, prints a
- * line that is too long; all are errors with the command's name. */
+ * line that is too long, or what is no pair; all are errors with the command's name. */
 #include "mr/stream.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "mr/format.h"
 #include "mr/split.h"
 #include "mr/util.h"
 
-#define READ_BYTES (256u * 1024)
+#define READ_BYTES   (256u * 1024)
+#define ERR_LINE_MAX (64u * 1024)
 
 struct stream {
     struct stream_options o;
     char *command;
     pid_t pid;
-    int in, out;        /* -1: closed */
-    struct buf partial; /* a line that has not ended yet */
+    int in, out, err;   /* -1: closed */
+    struct buf partial; /* a line or pair that has not ended yet */
+    struct buf err_partial;
     uint8_t *space;
 };
 
@@ -42,7 +46,7 @@ static void try_plain(const char *command)
     if (n) execvp(argv[0], argv);
 }
 
-static __attribute__((noreturn)) void run(const struct stream_options *o, int in, int out, pid_t parent)
+static __attribute__((noreturn)) void run(const struct stream_options *o, int in, int out, int err, pid_t parent)
 {
     sigset_t none;
     sigemptyset(&none);
@@ -50,7 +54,7 @@ static __attribute__((noreturn)) void run(const struct stream_options *o, int in
     signal(SIGPIPE, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(125);
-    if (dup2(in, 0) < 0 || dup2(out, 1) < 0) _exit(125);
+    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || (err >= 0 && dup2(err, 2) < 0)) _exit(125);
     if (o->cwd && chdir(o->cwd) < 0) {
         mr__say("cannot change to the directory %s: %s", o->cwd, err_text(-errno));
         _exit(125);
@@ -62,35 +66,40 @@ static __attribute__((noreturn)) void run(const struct stream_options *o, int in
     _exit(125);
 }
 
-int mr__stream_open(const struct stream_options *o, struct stream **out, struct buf *why)
-{
-    int in[2] = {-1, -1}, back[2] = {-1, -1}, rc;
-    pid_t parent = getpid(), pid = -1;
-
-    if (pipe2(in, O_CLOEXEC) == 0 && pipe2(back, O_CLOEXEC) == 0) pid = fork();
-    if (pid == 0) run(o, in[0], back[1], parent);
-    rc = pid < 0 ? -errno : 0;
-    for (int i = 0; i < 2; i++) {
-        if (in[i] >= 0 && (rc < 0 || i == 0)) close(in[i]);
-        if (back[i] >= 0 && (rc < 0 || i == 1)) close(back[i]);
-    }
-    if (rc < 0) {
-        mr__fmt(why, "cannot start a process: %s", err_text(rc));
-        return rc;
-    }
-    struct stream *s = xcalloc(1, sizeof *s);
-    *s = (struct stream){.o = *o, .command = mr__strf("%s", o->command), .pid = pid, .in = in[1], .out = back[0]};
-    fcntl(s->in, F_SETFL, O_NONBLOCK);
-    fcntl(s->out, F_SETFL, O_NONBLOCK);
-    s->space = xmalloc(READ_BYTES);
-    *out = s;
-    return 0;
-}
-
 static void close_fd(int *fd)
 {
     if (*fd >= 0) close(*fd);
     *fd = -1;
+}
+
+int mr__stream_open(const struct stream_options *o, struct stream **out, struct buf *why)
+{
+    int in[2] = {-1, -1}, back[2] = {-1, -1}, err[2] = {-1, -1}, rc = 0;
+    pid_t parent = getpid(), pid = -1;
+
+    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(back, O_CLOEXEC) < 0 || (o->err_line && pipe2(err, O_CLOEXEC) < 0) ||
+        (pid = fork()) < 0)
+        rc = -errno;
+    if (pid == 0) run(o, in[0], back[1], err[1], parent);
+    close_fd(&in[0]);
+    close_fd(&back[1]);
+    close_fd(&err[1]);
+    if (rc < 0) {
+        close_fd(&in[1]);
+        close_fd(&back[0]);
+        close_fd(&err[0]);
+        mr__fmt(why, "cannot start a process: %s", err_text(rc));
+        return rc;
+    }
+    struct stream *s = xcalloc(1, sizeof *s);
+    *s = (struct stream){
+        .o = *o, .command = mr__strf("%s", o->command), .pid = pid, .in = in[1], .out = back[0], .err = err[0]};
+    fcntl(s->in, F_SETFL, O_NONBLOCK);
+    fcntl(s->out, F_SETFL, O_NONBLOCK);
+    if (s->err >= 0) fcntl(s->err, F_SETFL, O_NONBLOCK);
+    s->space = xmalloc(READ_BYTES);
+    *out = s;
+    return 0;
 }
 
 static int take_lines(struct stream *s, const uint8_t *p, size_t n, struct buf *why)
@@ -115,28 +124,95 @@ static int take_lines(struct stream *s, const uint8_t *p, size_t n, struct buf *
     return 0;
 }
 
+static int take_pairs(struct stream *s, const uint8_t *p, size_t n, struct buf *why)
+{
+    struct slice rest, key, value;
+    int64_t used;
+
+    put_bytes(&s->partial, slice_of(p, n));
+    rest = buf_slice(&s->partial);
+    while ((used = mr__format_get_pair(rest, &key, &value)) > 0) {
+        s->o.pair(s->o.arg, key, value);
+        rest = slice_sub(rest, (size_t)used, rest.n - (size_t)used);
+    }
+    if (used < 0) {
+        mr__fmt(why, "'%s' printed what is no key/value pair (u32 key length, u32 value length, key, value)",
+                s->command);
+        return -EBADMSG;
+    }
+    if (rest.n) memmove(s->partial.p, rest.p, rest.n);
+    s->partial.n = rest.n;
+    return 0;
+}
+
+static int end_output(struct stream *s, struct buf *why)
+{
+    close_fd(&s->out);
+    if (s->partial.n && s->o.pair) {
+        mr__fmt(why, "'%s' ended within a key/value pair", s->command);
+        return -EBADMSG;
+    }
+    if (s->partial.n) s->o.line(s->o.arg, buf_slice(&s->partial));
+    buf_clear(&s->partial);
+    return 0;
+}
+
 static int take_output(struct stream *s, struct buf *why)
 {
     ssize_t n = read(s->out, s->space, READ_BYTES);
     if (n > 0 && s->o.touch) s->o.touch(s->o.touch_arg, 0);
+    if (n > 0 && s->o.pair) return take_pairs(s, s->space, (size_t)n, why);
     if (n > 0) return take_lines(s, s->space, (size_t)n, why);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
     if (n < 0) {
         mr__fmt(why, "cannot read the output of '%s': %s", s->command, err_text(-errno));
         return -errno;
     }
-    close_fd(&s->out);
-    if (s->partial.n) s->o.line(s->o.arg, buf_slice(&s->partial));
-    buf_clear(&s->partial);
-    return 0;
+    return end_output(s, why);
+}
+
+/* Passes on what is not taken. A line that is too long for us goes through in pieces. */
+static void take_err_lines(struct stream *s, bool over)
+{
+    struct slice rest = buf_slice(&s->err_partial);
+
+    while (rest.n) {
+        const uint8_t *lf = memchr(rest.p, '\n', rest.n);
+        size_t n = lf ? (size_t)(lf - rest.p) : rest.n;
+        if (!lf && !over && rest.n < ERR_LINE_MAX) break;
+        if (!s->o.err_line(s->o.err_arg, slice_sub(rest, 0, n))) (void)!mr__write_all(2, rest.p, n + (lf != NULL));
+        n += lf != NULL;
+        rest = slice_sub(rest, n, rest.n - n);
+    }
+    if (rest.n) memmove(s->err_partial.p, rest.p, rest.n);
+    s->err_partial.n = rest.n;
+}
+
+/* False: there is nothing now. */
+static bool take_err(struct stream *s)
+{
+    if (s->err < 0) return false;
+    buf_reserve(&s->err_partial, ERR_LINE_MAX);
+    ssize_t n = read(s->err, s->err_partial.p + s->err_partial.n, ERR_LINE_MAX);
+    if (n < 0 && errno == EINTR) return true;
+    if (n < 0 && errno == EAGAIN) return false;
+    if (n > 0) {
+        s->err_partial.n += (size_t)n;
+    } else {
+        close_fd(&s->err);
+    }
+    take_err_lines(s, n <= 0);
+    return n > 0;
 }
 
 /* One round: waits until something can be done and does it. */
 static int turn(struct stream *s, struct slice *in, struct buf *why)
 {
-    struct pollfd fds[2] = {{.fd = s->out, .events = POLLIN}, {.fd = in->n ? s->in : -1, .events = POLLOUT}};
+    struct pollfd fds[3] = {{.fd = s->out, .events = POLLIN},
+                            {.fd = in->n ? s->in : -1, .events = POLLOUT},
+                            {.fd = s->err, .events = POLLIN}};
 
-    if (poll(fds, 2, -1) < 0 && errno != EINTR) return -errno;
+    if (poll(fds, 3, -1) < 0 && errno != EINTR) return -errno;
     if (fds[1].fd >= 0 && fds[1].revents) {
         ssize_t w = write(s->in, in->p, in->n);
         if (w >= 0)
@@ -144,6 +220,7 @@ static int turn(struct stream *s, struct slice *in, struct buf *why)
         else if (errno != EAGAIN && errno != EINTR)
             close_fd(&s->in); /* EPIPE: it wants no more */
     }
+    if (fds[2].fd >= 0 && fds[2].revents) take_err(s);
     if (fds[0].fd >= 0 && fds[0].revents) return take_output(s, why);
     return 0;
 }
@@ -155,9 +232,27 @@ int mr__stream_feed(struct stream *s, struct slice bytes, struct buf *why)
     return rc;
 }
 
+/* Its stderr is served until it has ended; what processes that it left behind write later is nobody's. */
+static void serve_err(struct stream *s)
+{
+    int pidfd = s->err < 0 ? -1 : pidfd_open(s->pid, 0);
+
+    while (pidfd >= 0 && s->err >= 0) {
+        struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = s->err, .events = POLLIN}};
+        if (poll(fds, 2, -1) < 0) continue;
+        bool ended = fds[0].revents != 0;
+        while (take_err(s)) continue;
+        if (ended) break;
+    }
+    if (pidfd >= 0) close(pidfd);
+    close_fd(&s->err);
+    if (s->o.err_line) take_err_lines(s, true);
+}
+
 static int wait_for(struct stream *s)
 {
     int status = 0;
+    serve_err(s);
     while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) {
     }
     return status;
@@ -167,7 +262,9 @@ static void stream_free(struct stream *s)
 {
     close_fd(&s->in);
     close_fd(&s->out);
+    close_fd(&s->err);
     buf_free(&s->partial);
+    buf_free(&s->err_partial);
     free(s->space);
     free(s->command);
     free(s);

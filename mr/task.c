@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "mr/collect.h"
+#include "mr/lab.h"
+#include "mr/skip.h"
 #include "mr/split.h"
 #include "mr/util.h"
 
@@ -49,6 +51,7 @@ static struct program_context context_of(const struct running *r)
                                     .cwd = r->job->cwd,
                                     .task = t->no,
                                     .attempt = t->attempt & 0xffff, /* the rest is the epoch */
+                                    .format = &r->job->format,
                                     .path = t->path,
                                     .off = t->off,
                                     .len = t->len,
@@ -66,27 +69,39 @@ static int combine(void *arg, struct sorted *in, struct sink *out)
     return mr__program_reduce(&r->programs->combine, PROGRAM_COMBINE, &c, in, out, &r->result->why);
 }
 
-static int run_map(struct running *r)
+static int map_split(struct running *r, struct collect *out, struct skip *skip)
+{
+    const struct task *t = r->task;
+    struct program_context c = context_of(r);
+    struct split_reader *in = NULL;
+
+    c.skip = skip;
+    int rc = mr__split_open(t->path, t->size, t->mtime_ns, t->off, t->len, &r->job->format, &in, &r->result->why);
+    if (rc == 0) rc = mr__program_map(&r->programs->map, &c, in, out, &r->result->why);
+    mr__split_close(in);
+    return rc;
+}
+
+/* One run over the split; without `keep` only to see whether it works. */
+static int map_once(struct running *r, struct skip *skip, bool keep)
 {
     const struct task *t = r->task;
     const struct program *comb = &r->programs->combine;
-    struct program_context c = context_of(r);
     char *path = mr__map_output(r->at->dir, t->no, t->attempt), *name = mr__strf("map-%u-%u", t->no, t->attempt);
     struct collect_options o = {.parts = r->job->reducers,
+                                .format = &r->job->format,
                                 .memory = r->job->memory,
                                 .dir = r->at->dir,
                                 .name = name,
                                 .fold = comb->fold,
                                 .touch = touch,
                                 .arg = r};
-    struct split_reader *in = NULL;
     uint64_t pairs = 0, bytes = 0;
 
     if (r->programs->combines && (comb->command || (comb->app && comb->app->combine))) o.combine = combine;
     struct collect *out = mr__collect_new(&o);
-    int rc = mr__split_open(t->path, t->size, t->mtime_ns, t->off, t->len, t->whole, &in, &r->result->why);
-    if (rc == 0) rc = mr__program_map(&r->programs->map, &c, in, out, &r->result->why);
-    if (rc == 0) {
+    int rc = map_split(r, out, skip);
+    if (rc == 0 && keep) {
         rc = mr__collect_finish(out, path, &bytes, &pairs);
         struct slice what;
         mr__collect_error(out, &what);
@@ -97,17 +112,57 @@ static int run_map(struct running *r)
     r->result->counters.built_in[MR_MAP_PAIRS] = mr__collect_pairs(out);
     r->result->counters.built_in[MR_SPILLED_PAIRS] = pairs;
     if (rc < 0) unlink(path);
-    mr__split_close(in);
     mr__collect_free(out);
     free(name);
     free(path);
     return rc;
 }
 
+struct skipping {
+    struct running *r;
+    struct skip skip;
+};
+
+static int map_skipping(void *arg, struct task_result *result, bool keep)
+{
+    struct skipping *s = arg;
+    struct running r = *s->r;
+    r.result = result;
+    return map_once(&r, &s->skip, keep);
+}
+
+static void touch_skipping(void *arg) { touch(((struct skipping *)arg)->r); }
+
+/* In the lab's mode the run file is only a step on the way. */
+static int run_lab_map(struct running *r)
+{
+    char *path = mr__map_output(r->at->dir, r->task->no, r->task->attempt);
+    int rc = map_once(r, NULL, true);
+    if (rc == 0) rc = mr__lab_spread(r->job, r->task->no, path, r->at->dir, &r->result->why);
+    unlink(path);
+    free(path);
+    return rc;
+}
+
+static int run_map(struct running *r)
+{
+    struct skipping s = {.r = r};
+    struct skip_options o = {.skip = &s.skip,
+                             .command = r->programs->map.command != NULL,
+                             .max = r->job->format.skip_bad,
+                             .path = r->task->path,
+                             .run = map_skipping,
+                             .touch = touch_skipping,
+                             .arg = &s};
+    if (r->job->lab) return run_lab_map(r);
+    return o.max ? mr__skip_run(&o, r->result) : map_once(r, NULL, true);
+}
+
 /* ---- reduce ---- */
 
 struct output {
     struct sink sink;
+    const struct format *format;
     int fd;
     struct buf buf;
     struct buf *why;
@@ -139,22 +194,42 @@ static void output_line(struct sink *s, struct slice line)
 static void output_pair(struct sink *s, struct slice key, struct slice value)
 {
     struct output *o = container_of(s, struct output, sink);
-    bool bad = key.n && (memchr(key.p, '\t', key.n) || memchr(key.p, '\n', key.n));
-    if (bad || (value.n && memchr(value.p, '\n', value.n))) {
-        mr__fmt(o->why, "the %s of '%.*s' has a %s in it: the output has one line \"key TAB value\" a pair",
-                bad ? "key" : "value", (int)min_u64(key.n, 100), key.p, bad ? "TAB or newline" : "newline");
-        s->err = -EBADMSG;
-        return;
-    }
-    put_bytes(&o->buf, key);
-    put_u8(&o->buf, '\t');
-    put_bytes(&o->buf, value);
+    s->err = mr__format_put_line(o->format, &o->buf, key, value, "an output line \"key TAB value\"", o->why);
+    if (s->err) return;
+    o->buf.n--; /* the LF */
     end_line(o);
+}
+
+static void end_record(struct output *o)
+{
+    o->lines++;
+    if (o->buf.n >= OUTPUT_BYTES) write_out(o);
+}
+
+static void output_framed(struct sink *s, struct slice key, struct slice value)
+{
+    struct output *o = container_of(s, struct output, sink);
+    mr__format_put_pair(&o->buf, key, value);
+    end_record(o);
+}
+
+static void output_raw(struct sink *s, struct slice key, struct slice value)
+{
+    struct output *o = container_of(s, struct output, sink);
+    put_bytes(&o->buf, key);
+    put_bytes(&o->buf, value);
+    end_record(o);
 }
 
 static int open_output(struct running *r, const char *path, struct output *out)
 {
-    *out = (struct output){.sink = {.pair = output_pair, .line = output_line}, .why = &r->result->why};
+    static void (*const pairs[])(struct sink *, struct slice, struct slice) = {
+        [MR_OUT_LINES] = output_pair, [MR_OUT_PAIRS] = output_framed, [MR_OUT_RAW] = output_raw};
+    const struct format *f = &r->job->format;
+
+    *out = (struct output){.sink.pair = pairs[f->output], .format = f, .why = &r->result->why};
+    if (f->output == MR_OUT_LINES) out->sink.line = output_line;
+    if (f->output != MR_OUT_PAIRS) out->sink.command_line = output_line;
     out->fd = r->at->output ? dup(1) : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (out->fd >= 0) return 0;
     int rc = -errno;
@@ -197,9 +272,16 @@ static int run_reduce(struct running *r)
 {
     const struct task *t = r->task;
     struct program_context c = context_of(r);
+    if (r->job->lab)
+        return mr__lab_reduce(r->job, &r->programs->reduce, &c, t->no, r->at->dir, &r->result->why);
     char *path = mr__reduce_output(r->job->attempts ? r->job->attempts : "", t->no, t->attempt),
          *name = mr__strf("reduce-%u-%u", t->no, t->attempt);
-    struct merge_options o = {.dir = r->at->dir, .name = name, .memory = r->job->memory, .touch = touch, .arg = r};
+    struct merge_options o = {.dir = r->at->dir,
+                              .name = name,
+                              .memory = r->job->memory,
+                              .by_value = r->job->format.sort_values,
+                              .touch = touch,
+                              .arg = r};
     struct merge *in = NULL;
     struct output out;
     size_t failed;

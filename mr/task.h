@@ -15,7 +15,6 @@ struct task {
     char *path;
     uint64_t size, off, len;
     int64_t mtime_ns;
-    bool whole;
     /* reduce: the map outputs in the order of their tasks; their tag is mr__output_tag() */
     struct run_source *sources;
     size_t sources_n;

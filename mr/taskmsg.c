@@ -23,7 +23,6 @@ void mr__task_encode(struct buf *b, const struct task *t)
         put_u64(b, t->off);
         put_u64(b, t->len);
         put_i64(b, t->mtime_ns);
-        put_u8(b, t->whole);
         return;
     }
     put_u32(b, (uint32_t)t->sources_n);
@@ -76,7 +75,6 @@ int mr__task_decode(struct slice in, struct task *out)
         out->off = get_u64(&r);
         out->len = get_u64(&r);
         out->mtime_ns = get_i64(&r);
-        out->whole = get_u8(&r) != 0;
         if (out->off > out->size || out->len > out->size - out->off) r.bad = true;
     } else {
         get_sources(&r, out);

@@ -1,4 +1,4 @@
-/* plain.c - reducers that need no application: sum and identity. */
+/* plain.c - sum and identity. */
 #include "mr/apps/apps.h"
 #include "mr/util.h"
 
@@ -18,6 +18,18 @@ static int sum_reduce(struct mr_ctx *c, struct mr_bytes key, struct mr_values *v
     return 0;
 }
 
+static int identity_map(struct mr_ctx *c, const struct mr_record *r)
+{
+    struct mr_bytes key = r->key, value = r->text;
+    if (!key.p) { /* a line, as a command's */
+        const char *tab = value.n ? memchr(value.p, '\t', value.n) : NULL;
+        key = (struct mr_bytes){value.p, tab ? (size_t)(tab - value.p) : value.n};
+        value = (struct mr_bytes){tab ? tab + 1 : "", tab ? value.n - key.n - 1 : 0};
+    }
+    c->emit(c, key, value);
+    return 0;
+}
+
 static int identity_reduce(struct mr_ctx *c, struct mr_bytes key, struct mr_values *values)
 {
     struct mr_bytes v;
@@ -26,4 +38,4 @@ static int identity_reduce(struct mr_ctx *c, struct mr_bytes key, struct mr_valu
 }
 
 const struct mr_app mr__app_sum = {.abi = MR_ABI, .fold = MR_FOLD_SUM, .reduce = sum_reduce};
-const struct mr_app mr__app_identity = {.abi = MR_ABI, .reduce = identity_reduce};
+const struct mr_app mr__app_identity = {.abi = MR_ABI, .unit = MR_LINE, .map = identity_map, .reduce = identity_reduce};

@@ -114,7 +114,7 @@ static void unfolded(void **state)
     for (int i = 0; i < 20; i++) {
         size_t n = prng_below(&r, 3000);
         struct item *v = make_items(&r, n, prng_between(&r, 1, 1000));
-        struct collect_options o = {.parts = PARTS, .memory = 64 * MIB, .dir = test_dir, .name = "c"};
+        struct collect_options o = {.parts = PARTS, .format = &mr__format_default, .memory = 64 * MIB, .dir = test_dir, .name = "c"};
         uint64_t pairs;
         struct buf got = collect_all(v, n, &o, &pairs), want;
         assert_int_equal(pairs, n);
@@ -127,7 +127,7 @@ static void unfolded(void **state)
 /* An order of values that survives spilling: a value is "source order" here. */
 static void spilled_in_order(void **state)
 {
-    struct collect_options o = {.parts = PARTS, .memory = 3 * MIB, .dir = test_dir, .name = "c"};
+    struct collect_options o = {.parts = PARTS, .format = &mr__format_default, .memory = 3 * MIB, .dir = test_dir, .name = "c"};
     struct prng r;
     prng_seed(&r, 2);
     size_t n = 300000;
@@ -141,7 +141,7 @@ static void spilled_in_order(void **state)
 /* After a spill a fold is only per run; folding what comes out gives the same as folding at once. */
 static void check_fold(enum mr_fold fold, uint64_t memory, uint64_t keys)
 {
-    struct collect_options o = {.parts = PARTS, .memory = memory, .fold = fold, .dir = test_dir, .name = "c"};
+    struct collect_options o = {.parts = PARTS, .format = &mr__format_default, .memory = memory, .fold = fold, .dir = test_dir, .name = "c"};
     struct prng r;
     prng_seed(&r, memory + keys);
     size_t n = 60000, lines = 0, kept = 0;
@@ -206,7 +206,7 @@ static void combined(void **state)
     static const struct item items[] = {{"b", "1", 0, 0}, {"a", "2", 0, 0}, {"b", "3", 0, 0}};
     int calls = 0;
     struct collect_options o = {
-        .parts = PARTS, .memory = 8 * MIB, .dir = test_dir, .name = "c", .combine = join, .arg = &calls};
+        .parts = PARTS, .format = &mr__format_default, .memory = 8 * MIB, .dir = test_dir, .name = "c", .combine = join, .arg = &calls};
     uint64_t pairs;
     struct buf got = collect_all(items, 3, &o, &pairs);
     assert_int_equal(calls, 1);
@@ -223,7 +223,7 @@ static int refuse(void *arg, struct sorted *in, struct sink *out) { return -EDOM
 
 static void errors(void **state)
 {
-    struct collect_options o = {.parts = 1, .memory = 8 * MIB, .fold = MR_FOLD_SUM, .dir = test_dir, .name = "c"};
+    struct collect_options o = {.parts = 1, .format = &mr__format_default, .memory = 8 * MIB, .fold = MR_FOLD_SUM, .dir = test_dir, .name = "c"};
     struct slice what;
     struct collect *c = mr__collect_new(&o);
     mr__collect_pair(c, slice_str("word"), slice_str("12a"));

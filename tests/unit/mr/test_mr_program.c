@@ -68,14 +68,16 @@ static void accepted(void **state)
 /* Runs a map program over a text and returns its pairs as lines, sorted by key. */
 static int map_text(const struct program *p, const char *text, struct buf *out, struct buf *why)
 {
-    struct collect_options o = {.parts = 1, .memory = 8 * MIB, .dir = test_dir, .name = "m"};
+    struct collect_options o = {.parts = 1, .format = &mr__format_default, .memory = 8 * MIB, .dir = test_dir, .name = "m"};
     struct collect *c = mr__collect_new(&o);
     char *path = mr__strf("%s", write_file("doc.txt", slice_str(text))), *run = mr__strf("%s", in_dir("run"));
     struct stat st;
     struct split_reader *in;
-    bool whole = p->app && p->app->unit == MR_FILE;
+    struct format format = mr__format_default;
+    if (p->app && p->app->unit == MR_FILE) format.input = MR_IN_FILES;
     assert_int_equal(stat(path, &st), 0);
     struct program_context x = {.job = "job",
+                                .format = &format,
                                 .task = 3,
                                 .attempt = 1,
                                 .path = path,
@@ -83,7 +85,7 @@ static int map_text(const struct program *p, const char *text, struct buf *out, 
                                 .counters = &counters,
                                 .touch = touch};
     assert_int_equal(mr__split_open(path, strlen(text), st.st_mtim.tv_sec * (int64_t)NS_PER_S + st.st_mtim.tv_nsec, 0,
-                                    strlen(text), whole, &in, why),
+                                    strlen(text), &format, &in, why),
                      0);
     int rc = mr__program_map(p, &x, in, c, why);
     if (rc == 0) {
@@ -246,7 +248,7 @@ static int reduce_list(const struct program *p, enum program_role role, const ch
                        struct list_out *out, struct buf *why)
 {
     struct list_in in = {.sorted.next = list_next, .kv = kv, .n = n, .err = in_err};
-    struct program_context x = {.job = "job", .counters = &counters, .touch = touch};
+    struct program_context x = {.job = "job", .format = &mr__format_default, .counters = &counters, .touch = touch};
     int rc = mr__program_reduce(p, role, &x, &in.sorted, &out->sink, why);
     put_u8(&out->text, 0);
     return rc;
@@ -284,7 +286,7 @@ static void reduce_functions(void **state)
     struct buf why = {0};
     struct mr_app app = {.abi = MR_ABI, .reduce = first_reduce};
     struct program p = {.app = &app};
-    struct list_out out = {.sink = {.pair = list_pair, .line = list_line}};
+    struct list_out out = {.sink = {.pair = list_pair, .line = list_line, .command_line = list_line}};
     static const struct {
         int (*f)(struct mr_ctx *, struct mr_bytes, struct mr_values *);
         const char *want;
@@ -309,7 +311,7 @@ static void reduce_functions(void **state)
 static void shipped_reducers(void **state)
 {
     static const char *const bad[] = {"k", "1", "k", "x"}, *const big[] = {"k", "9223372036854775807", "k", "1"};
-    struct list_out out = {.sink = {.pair = list_pair, .line = list_line}};
+    struct list_out out = {.sink = {.pair = list_pair, .line = list_line, .command_line = list_line}};
     struct buf why = {0};
     struct program p;
     static const struct {
@@ -335,12 +337,12 @@ static void shipped_reducers(void **state)
 static void reduce_commands(void **state)
 {
     static const char *const tab[] = {"k\tk", "1"}, *const lf[] = {"k", "1\n2"};
-    struct list_out out = {.sink = {.pair = list_pair, .line = list_line}};
+    struct list_out out = {.sink = {.pair = list_pair, .line = list_line, .command_line = list_line}};
     struct buf why = {0};
     struct program p = {.command = "cut -f1 | uniq -c | awk '{print $2 \"\\t\" $1}'"};
     assert_int_equal(reduce_list(&p, PROGRAM_REDUCE, kv + 2, 10, 0, &out, &why), 0);
     assert_string_equal((char *)out.text.p, "a\t3|b\t1|ba\t1|");
-    out.sink.line = NULL; /* a combiner's: split at the TAB */
+    out.sink.command_line = NULL; /* a combiner's: split at the TAB */
     buf_clear(&out.text);
     assert_int_equal(reduce_list(&p, PROGRAM_COMBINE, kv + 2, 10, 0, &out, &why), 0);
     assert_string_equal((char *)out.text.p, "a=3;b=1;ba=1;");

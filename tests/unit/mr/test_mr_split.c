@@ -19,7 +19,7 @@ static void read_split(const char *path, uint64_t off, uint64_t len, struct slic
     uint64_t size, at;
     int64_t mtime = mtime_of(path, &size);
 
-    assert_int_equal(mr__split_open(path, size, mtime, off, len, false, &r, &why), 0);
+    assert_int_equal(mr__split_open(path, size, mtime, off, len, &mr__format_default, &r, &why), 0);
     int rc;
     while ((rc = mr__split_next(r, &chunk, &at, &why)) > 0) {
         assert_true(chunk.n > 0);
@@ -42,7 +42,7 @@ static void check_text(struct slice text, uint64_t split)
     struct buf why = {0}, all = {0};
     uint64_t end = 0;
 
-    assert_int_equal(mr__plan(inputs, 1, split, false, &p, &why), 0);
+    assert_int_equal(mr__plan(inputs, 1, split, &mr__format_default, &p, &why), 0);
     assert_int_equal(p.bytes, text.n);
     assert_true(text.n > 0 || p.splits_n == 0);
     for (size_t i = 0; i < p.splits_n; i++) {
@@ -99,19 +99,21 @@ static void long_lines(void **state)
 
 static void whole_files(void **state)
 {
+    struct format files = mr__format_default;
+    files.input = MR_IN_FILES;
     struct buf why = {0};
     const char *full = write_file("full", slice_str("one\ntwo\nthree")),
                *empty = write_file("empty", (struct slice){0});
     const char *inputs[] = {full, empty};
     struct plan p;
-    assert_int_equal(mr__plan(inputs, 2, 3, true, &p, &why), 0);
+    assert_int_equal(mr__plan(inputs, 2, 3, &files, &p, &why), 0);
     assert_int_equal(p.splits_n, 2);
     for (int i = 0; i < 2; i++) {
         struct split_reader *r;
         struct slice chunk;
         uint64_t off;
         const struct input_file *f = &p.files[i];
-        assert_int_equal(mr__split_open(f->path, f->size, f->mtime_ns, 0, f->size, true, &r, &why), 0);
+        assert_int_equal(mr__split_open(f->path, f->size, f->mtime_ns, 0, f->size, &files, &r, &why), 0);
         assert_int_equal(mr__split_next(r, &chunk, &off, &why), 1);
         assert_true(slice_eq(chunk, slice_str(i ? "" : "one\ntwo\nthree")));
         assert_int_equal(mr__split_next(r, &chunk, &off, &why), 0);
@@ -126,7 +128,7 @@ static void a_small_rest_joins(void **state)
     struct buf why = {0}, b = {0};
     memset(buf_extend(&b, 105), '\n', 105);
     const char *inputs[] = {write_file("rest", buf_slice(&b))};
-    assert_int_equal(mr__plan(inputs, 1, 50, false, &p, &why), 0);
+    assert_int_equal(mr__plan(inputs, 1, 50, &mr__format_default, &p, &why), 0);
     assert_int_equal(p.splits_n, 2);
     assert_int_equal(p.splits[1].len, 55);
     mr__plan_free(&p);
@@ -150,13 +152,13 @@ static void inputs_of_all_kinds(void **state)
     char *glob = mr__strf("%s/d/[ab]", test_dir), *dir = mr__strf("%s/d", test_dir), *b = mr__strf("%s/d/b", test_dir);
     const char *inputs[] = {b, glob, dir};
     static const char *const want[] = {"d/b", "d/a", "d/sub/c"};
-    assert_int_equal(mr__plan(inputs, 3, 100, false, &p, &why), 0);
+    assert_int_equal(mr__plan(inputs, 3, 100, &mr__format_default, &p, &why), 0);
     assert_int_equal(p.files_n, 3);
     for (size_t i = 0; i < 3; i++) assert_string_equal(p.files[i].path, in_dir(want[i]));
     mr__plan_free(&p);
     /* A name with the letters of a pattern in it is that file. */
     const char *odd[] = {write_file("[ab]", slice_str("odd\n"))};
-    assert_int_equal(mr__plan(odd, 1, 100, false, &p, &why), 0);
+    assert_int_equal(mr__plan(odd, 1, 100, &mr__format_default, &p, &why), 0);
     assert_string_equal(p.files[0].path, odd[0]);
     mr__plan_free(&p);
     free(glob);
@@ -169,11 +171,11 @@ static void what_cannot_be_read(void **state)
     struct plan p;
     struct buf why = {0};
     const char *none[] = {in_dir("none*")}, *fifo[] = {in_dir("fifo")};
-    assert_int_equal(mr__plan(none, 1, 100, false, &p, &why), -ENOENT);
+    assert_int_equal(mr__plan(none, 1, 100, &mr__format_default, &p, &why), -ENOENT);
     assert_true(has_text(&why, "none*"));
     buf_clear(&why);
     assert_int_equal(mkfifo(fifo[0], 0600), 0);
-    assert_int_equal(mr__plan(fifo, 1, 100, false, &p, &why), -EINVAL);
+    assert_int_equal(mr__plan(fifo, 1, 100, &mr__format_default, &p, &why), -EINVAL);
     assert_true(has_text(&why, "neither a file nor a directory"));
     buf_free(&why);
 }
@@ -185,17 +187,17 @@ static void changed_input(void **state)
     uint64_t size;
     const char *path = write_file("moving", slice_str("one\ntwo\n"));
     int64_t mtime = mtime_of(path, &size);
-    assert_int_equal(mr__split_open(path, size, mtime - 1, 0, 8, false, &r, &why), -ESTALE);
-    assert_int_equal(mr__split_open(path, size + 1, mtime, 0, 8, false, &r, &why), -ESTALE);
+    assert_int_equal(mr__split_open(path, size, mtime - 1, 0, 8, &mr__format_default, &r, &why), -ESTALE);
+    assert_int_equal(mr__split_open(path, size + 1, mtime, 0, 8, &mr__format_default, &r, &why), -ESTALE);
     assert_true(has_text(&why, "changed while the job ran"));
     /* Cut short after it was opened. */
     struct slice chunk;
     uint64_t off;
-    assert_int_equal(mr__split_open(path, size, mtime, 0, 8, false, &r, &why), 0);
+    assert_int_equal(mr__split_open(path, size, mtime, 0, 8, &mr__format_default, &r, &why), 0);
     assert_int_equal(truncate(path, 3), 0);
     assert_int_equal(mr__split_next(r, &chunk, &off, &why), -ESTALE);
     mr__split_close(r);
-    assert_int_equal(mr__split_open(in_dir("absent"), 1, 1, 0, 1, false, &r, &why), -ENOENT);
+    assert_int_equal(mr__split_open(in_dir("absent"), 1, 1, 0, 1, &mr__format_default, &r, &why), -ENOENT);
     buf_free(&why);
 }
 

@@ -59,15 +59,14 @@ static void map_tasks(void **state)
                      .size = 1ull << 40,
                      .off = 1 << 20,
                      .len = 99,
-                     .mtime_ns = -5,
-                     .whole = true},
+                     .mtime_ns = -5},
                 got;
     struct buf b = {0};
     mr__task_encode(&b, &t);
     assert_int_equal(mr__task_decode(buf_slice(&b), &got), 0);
     assert_string_equal(got.path, t.path);
     assert_true(got.phase == t.phase && got.no == 7 && got.attempt == 3 && got.size == t.size && got.off == t.off &&
-                got.len == 99 && got.mtime_ns == -5 && got.whole);
+                got.len == 99 && got.mtime_ns == -5);
     mr__task_free(&got);
     torment(&b, try_task, 1);
     buf_clear(&b);
@@ -135,10 +134,9 @@ static void jobs(void **state)
     struct mr_options o = {.map = "cat", .reduce = "./x.so", .combine = "none", .reducers = 3};
     struct buf b = {0}, why = {0};
     struct job j, got;
-    bool whole;
-    assert_true(mr__job_make(&o, &j, &whole, &why) < 0); /* no ./x.so */
+    assert_true(mr__job_make(&o, &j, &why) < 0); /* no ./x.so */
     o.reduce = "sort";
-    assert_int_equal(mr__job_make(&o, &j, &whole, &why), 0);
+    assert_int_equal(mr__job_make(&o, &j, &why), 0);
     assert_null(j.combine);
     j.attempts = mr__strf("/out.tmp/attempts");
     mr__job_encode(&b, &j);
@@ -154,16 +152,16 @@ static void jobs(void **state)
     mr__job_free(&j);
     /* The combiner that an application brings, and when not. */
     o = (struct mr_options){.map = "wc", .reduce = "wc"};
-    assert_int_equal(mr__job_make(&o, &j, &whole, &why), 0);
+    assert_int_equal(mr__job_make(&o, &j, &why), 0);
     assert_string_equal(j.combine, "wc");
     mr__job_free(&j);
     o.reduce = "cat";
-    assert_int_equal(mr__job_make(&o, &j, &whole, &why), 0);
+    assert_int_equal(mr__job_make(&o, &j, &why), 0);
     assert_null(j.combine);
     mr__job_free(&j);
     buf_clear(&why);
     o.memory_bytes = 1000;
-    assert_true(mr__job_make(&o, &j, &whole, &why) < 0);
+    assert_true(mr__job_make(&o, &j, &why) < 0);
     assert_true(has_text(&why, "--memory"));
     buf_free(&b);
     buf_free(&why);
