@@ -418,8 +418,7 @@ static int run_status(const struct mr_args *a)
 static struct mr_args next_stage(const struct mr_args *first)
 {
     const struct mr_options *o = &first->o;
-    return (struct mr_args){.o = {.output = o->output,
-                                  .workers = o->workers,
+    return (struct mr_args){.o = {.workers = o->workers,
                                   .attempts = o->attempts,
                                   .memory_bytes = o->memory_bytes,
                                   .task_timeout_s = o->task_timeout_s,
@@ -432,15 +431,24 @@ static struct mr_args next_stage(const struct mr_args *first)
                             .has_workers = first->has_workers};
 }
 
-static int parse_stage(int argc, char **argv, size_t i, struct mr_args *a)
+static int check_stage(struct mr_args *a, size_t i)
 {
-    const char *between = "the output of the job before it";
-    int code = parse(argc, argv, OF_RUN, "run", a);
-    if (code || a->help) return code;
-    if (i && a->o.inputs_n) return usage_error("mr", "what follows --then reads %s, and takes no --input", between);
+    if (i && a->o.inputs_n)
+        return usage_error("mr", "what follows --then reads the output of the job before it, and takes no --input");
     if (i) a->o.inputs_n = 1; /* only for the check */
-    code = check_job(a, "run", OF_RUN);
+    int code = check_job(a, "run", OF_RUN);
     if (i) a->o.inputs_n = 0;
+    return code;
+}
+
+/* Where the output goes may be said anywhere. */
+static int check_stages(struct mr_args *v, size_t n)
+{
+    int code = 0;
+    for (size_t i = 1; i < n; i++)
+        if (!v[i].o.output) v[i].o.output = v[i - 1].o.output;
+    for (size_t i = 0; i < n; i++) v[i].o.output = v[n - 1].o.output;
+    for (size_t i = 0; i < n && code == 0; i++) code = check_stage(&v[i], i);
     return code;
 }
 
@@ -464,15 +472,20 @@ static int run_stages(struct mr_args *v, size_t n)
 static int run_chain(int argc, char **argv)
 {
     struct mr_args *v = xcalloc((size_t)argc + 1, sizeof *v);
+    bool help_wanted = false;
     size_t n = 0;
     int code = 0;
 
     for (int at = 0, end; at < argc && code == 0; at = end, n++) {
         for (end = at + 1; end < argc && strcmp(argv[end], "--then") != 0;) end++;
         if (n) v[n] = next_stage(&v[n - 1]);
-        code = parse_stage(end - at, argv + at, n, &v[n]);
+        code = parse(end - at, argv + at, OF_RUN, "run", &v[n]);
+        help_wanted |= v[n].help;
     }
-    if (code == 0) code = run_stages(v, n);
+    if (code == 0 && help_wanted)
+        fputs(help, stdout);
+    else if (code == 0 && (code = check_stages(v, n)) == 0)
+        code = run_stages(v, n);
     for (size_t i = 0; i < n; i++) {
         free(v[i].inputs);
         free(v[i].params);

@@ -31,6 +31,7 @@ static int in_child(void *arg, struct buf *answer)
 {
     struct attempt *a = arg;
     struct task_result r = {.phase = a->task->phase, .no = a->task->no, .attempt = a->task->attempt};
+    a->o->skip->records = 0;
     int rc = a->o->run(a->o->arg, &r, a->keep);
     put_u64(answer, a->o->skip->records);
     put_u64(answer, a->o->skip->last.off);
@@ -133,18 +134,23 @@ static int search(const struct skip_options *o, struct task_result *r, struct bu
     int rc;
 
     while (is_programs(rc = run_once(o, r, true, &crashed), crashed)) {
+        struct buf why = {0};
+        put_bytes(&why, buf_slice(&r->why));
         int found = o->command ? find_by_halving(o, r, &bad) : find_marked(o, r, &bad);
-        if (found == DONE_AFTER_ALL) return 0;
-        if (found <= 0) return found < 0 ? found : rc;
-        if (o->skip->n == o->max) {
-            struct buf why = {0};
-            mr__fmt(&why, "%u bad records were left out, and there is another at byte %llu of %s: %.*s", o->max,
-                    (unsigned long long)bad.off, o->path, (int)r->why.n, r->why.p);
-            buf_free(&r->why);
-            r->why = why;
-            return rc;
+        if (found == 1 && o->skip->n < o->max) {
+            add(o, lines, bad, buf_slice(&why));
+            buf_free(&why);
+            continue;
         }
-        add(o, lines, bad, buf_slice(&r->why));
+        if (found >= 0 && found != DONE_AFTER_ALL) {
+            buf_clear(&r->why);
+            if (found == 1)
+                mr__fmt(&r->why, "%u bad records were left out, and there is another at byte %llu of %s: ", o->max,
+                        (unsigned long long)bad.off, o->path);
+            put_bytes(&r->why, buf_slice(&why));
+        }
+        buf_free(&why);
+        return found == DONE_AFTER_ALL ? 0 : found < 0 ? found : rc;
     }
     return rc;
 }
