@@ -16,6 +16,7 @@ static const struct command commands[] = {
     {"status", cmd_status, "members, log, disk, mounts and space"},
     {"member", cmd_member, "add, promote, remove, replace, list members"},
     {"transfer", cmd_transfer, "hand leadership over: transfer [ID]"},
+    {"recover", cmd_recover, "a majority is lost for good: go on from a copy that is left"},
     {"mount", cmd_mount, "mount a cluster at a directory"},
     {"node", cmd_node, "run one member of a cluster"},
     {"kv", cmd_kv, "get, put, append, delete, cas, list, txn, watch"},

@@ -65,6 +65,8 @@ struct log_recovered {
  * QE_CLUSTER (another node's or cluster's directory), or -errno. `why` is a text for the user, set on every failure. */
 int log_open(struct disk *disk, struct clock *clock, const struct log_config *config, struct log **out,
              struct log_recovered *recovered, struct buf *why);
+/* Blocking: whose data directory it is. 0, -ENOENT (nobody's yet), QE_CORRUPT, QE_VERSION, or -errno. */
+int log_owner(struct disk *disk, uint64_t *node_id);
 /* Operations under way must have completed (log_idle), else they are abandoned: a crash. log_open() itself leaves what it
  * has to ask of the disk to the loop's next turn, so a start that fails before may close the log at once. */
 void log_close(struct log *log);

@@ -102,6 +102,19 @@ int raft__meta_load(struct log *log, bool data_files, bool *lost)
     return 0;
 }
 
+int log_owner(struct disk *disk, uint64_t *node_id)
+{
+    struct log *log = xcalloc(1, sizeof *log);
+    bool lost;
+    log->disk = disk;
+    int err = raft__meta_load(log, true, &lost);
+    if (!err && !log->meta.exists) err = -ENOENT;
+    *node_id = log->meta.node;
+    raft__pages_free(&log->meta.mem);
+    free(log);
+    return err;
+}
+
 /* ---- writing ---- */
 
 static void meta_written(struct disk_io *io, int64_t result)

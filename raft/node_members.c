@@ -87,6 +87,19 @@ struct blob *node__members_entry(const struct raft_members *ms, uint64_t cluster
     return data;
 }
 
+/* The name counts that the newest configuration carries: `recover` gives a new one, and who then gets the log from its
+ * beginning must not stop at the old one. A node without a name takes that of the leader it follows. */
+static void adopt_name(struct node *n, uint64_t index, uint64_t cluster)
+{
+    const struct peer *leader = node__peer(n, n->leader);
+    bool newest = index >= raft_members_now(n->core)->index;
+    if (n->cluster_id && !newest) return;
+    if (!n->cluster_id && leader && leader->in_cluster) cluster = leader->in_cluster;
+    if (!cluster || cluster == n->cluster_id) return;
+    n->cluster_id = cluster;
+    log_set_identity(n->log, cluster);
+}
+
 void node__members_applied(struct node *n, uint64_t index, struct slice data)
 {
     struct raft_members ms;
@@ -95,10 +108,7 @@ void node__members_applied(struct node *n, uint64_t index, struct slice data)
         node__fatal(n, QE_CORRUPT, "a committed configuration cannot be decoded");
         return;
     }
-    if (cluster && cluster != n->cluster_id) {
-        n->cluster_id = cluster;
-        log_set_identity(n->log, cluster);
-    }
+    adopt_name(n, index, cluster);
     if (ms.n == 0) return;
     ms.index = index;
     n->members_applied = ms;

@@ -10,7 +10,7 @@ all=$(addr 1),$(addr 2),$(addr 3),$(addr 4),$(addr 5),$(addr 6)
 node() {        # N OPTIONS...: starts node N
     n=$1; shift
     "$QFS" node --id "$n" --data "$D/n$n" --listen "$(addr "$n")" "$@" 2>> "$D/log/n$n" &
-    until_ok 10 test -s "$D/n$n/lock"
+    until_ok 20 sh -c "'$QFS' status -C '$(addr "$n")' | grep -Eq '^$n .* (unformed|fenced|voter) '"    # it listens
 }
 m() { q member "$@" -C "$all"; }
 seats() { m list | awk '$2 ~ /voter|learner/ { printf "%s%s:%s", sep, $1, $2; sep = " " }'; }
