@@ -26,7 +26,7 @@
 static struct {
     struct sim_cluster *cluster;
     const char *program, *title;
-    uint64_t seed;
+    uint64_t seed, runs; /* runs: how many seeds were begun, of all tests of the program */
     int loud;
     uint64_t lines;
     char line[LINES][LINE_BYTES];
@@ -69,6 +69,7 @@ static void report(void)
     for (uint64_t i = from; i < run.lines; i++) fprintf(stderr, "%s\n", run.line[i % LINES]);
     fprintf(stderr, "--- seed %llu of %s%s%s\n", (unsigned long long)run.seed, run.program, run.title ? ", " : "",
             run.title ? run.title : "");
+    fprintf(stderr, "--- run %llu\n", (unsigned long long)run.runs);
     if (run.cluster) fprintf(stderr, "--- options: %s\n", run.cluster->opt.text);
     fprintf(stderr, "--- again, with all that happens: QFS_SEED=%llu QFS_TRACE=1 %s\n", (unsigned long long)run.seed,
             run.program);
@@ -391,11 +392,13 @@ void sim_seeds(uint64_t first, unsigned usual, void (*one)(uint64_t seed))
     signal(SIGABRT, on_abort);
     if (seed) {
         run.seed = strtoull(seed, NULL, 10);
+        run.runs++;
         one(run.seed);
         return;
     }
     for (unsigned i = 0; i < n; i++) {
         run.seed = first + i;
+        run.runs++;
         one(run.seed);
     }
 }

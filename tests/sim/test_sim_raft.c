@@ -235,6 +235,133 @@ static void agree_after_conflict(uint64_t seed)
     sim_cluster_free(c);
 }
 
+/* ---- elections that the public record of bugs tells of (tests/mutants) ---- */
+
+struct standing_for {
+    struct sim_cluster *c;
+    uint64_t term; /* in a later one than this */
+    int who;
+};
+
+/* Somebody asks for votes, or will as soon as its own is durable. */
+static bool somebody_stands(void *arg)
+{
+    struct standing_for *f = arg;
+    struct node_status st;
+    for (unsigned i = 0; i < f->c->opt.n; i++) {
+        if (!sim_server_up(f->c, i)) continue;
+        sim_status(f->c, i, &st);
+        if (st.raft.role == RAFT_CANDIDATE && st.raft.term > f->term) f->who = (int)i;
+    }
+    return f->who >= 0;
+}
+
+/* The next candidate is cut off before anybody hears it: its term is higher than the others', its log is not. */
+static unsigned cut_off_candidate(struct sim_cluster *c, uint64_t term)
+{
+    struct standing_for f = {.c = c, .term = term, .who = -1};
+    if (!sim_wait(c, somebody_stands, &f, 20000)) sim_fail(c, "nobody stands for election");
+    sim_isolate(c, (unsigned)f.who, true);
+    sim_sleep(c, 100);
+    return (unsigned)f.who;
+}
+
+static bool asks_again(void *arg)
+{
+    const struct standing_for *f = arg;
+    struct node_status st;
+    sim_status(f->c, (unsigned)f->who, &st);
+    return st.raft.role == RAFT_PRE_CANDIDATE;
+}
+
+/* Of the two servers that are left, one has the higher term and the other the longer log: each has to learn from the
+ * other's answer (etcd 8243). */
+static void elect_of_term_and_log(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, 3, "one has the term, the other the log");
+    struct node_status st;
+    uint64_t index, term;
+    unsigned a = leader_within(c, 3000);
+    agree(c, 1, 3, 3000);
+    sim_isolate(c, a, true);
+    for (unsigned i = 0; i < 10; i++) sim_box_start(c->servers[a].box, 100 + i, &index, &term);
+    unsigned b = cut_off_candidate(c, term);
+    struct standing_for again = {.c = c, .who = (int)b};
+    if (!sim_wait(c, asks_again, &again, 5000)) sim_fail(c, "server %u does not ask again", b + 1);
+    sim_server_end(c, 3 - a - b, SIM_KILLED);
+    sim_join(c);
+    leader_within(c, 5000);
+    sim_status(c, a, &st);
+    if (st.raft.role != RAFT_LEADER) sim_fail(c, "server %u leads, but server %u has the longer log", b + 1, a + 1);
+    sim_start_all(c);
+    agree(c, 2, 3, 5000);
+    sim_cluster_free(c);
+}
+
+/* A server comes back with a term higher than that of a leader who works: it is not left alone for ever (etcd 5468). */
+static void elect_with_higher_term(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, 3, "a server with a higher term than the leader");
+    struct node_status st;
+    unsigned a = leader_within(c, 3000);
+    agree(c, 1, 3, 3000);
+    sim_status(c, a, &st);
+    sim_isolate(c, a, true);
+    unsigned b = cut_off_candidate(c, st.raft.term);
+    struct standing_for again = {.c = c, .who = (int)b};
+    if (!sim_wait(c, asks_again, &again, 5000)) sim_fail(c, "server %u does not ask again", b + 1);
+    sim_isolate(c, b, false); /* the others' terms are older: nobody got its first request */
+    sim_isolate(c, a, true);
+    if (cut_off_candidate(c, st.raft.term + 1) != b) sim_fail(c, "server %u should have stood again", b + 1);
+    sim_isolate(c, a, false);
+    sim_isolate(c, b, true);
+    leader_within(c, 5000);
+    agree(c, 2, 2, 5000);
+    sim_join(c);
+    agree(c, 3, 3, 10000);
+    if (!sim_wait(c, all_alike, c, 5000)) sim_fail(c, "the servers do not come to agree");
+    sim_cluster_free(c);
+}
+
+struct old_log {
+    struct sim_cluster *c;
+    unsigned server;
+    uint64_t term;
+};
+
+static bool led_or_stood(void *arg)
+{
+    const struct old_log *o = arg;
+    struct node_status st;
+    sim_status(o->c, o->server, &st);
+    if (st.raft.term > o->term && st.raft.vote == o->server + 1)
+        sim_fail(o->c, "server %u, whose log is old, stands for election", o->server + 1);
+    return sim_leader(o->c) >= 0;
+}
+
+/* A server whose log is old gets no pre-vote, so it raises no term (ClickHouse NuRaft 134). */
+static void elect_not_the_old_log(uint64_t seed)
+{
+    struct sim_cluster *c = make(seed, 3, "a server with an old log");
+    struct node_status st;
+    for (unsigned round = 0; round < 8; round++) {
+        unsigned l = leader_within(c, 5000), s = (l + 1 + (unsigned)prng_below(&c->rng, 2)) % 3;
+        agree(c, round, 3, 5000);
+        sim_isolate(c, s, true);
+        for (unsigned i = 0; i < 3; i++) agree(c, 100 + i, 2, 3000);
+        l = leader_within(c, 3000);
+        sim_status(c, l, &st);
+        sim_isolate(c, l, true);
+        sim_wait(c, no_leader, c, 3000);
+        sim_isolate(c, s, false);
+        sim_isolate(c, l, true);
+        struct old_log o = {.c = c, .server = s, .term = st.raft.term};
+        if (!sim_wait(c, led_or_stood, &o, 10000)) sim_fail(c, "no leader within 10 s");
+        sim_join(c);
+    }
+    sim_cluster_free(c);
+}
+
 /* ---- restarts ---- */
 
 /* All lose their power at a random moment while commands flow: what was applied anywhere is there again, in its place
@@ -355,6 +482,9 @@ SEEDED(elect_after_crash, SEEDS)
 SEEDED(elect_undisturbed, SEEDS)
 SEEDED(agree_in_bad_weather, SEEDS)
 SEEDED(agree_after_conflict, SEEDS)
+SEEDED(elect_of_term_and_log, 20)
+SEEDED(elect_with_higher_term, 20)
+SEEDED(elect_not_the_old_log, 20)
 SEEDED(restart_all, SEEDS)
 SEEDED(restart_in_turn, SEEDS)
 SEEDED(checkpoint_after_burst, 20)
@@ -369,6 +499,9 @@ int main(void)
         cmocka_unit_test(test_elect_undisturbed),
         cmocka_unit_test(test_agree_in_bad_weather),
         cmocka_unit_test(test_agree_after_conflict),
+        cmocka_unit_test(test_elect_of_term_and_log),
+        cmocka_unit_test(test_elect_with_higher_term),
+        cmocka_unit_test(test_elect_not_the_old_log),
         cmocka_unit_test(test_restart_all),
         cmocka_unit_test(test_restart_in_turn),
         cmocka_unit_test(test_checkpoint_after_burst),
