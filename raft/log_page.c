@@ -53,7 +53,7 @@ bool raft__page_check(const uint8_t *page, enum page_kind kind, uint64_t file, u
 {
     uint64_t t = load_u64(page);
     *tag = (struct page_tag){.seq = t & TAG_SEQ, .kind = (enum page_kind)(t >> 60 & 7), .head = t >> 63};
-    if (tag->kind != kind) return false;
+    if (tag->kind != kind || tag->seq >= NUMBER_MAX) return false;
     return load_u32(page + PAGE_BYTES - 4) == page_crc(page, kind, file, page_no);
 }
 
@@ -191,7 +191,7 @@ int raft__batch_get(const uint8_t *seg, uint32_t npages, enum page_kind kind, ui
     if (load_u32(d) != BATCH_MAGIC) return QE_CORRUPT;
     *h = (struct batch_head){.seq = tag.seq, .npages = load_u32(d + 4), .bytes = load_u32(d + 8), .records = load_u32(d + 12),
                              .base_index = load_u64(d + 16), .base_term = load_u64(d + 24), .prev_seg = load_u64(d + 32)};
-    if (h->npages == 0 || h->npages > npages - at || h->seq >= NUMBER_MAX || h->base_index >= NUMBER_MAX) return QE_CORRUPT;
+    if (h->npages == 0 || h->npages > npages - at || h->base_index >= NUMBER_MAX) return QE_CORRUPT;
     if (h->bytes < BATCH_HEAD || raft__stream_pages(h->bytes) != h->npages) return QE_CORRUPT;
     for (uint32_t i = 1; i < h->npages; i++) {
         page += PAGE_BYTES;

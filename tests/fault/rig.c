@@ -1,9 +1,9 @@
 /* rig.c - see rig.h. Linked with --wrap for the allocators, so that each allocation passes here first. */
 #include "tests/fault/rig.h"
 
-#define DISK_PROC 8u                /* the disks' own processes, so to speak, from here on */
+#define DISK_PROC 8u /* the disks' own processes, so to speak, from here on */
 
-static struct cluster *now;         /* whose allocations are counted */
+static struct cluster *now; /* whose allocations are counted */
 
 /* ---- the k-th allocation ---- */
 
@@ -82,7 +82,10 @@ static void passed(struct disk_io *io, int64_t result)
     sim_set_running(s->cluster->world, -1);
 }
 
-static struct disk *real_disk(struct disk *d) { return sim_disk_door(container_of(d, struct disk_gate, base)->server->disk); }
+static struct disk *real_disk(struct disk *d)
+{
+    return sim_disk_door(container_of(d, struct disk_gate, base)->server->disk);
+}
 
 static void disk_gate_submit(struct disk *d, struct disk_io *io)
 {
@@ -113,7 +116,10 @@ static int64_t disk_gate_load(struct disk *d, const char *name, uint64_t off, vo
     return disk_load(real_disk(d), name, off, p, n);
 }
 
-static int disk_gate_space(struct disk *d, uint64_t *total, uint64_t *avail) { return disk_space(real_disk(d), total, avail); }
+static int disk_gate_space(struct disk *d, uint64_t *total, uint64_t *avail)
+{
+    return disk_space(real_disk(d), total, avail);
+}
 
 static const struct disk_ops disk_gate_ops = {disk_gate_submit, disk_gate_try_read, disk_gate_list, disk_gate_load,
                                               disk_gate_space};
@@ -148,7 +154,8 @@ static void gated_close(struct conn *conn)
     outside(was);
 }
 
-static const struct net_ops gated_ops = {.send = gated_send, .queued = gated_queued, .pause = gated_pause, .close = gated_close};
+static const struct net_ops gated_ops = {
+    .send = gated_send, .queued = gated_queued, .pause = gated_pause, .close = gated_close};
 
 static void gate_conn(struct conn *conn)
 {
@@ -219,8 +226,11 @@ static struct node_config config_of(struct cluster *c, unsigned i)
         nc.members[k].id = k + 1;
         address(nc.members[k].addr, k);
     }
-    nc.log = (struct log_config){.segment_bytes = 8 * DISK_BLOCK, .spare_segments = 1, .cache_bytes = 4 * KIB,
-                                 .trail_bytes = 4 * KIB, .compact_live_percent = 90};
+    nc.log = (struct log_config){.segment_bytes = 8 * DISK_BLOCK,
+                                 .spare_segments = 1,
+                                 .cache_bytes = 4 * KIB,
+                                 .trail_bytes = 4 * KIB,
+                                 .compact_live_percent = 90};
     nc.seed = 100 + i;
     nc.trace = nc.log.trace = &c->trace;
     return nc;
@@ -250,7 +260,8 @@ static int bring_up(struct cluster *c, struct server *s, struct buf *why)
 {
     char addr[ADDR_MAX];
     address(addr, s->at);
-    struct kv_server_config kc = {.listen = addr, .node = config_of(c, s->at), .trace = &c->trace, .fatal = on_fatal, .fatal_arg = s};
+    struct kv_server_config kc = {
+        .listen = addr, .node = config_of(c, s->at), .trace = &c->trace, .fatal = on_fatal, .fatal_arg = s};
     if (setjmp(c->death)) {
         out_of_memory(c);
         return 0;
@@ -274,7 +285,7 @@ int server_start(struct cluster *c, unsigned i)
     s->why[0] = 0;
     int err = bring_up(c, s, &why);
     if (err) {
-        assert_true(why.n > 20);            /* it says why, and what to do */
+        assert_true(why.n > 20); /* it says why, and what to do */
         snprintf(s->why, sizeof s->why, "%.*s", (int)why.n, (const char *)why.p);
         assert_int_equal(sim_disk_pending(s->disk), 0);
         s->kv = NULL;
@@ -349,7 +360,8 @@ bool alike(struct cluster *c)
         if (!c->servers[i].kv) return false;
         node_status(kv_server_node(c->servers[i].kv), i ? &b : &a);
         if (i == 0) b = a;
-        if (b.raft.standing != RAFT_VOTER || b.raft.applied != a.raft.applied || b.raft.last != b.raft.applied) return false;
+        if (b.raft.standing != RAFT_VOTER || b.raft.applied != a.raft.applied || b.raft.last != b.raft.applied)
+            return false;
         if (b.digest != a.digest) return false;
     }
     return leader(c) >= 0;
@@ -392,13 +404,15 @@ static bool is_done(struct cluster *c) { return waited_for->done; }
 static int32_t ask(struct cluster *c, struct kv_op op, struct buf *data)
 {
     struct one o = {0};
-    o.call = (struct kv_call){.op = op, .done = on_done, .arg = &o,
-                              .deadline = clock_now(sim_clock(c->world, CLIENT)) + 30 * NS_PER_S};
+    o.call = (struct kv_call){
+        .op = op, .done = on_done, .arg = &o, .deadline = clock_now(sim_clock(c->world, CLIENT)) + 30 * NS_PER_S};
     kv_call(c->client, &o.call);
     waited_for = &o;
     if (!pass_until(c, is_done, 40000)) fail_msg("a call is never answered");
-    if (data) *data = o.data;
-    else buf_free(&o.data);
+    if (data)
+        *data = o.data;
+    else
+        buf_free(&o.data);
     return o.status;
 }
 
@@ -442,8 +456,10 @@ void check_all(struct cluster *c)
         bool right = false;
         key_name(k, name);
         int32_t status = ask(c, (struct kv_op){.code = KV_GET, .name = slice_str(name)}, &data);
-        if (status == -ENOENT && c->versions[k] == 0) right = true;
-        else if (status < 0) fail_msg("get of key %u: %s", k, err_text(status));
+        if (status == -ENOENT && c->versions[k] == 0)
+            right = true;
+        else if (status < 0)
+            fail_msg("get of key %u: %s", k, err_text(status));
         for (uint32_t v = max_u64(c->versions[k], 1) & UINT32_MAX; v <= c->maybe[k] && !right; v++)
             right = slice_eq(buf_slice(&data), slice_of(bytes, value_of(k, v, bytes)));
         if (!right) fail_msg("key %u is not what was acknowledged (version %u)", k, c->versions[k]);
@@ -465,8 +481,8 @@ struct cluster *cluster_new(uint64_t seed, struct sim_disk *const disks[SERVERS]
     struct sim_net_config nc = {.seed = seed + 1};
     c->net = sim_net_new(c->world, &nc);
     for (unsigned i = 0; i < SERVERS; i++) {
-        struct sim_disk_config dc = {.seed = seed + 10 + i, .op_ns_min = 20 * NS_PER_US, .op_ns_max = 100 * NS_PER_US,
-                                     .wait_percent = 30};
+        struct sim_disk_config dc = {
+            .seed = seed + 10 + i, .op_ns_min = 20 * NS_PER_US, .op_ns_max = 100 * NS_PER_US, .wait_percent = 30};
         struct server *s = &c->servers[i];
         *s = (struct server){.cluster = c, .at = i};
         s->disk = disks ? sim_disk_clone(disks[i], sim_clock(c->world, DISK_PROC + i), seed + 20 + i)

@@ -1,9 +1,9 @@
-/* rig.h - a small cluster of production servers, one client that writes down what was acknowledged, and ways to make one
- * single thing fail: the k-th allocation, disk operation or send of one server, one block of one file of one disk.
+/* rig.h - a small cluster of production servers, one client that writes down what was acknowledged, and ways to make
+ * one single thing fail: the k-th allocation, disk operation or send of one server, one block of one file of one disk.
  *
- * A server ends when its disk fails (it says so itself), when memory cannot be had (a jump out of the callback: its memory
- * stays behind, as it would with a process), or when the test kills it. Nothing ever goes back: what was acknowledged has to
- * be there at the end, on a cluster that goes on. Failures are cmocka's. */
+ * A server ends when its disk fails (it says so itself), when memory cannot be had (a jump out of the callback: its
+ * memory stays behind, as it would with a process), or when the test kills it. Nothing ever goes back: what was
+ * acknowledged has to be there at the end, on a cluster that goes on. Failures are cmocka's. */
 #ifndef QFS_TESTS_FAULT_RIG_H
 #define QFS_TESTS_FAULT_RIG_H
 
@@ -21,8 +21,8 @@
 #include "tests/sim/net.h"
 
 #define SERVERS 3u
-#define KEYS 20u
-#define CLIENT SERVERS              /* its process */
+#define KEYS    20u
+#define CLIENT  SERVERS /* its process */
 
 struct cluster;
 
@@ -35,8 +35,8 @@ struct gate {
     void *accept_arg;
 };
 
-/* Time as a server sees it, and its way to the disk. They tell its own code from the simulator's, and from its end on what it
- * still asks for is not heard. */
+/* Time as a server sees it, and its way to the disk. They tell its own code from the simulator's, and from its end on
+ * what it still asks for is not heard. */
 struct clock_gate {
     struct clock base, *real;
 };
@@ -53,11 +53,11 @@ struct server {
     struct gate gate;
     struct clock_gate clock;
     struct disk_gate door;
-    struct kv_server *kv;           /* NULL: down */
-    bool ending;                    /* it has said that it cannot go on */
-    char why[400];                  /* the last thing it said about that, or why it did not start */
+    struct kv_server *kv; /* NULL: down */
+    bool ending;          /* it has said that it cannot go on */
+    char why[400];        /* the last thing it said about that, or why it did not start */
     int err;
-    unsigned ends;                  /* how often it ended itself */
+    unsigned ends; /* how often it ended itself */
 };
 
 enum countdown { COUNT_NONE, COUNT_ALLOC, COUNT_SEND };
@@ -68,13 +68,13 @@ struct cluster {
     struct server servers[SERVERS];
     struct kv_client *client;
     struct trace trace;
-    uint32_t versions[KEYS];        /* acknowledged last; 0: none */
-    uint32_t maybe[KEYS];           /* the newest that was ever asked for: it may be there, too */
+    uint32_t versions[KEYS]; /* acknowledged last; 0: none */
+    uint32_t maybe[KEYS];    /* the newest that was ever asked for: it may be there, too */
     uint64_t asked;
     /* the failure to come */
     enum countdown what;
     unsigned victim;
-    uint64_t left;                  /* 0: it has come, or there is none */
+    uint64_t left; /* 0: it has come, or there is none */
     jmp_buf death;
 };
 
@@ -84,16 +84,16 @@ void cluster_free(struct cluster *c);
 /* 0 or the error with which it refuses; the text is in ->why. (0 and it is down all the same: no memory.) */
 int server_start(struct cluster *c, unsigned i);
 void server_kill(struct cluster *c, unsigned i);
-void start_all(struct cluster *c);          /* all that are down; none may refuse */
+void start_all(struct cluster *c); /* all that are down; none may refuse */
 /* Time passes; servers that end themselves are taken down. */
 void pass(struct cluster *c, uint64_t ms);
 bool pass_until(struct cluster *c, bool (*done)(struct cluster *c), uint64_t ms);
-bool alike(struct cluster *c);              /* all three vote, have applied the same, and have one digest */
-int leader(struct cluster *c);              /* -1: none */
-void lead(struct cluster *c, unsigned i);   /* hands leadership to i and waits for it */
+bool alike(struct cluster *c);            /* all three vote, have applied the same, and have one digest */
+int leader(struct cluster *c);            /* -1: none */
+void lead(struct cluster *c, unsigned i); /* hands leadership to i and waits for it */
 
 /* One operation through the client, waited for at most 30 s: its status (-ETIMEDOUT). */
-int32_t put(struct cluster *c, unsigned key);               /* the next version of the key */
+int32_t put(struct cluster *c, unsigned key); /* the next version of the key */
 /* Reads every key and compares with what was acknowledged. */
 void check_all(struct cluster *c);
 void put_all(struct cluster *c);

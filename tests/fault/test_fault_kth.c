@@ -1,22 +1,34 @@
-/* The k-th failure, for every k: a short life of three servers, in which exactly one thing fails - an allocation, a disk
- * operation, a send of one of them - and with the next k again from the beginning, until it no longer comes. A server may end
- * itself, it is started again then; nothing else may happen: no wrong answer, nothing acknowledged that is missing, and at
- * the end all three are alike and voting. QFS_SEED=k: only that ordinal, QFS_SERVER=i: of that server. */
+/* The k-th failure, for every k: a short life of three servers, in which exactly one thing fails - an allocation, a
+ * disk operation, a send of one of them - and with the next k again from the beginning, until it no longer comes. A
+ * server may end itself, it is started again then; nothing else may happen: no wrong answer, nothing acknowledged that
+ * is missing, and at the end all three are alike and voting. QFS_SEED=k: only that ordinal, QFS_SERVER=i: of that
+ * server. */
 #include "tests/fault/rig.h"
 
 enum what { ALLOC, SEND, DISK_EIO, DISK_SHORT, DISK_ENOSPC };
 
-static const char *const names[] = {"allocation", "send", "disk operation (EIO)", "write (short)", "disk operation (ENOSPC)"};
+static const char *const names[] = {"allocation", "send", "disk operation (EIO)", "write (short)",
+                                    "disk operation (ENOSPC)"};
 
 static void arm(struct cluster *c, unsigned i, enum what what, uint64_t k)
 {
     struct sim_disk *d = c->servers[i].disk;
     switch (what) {
-    case ALLOC: fail_nth(c, i, COUNT_ALLOC, k); break;
-    case SEND: fail_nth(c, i, COUNT_SEND, k); break;
-    case DISK_EIO: sim_disk_fault(d, SIM_DISK_ERROR, (1u << (DISK_REMOVE + 1)) - 1, k, -EIO); break;
-    case DISK_SHORT: sim_disk_fault(d, SIM_DISK_SHORT, 1u << DISK_WRITE, k, 0); break;
-    case DISK_ENOSPC: sim_disk_fault(d, SIM_DISK_ERROR, 1u << DISK_WRITE | 1u << DISK_ALLOC, k, -ENOSPC); break;
+    case ALLOC:
+        fail_nth(c, i, COUNT_ALLOC, k);
+        break;
+    case SEND:
+        fail_nth(c, i, COUNT_SEND, k);
+        break;
+    case DISK_EIO:
+        sim_disk_fault(d, SIM_DISK_ERROR, (1u << (DISK_REMOVE + 1)) - 1, k, -EIO);
+        break;
+    case DISK_SHORT:
+        sim_disk_fault(d, SIM_DISK_SHORT, 1u << DISK_WRITE, k, 0);
+        break;
+    case DISK_ENOSPC:
+        sim_disk_fault(d, SIM_DISK_ERROR, 1u << DISK_WRITE | 1u << DISK_ALLOC, k, -ENOSPC);
+        break;
     }
 }
 
@@ -32,7 +44,8 @@ static void bring_back(struct cluster *c)
     start_all(c);
 }
 
-/* A start of all, changes small and large, checkpoints and compaction, a follower that needs a snapshot, a new leader. */
+/* A start of all, changes small and large, checkpoints and compaction, a follower that needs a snapshot, a new leader.
+ */
 static void live(struct cluster *c)
 {
     for (unsigned k = 0; k < 6; k++) (void)!put(c, k);
@@ -62,8 +75,8 @@ static bool one(unsigned server, enum what what, uint64_t k)
     fail_nth(c, server, COUNT_NONE, 0);
     sim_disk_fault(c->servers[server].disk, SIM_DISK_ERROR, 0, 0, 0);
     bring_back(c);
-    if (!pass_until(c, alike, 30000)) fail_msg("%s %llu of server %u: they do not become alike", names[what],
-                                               (unsigned long long)k, server + 1);
+    if (!pass_until(c, alike, 30000))
+        fail_msg("%s %llu of server %u: they do not become alike", names[what], (unsigned long long)k, server + 1);
     check_all(c);
     put_all(c);
     check_all(c);
@@ -88,12 +101,14 @@ static void every(enum what what, uint64_t dense, uint64_t stride)
             continue;
         }
         for (uint64_t k = 1;; k += slow ? stride * 7 : k < dense ? 1 : stride, tried++) {
-            if (getenv("QFS_FIGURES")) fprintf(stderr, "%s %llu of server %u\n", names[what], (unsigned long long)k, s + 1);
+            if (getenv("QFS_FIGURES"))
+                fprintf(stderr, "%s %llu of server %u\n", names[what], (unsigned long long)k, s + 1);
             last = k;
             if (!one(s, what, k)) break;
         }
     }
-    print_message("    %s: %llu tried, the last is number %llu\n", names[what], (unsigned long long)tried, (unsigned long long)last);
+    print_message("    %s: %llu tried, the last is number %llu\n", names[what], (unsigned long long)tried,
+                  (unsigned long long)last);
     assert_true(seed || tried > 10);
 }
 

@@ -1,11 +1,11 @@
 /* Every block of every file of a node's data directory x what may happen to it x each node (the CORDS study, FAST'17,
  * systematically): one bit flipped, zeros, an older version of the block, an unreadable one (EIO).
  *
- * A cluster lives for a while and stops; for each such case three servers start on copies of its disks, one block of one of
- * them damaged. At no time is there a wrong answer, a missing one while the two others are clean, or a loss; the damaged one
- * repairs itself, or refuses to start and says why and what to do - done, it comes back. Then it has to lead and to answer
- * from its own disk, and to start again undamaged. The second half damages the block while the server runs. The table at the
- * end says what happened. QFS_SEED=n: only case n, QFS_FIGURES=1: a line for each. */
+ * A cluster lives for a while and stops; for each such case three servers start on copies of its disks, one block of
+ * one of them damaged. At no time is there a wrong answer, a missing one while the two others are clean, or a loss; the
+ * damaged one repairs itself, or refuses to start and says why and what to do - done, it comes back. Then it has to
+ * lead and to answer from its own disk, and to start again undamaged. The second half damages the block while the
+ * server runs. The table at the end says what happened. QFS_SEED=n: only case n, QFS_FIGURES=1: a line for each. */
 #include "tests/fault/rig.h"
 
 enum fault { FLIP, ZEROS, OLD, UNREADABLE, FAULTS };
@@ -14,11 +14,12 @@ enum outcome { UNNOTICED, REPAIRED, FENCED, REFUSED, STOPPED, OUTCOMES };
 
 static const char *const fault_names[] = {"bit flip", "zeros", "old version", "EIO"};
 static const char *const prefixes[] = {"meta", "seg-", "pay-", "free-", "ckpt-"};
-static const char *const outcome_names[] = {"no effect", "repaired", "fenced, caught up", "refused, emptied", "stopped itself"};
+static const char *const outcome_names[] = {"no effect", "repaired", "fenced, caught up", "refused, emptied",
+                                            "stopped itself"};
 
-#define BASES 3u                    /* pasts, by seed */
+#define BASES 3u /* pasts, by seed */
 
-static struct sim_disk *base[SERVERS], *before[SERVERS], *long_before[SERVERS];     /* the same disks at three times */
+static struct sim_disk *base[SERVERS], *before[SERVERS], *long_before[SERVERS]; /* the same disks at three times */
 static unsigned table[2][KINDS][FAULTS][OUTCOMES];
 static uint64_t cases;
 
@@ -111,7 +112,8 @@ struct where {
     enum fault fault;
 };
 
-/* The file of that name, or, of a younger one, another of its kind: what such a block may have held in a former life. */
+/* The file of that name, or, of a younger one, another of its kind: what such a block may have held in a former life.
+ */
 static void old_name(struct sim_disk *from, const struct where *w, char *name)
 {
     struct files fs = {0};
@@ -136,7 +138,7 @@ static bool make_old(struct sim_disk *d, const struct where *w)
         if (memcmp(now, then, DISK_BLOCK) == 0) continue;
         return sim_disk_replace(d, w->file->name, w->block, times[i], name);
     }
-    return true;                /* it never was anything else */
+    return true; /* it never was anything else */
 }
 
 /* False: there is no such block any more. */
@@ -145,11 +147,16 @@ static bool damage(struct cluster *c, const struct where *w)
     struct sim_disk *d = c->servers[w->node].disk;
     uint64_t h = hash_mix(w->block * 31 + w->node);
     switch (w->fault) {
-    case FLIP: return sim_disk_flip(d, w->file->name, w->block * DISK_BLOCK + h % DISK_BLOCK, (uint8_t)(1u << (h >> 32) % 8));
-    case ZEROS: return sim_disk_replace(d, w->file->name, w->block, d, "no such file");
-    case OLD: return make_old(d, w);
-    case UNREADABLE: return sim_disk_unreadable(d, w->file->name, w->block);
-    case FAULTS: break;
+    case FLIP:
+        return sim_disk_flip(d, w->file->name, w->block * DISK_BLOCK + h % DISK_BLOCK, (uint8_t)(1u << (h >> 32) % 8));
+    case ZEROS:
+        return sim_disk_replace(d, w->file->name, w->block, d, "no such file");
+    case OLD:
+        return make_old(d, w);
+    case UNREADABLE:
+        return sim_disk_unreadable(d, w->file->name, w->block);
+    case FAULTS:
+        break;
     }
     return false;
 }
@@ -173,7 +180,7 @@ static enum outcome start_damaged(struct cluster *c, unsigned i)
 {
     struct node_status st;
     if (server_start(c, i)) {
-        assert_non_null(strstr(c->servers[i].why, "mpty"));     /* Empty the data directory ... */
+        assert_non_null(strstr(c->servers[i].why, "mpty")); /* Empty the data directory ... */
         return REFUSED;
     }
     node_status(kv_server_node(c->servers[i].kv), &st);
@@ -219,7 +226,7 @@ static enum outcome at_rest(const struct where *w)
     for (unsigned i = 0; i < SERVERS; i++)
         if (i != w->node) assert_int_equal(server_start(c, i), 0);
     enum outcome o = start_damaged(c, w->node);
-    check_all(c);               /* no outage: two are clean */
+    check_all(c); /* no outage: two are clean */
     assert_true(put(c, 0) >= 0);
     if (o == REFUSED) empty_and_start(c, w->node);
     must_be_alike(c, "with the damaged one");
@@ -263,8 +270,9 @@ static void case_of(const struct where *w, bool running, unsigned stride)
     cases++;
     if (seed ? strtoull(seed, NULL, 10) != cases : cases % stride) return;
     if (getenv("QFS_FIGURES"))
-        fprintf(stderr, "case %llu%s: node %u, %s, block %llu, %s\n", (unsigned long long)cases, running ? " (running)" : "",
-                w->node + 1, w->file->name, (unsigned long long)w->block, fault_names[w->fault]);
+        fprintf(stderr, "case %llu%s: node %u, %s, block %llu, %s\n", (unsigned long long)cases,
+                running ? " (running)" : "", w->node + 1, w->file->name, (unsigned long long)w->block,
+                fault_names[w->fault]);
     table[running][w->file->kind][w->fault][running ? while_it_runs(w) : at_rest(w)]++;
 }
 
@@ -319,7 +327,9 @@ static void test_at_rest(void **state)
     every_base(false);
     print_table(false);
     if (getenv("QFS_SEED") || getenv("QFS_SLOW")) return;
-    assert_int_equal(sum(false, META, REFUSED) + sum(false, SEG, REFUSED) + sum(false, PAY, REFUSED) + sum(false, SPARE, REFUSED), 0);
+    assert_int_equal(sum(false, META, REFUSED) + sum(false, SEG, REFUSED) + sum(false, PAY, REFUSED) +
+                         sum(false, SPARE, REFUSED),
+                     0);
     assert_int_equal(sum(false, PAY, FENCED) + sum(false, SPARE, FENCED) + sum(false, META, FENCED), 0);
     assert_true(sum(false, SEG, FENCED) > 0 && sum(false, PAY, REPAIRED) > 0 && sum(false, CKPT, REFUSED) > 0);
 }

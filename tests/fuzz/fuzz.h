@@ -1,9 +1,9 @@
-/* fuzz.h - what a fuzz target is: a function that takes any bytes and never crashes, and the inputs it begins with, made by
- * the real encoders. libFuzzer calls the first (scripts/fuzz); replay.c runs both kinds of inputs, as a unit test and to
- * write the seeds into files.
+/* fuzz.h - what a fuzz target is: a function that takes any bytes and never crashes, and the inputs it begins with,
+ * made by the real encoders. libFuzzer calls the first (scripts/fuzz); replay.c runs both kinds of inputs, as a unit
+ * test and to write the seeds into files.
  *
- * A target reads its input as a script: bytes say what happens next and with which fields. So that the fuzzer meets the code
- * behind a checksum and not only the checksum, a target puts the right one where the script says so. */
+ * A target reads its input as a script: bytes say what happens next and with which fields. So that the fuzzer meets the
+ * code behind a checksum and not only the checksum, a target puts the right one where the script says so. */
 #ifndef QFS_TESTS_FUZZ_H
 #define QFS_TESTS_FUZZ_H
 

@@ -1,14 +1,32 @@
-/* fuzz_client.c - a client and what may come from servers: frames of any type and bytes in any order, well-formed answers
- * with contents of any kind among them, redirects in circles, connections that break. Every call is answered exactly once,
- * at the latest by its deadline. */
+/* fuzz_client.c - a client and what may come from servers: frames of any type and bytes in any order, well-formed
+ * answers with contents of any kind among them, redirects in circles, connections that break. Every call is answered
+ * exactly once, at the latest by its deadline. */
 #include "kv/client.h"
 #include "tests/fuzz/fuzz_ops.h"
 #include "tests/unit/kv/fake.h"
 
-#define CALLS 24u
+#define CALLS   24u
 #define SERVERS 2u
+#define WATCHES 4u
 
-enum { DO_CALL, DO_REPLY, DO_ACK, DO_RAW, DO_PASS, DO_REDIRECT, DO_REFUSE, DO_CUT, DO_CANCEL, DO_STATUS, DO_CLOSE, DOS };
+enum {
+    DO_CALL,
+    DO_REPLY,
+    DO_ACK,
+    DO_RAW,
+    DO_PASS,
+    DO_REDIRECT,
+    DO_REFUSE,
+    DO_CUT,
+    DO_CANCEL,
+    DO_STATUS,
+    DO_CLOSE,
+    DO_WATCH,
+    DO_UNWATCH,
+    DO_EVENTS,
+    DO_WATCH_END,
+    DOS
+};
 
 static const char *const addrs[SERVERS] = {"s1", "s2"};
 
@@ -24,17 +42,27 @@ struct one {
     unsigned answers;
 };
 
+struct looker {
+    struct kv_watch watch;
+    bool on;
+    uint64_t revision; /* of the last event: never back */
+    uint32_t position;
+};
+
 struct play {
     struct fake f;
     struct reader r;
     struct kv_client *client;
-    struct far far[16];             /* accepted connections, the newest of each place */
+    struct far far[16]; /* accepted connections, the newest of each place */
     unsigned nfar;
     struct one calls[CALLS];
     unsigned ncalls;
-    uint64_t ids[64];               /* of calls that arrived */
+    uint64_t ids[64]; /* of calls that arrived */
     enum kv_code codes[64];
     unsigned nids;
+    struct looker lookers[WATCHES];
+    uint64_t watch_ids[16]; /* of WATCH frames that arrived */
+    unsigned nwatch_ids;
     struct kv_status_call status;
     bool asking, closing, closed;
 };
@@ -47,6 +75,11 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
     struct kv__call call;
     struct slice op;
     struct kv__hello h;
+    struct kv__watching w;
+    if (type == KV_FRAME_WATCH) {
+        check(kv__watch_decode(payload, &w) == 0);
+        y->watch_ids[y->nwatch_ids++ % 16] = w.id;
+    }
     if (type == KV_FRAME_HELLO) check(kv__hello_decode(payload, &h) == 0);
     if (type != KV_FRAME_CALL) return;
     check(kv__call_decode(payload, &call, &op) == 0);
@@ -123,9 +156,11 @@ static void send_reply(struct play *y)
     reply.data = fuzz_many(&y->r);
     put_u64(&b, have ? y->ids[k] : which);
     put_u8(&b, (uint8_t)code);
-    if (kv__op_info(code)) kv_reply_encode(code, &reply, &b);
-    else put_bytes(&b, reply.data);
-    if (how & 8 && b.n > 9) b.n -= how % b.n;       /* cut short */
+    if (kv__op_info(code))
+        kv_reply_encode(code, &reply, &b);
+    else
+        put_bytes(&b, reply.data);
+    if (how & 8 && b.n > 9) b.n -= how % b.n; /* cut short */
     send_all(y, KV_FRAME_REPLY, buf_slice(&b));
     buf_free(&b);
 }
@@ -133,7 +168,10 @@ static void send_reply(struct play *y)
 static void send_ack(struct play *y)
 {
     uint8_t how = get_u8(&y->r);
-    struct kv__ack a = {.version = KV_VERSION, .cluster = how & 8 ? get_u8(&y->r) : 7, .node = 1 + (how & 1), .leader = how >> 1 & 3,
+    struct kv__ack a = {.version = KV_VERSION,
+                        .cluster = how & 8 ? get_u8(&y->r) : 7,
+                        .node = 1 + (how & 1),
+                        .leader = how >> 1 & 3,
                         .n = 2};
     struct buf b = {0};
     for (unsigned i = 0; i < 2; i++) {
@@ -177,6 +215,63 @@ static void cancel_one(struct play *y)
     if (o && o->busy) kv_cancel(y->client, &o->call);
 }
 
+static void on_event(struct kv_watch *w, const struct kv_event *ev)
+{
+    struct looker *l = w->arg;
+    check(l->on && (ev->revision > l->revision || (ev->revision == l->revision && ev->position >= l->position)));
+    l->revision = ev->revision;
+    l->position = ev->position;
+}
+
+static void on_ended(struct kv_watch *w, int err, uint64_t from, struct slice why)
+{
+    struct looker *l = w->arg;
+    check(l->on && err < 0);
+    l->on = false;
+}
+
+static void watch(struct play *y, bool on)
+{
+    struct looker *l = &y->lookers[get_u8(&y->r) % WATCHES];
+    if (l->on && !on) {
+        kv_watch_cancel(y->client, &l->watch);
+        l->on = false;
+    } else if (!l->on && on && !y->closing) {
+        *l = (struct looker){.on = true};
+        l->watch = (struct kv_watch){
+            .prefix = get_u8(&y->r) & 1, .key = fuzz_name(&y->r), .event = on_event, .ended = on_ended, .arg = l};
+        kv_watch(y->client, &l->watch);
+    }
+}
+
+static void send_events(struct play *y, bool end)
+{
+    uint8_t k = get_u8(&y->r), head[KV_EVENTS_HEAD];
+    struct kv__watching w = {.id = y->nwatch_ids ? y->watch_ids[k % (y->nwatch_ids < 16 ? y->nwatch_ids : 16)] : k};
+    struct buf b = {0};
+    w.revision = fuzz_number(&y->r);
+    w.position = get_u8(&y->r);
+    if (end) {
+        kv__watch_end_encode(w.id, k & 1 ? QE_GONE : -EIO, w.revision, "over", &b);
+        send_all(y, KV_FRAME_WATCH_END, buf_slice(&b));
+        buf_free(&b);
+        return;
+    }
+    kv__events_encode(&w, head);
+    put_bytes(&b, slice_of(head, sizeof head));
+    for (unsigned i = 0; i < k % 4u; i++) {
+        put_u64(&b, fuzz_number(&y->r));
+        put_u32(&b, get_u8(&y->r));
+        uint8_t type = get_u8(&y->r) % 3;
+        put_u8(&b, type);
+        put_slice16(&b, fuzz_name(&y->r));
+        for (unsigned f = 0; type == KV_EVENT_PUT && f < 3; f++) put_u64(&b, f);
+    }
+    put_bytes(&b, fuzz_bytes(&y->r));
+    send_all(y, KV_FRAME_EVENTS, buf_slice(&b));
+    buf_free(&b);
+}
+
 static void on_closed(void *arg) { ((struct play *)arg)->closed = true; }
 
 static void begin_close(struct play *y)
@@ -189,7 +284,7 @@ static void begin_close(struct play *y)
 static void send_refused(struct play *y)
 {
     struct buf b = {0};
-    put_u32(&b, (uint32_t)-(int32_t)get_u8(&y->r));
+    put_u32(&b, (uint32_t) - (int32_t)get_u8(&y->r));
     put_slice16(&b, fuzz_bytes(&y->r));
     send_all(y, KV_FRAME_REFUSED, buf_slice(&b));
     buf_free(&b);
@@ -198,21 +293,53 @@ static void send_refused(struct play *y)
 static void step(struct play *y)
 {
     switch (get_u8(&y->r) % DOS) {
-    case DO_CALL: begin_call(y); break;
-    case DO_REPLY: send_reply(y); break;
-    case DO_ACK: send_ack(y); break;
+    case DO_CALL:
+        begin_call(y);
+        break;
+    case DO_REPLY:
+        send_reply(y);
+        break;
+    case DO_ACK:
+        send_ack(y);
+        break;
     case DO_RAW: {
         uint8_t type = get_u8(&y->r);
         send_all(y, type, fuzz_many(&y->r));
         break;
     }
-    case DO_PASS: fake_run(&y->f, fuzz_number(&y->r) % 3000 * NS_PER_MS); break;
-    case DO_REDIRECT: send_redirect(y); break;
-    case DO_REFUSE: send_refused(y); break;
-    case DO_CUT: fake_cut_addr(&y->f, addrs[get_u8(&y->r) % SERVERS]); break;
-    case DO_CANCEL: cancel_one(y); break;
-    case DO_STATUS: ask_status(y); break;
-    case DO_CLOSE: begin_close(y); break;
+    case DO_PASS:
+        fake_run(&y->f, fuzz_number(&y->r) % 3000 * NS_PER_MS);
+        break;
+    case DO_REDIRECT:
+        send_redirect(y);
+        break;
+    case DO_REFUSE:
+        send_refused(y);
+        break;
+    case DO_CUT:
+        fake_cut_addr(&y->f, addrs[get_u8(&y->r) % SERVERS]);
+        break;
+    case DO_CANCEL:
+        cancel_one(y);
+        break;
+    case DO_STATUS:
+        ask_status(y);
+        break;
+    case DO_CLOSE:
+        begin_close(y);
+        break;
+    case DO_WATCH:
+        watch(y, true);
+        break;
+    case DO_UNWATCH:
+        watch(y, false);
+        break;
+    case DO_EVENTS:
+        send_events(y, false);
+        break;
+    case DO_WATCH_END:
+        send_events(y, true);
+        break;
     }
     fake_run(&y->f, NS_PER_MS / 2);
 }
@@ -262,8 +389,8 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     put_u8(&b, DO_CALL);
     put_fuzz_op(&b, &life[0]);
     put_u8(&b, DO_ACK);
-    put_u8(&b, 2);              /* node 1, which leads */
-    put_answer(&b, 0, 1024, (struct slice){0});     /* the session */
+    put_u8(&b, 2);                              /* node 1, which leads */
+    put_answer(&b, 0, 1024, (struct slice){0}); /* the session */
     put_answer(&b, 1, 1, (struct slice){0});
     put_u8(&b, DO_CALL);
     put_fuzz_op(&b, &list);
@@ -276,6 +403,29 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     put_fuzz_op(&b, &life[5]);
     put_u8(&b, DO_ACK);
     put_u8(&b, 2);
+    for (uint8_t i = 0; i < 2; i++) {
+        put_u8(&b, DO_WATCH);
+        put_u8(&b, i);
+        put_u8(&b, i);
+        put_fuzz_name(&b, slice_str("a"));
+        put_u8(&b, DO_EVENTS);
+        put_u8(&b, i + 1);
+        put_fuzz_number(&b, 10);
+        put_u8(&b, 3);
+        for (uint8_t k = 0; k <= i; k++) {
+            put_fuzz_number(&b, 5 + k);
+            put_u8(&b, 0);
+            put_u8(&b, 1 + k);
+            put_fuzz_name(&b, slice_str("a"));
+        }
+        put_u8(&b, 0);
+    }
+    put_u8(&b, DO_WATCH_END);
+    put_u8(&b, 1);
+    put_fuzz_number(&b, 12);
+    put_u8(&b, 0);
+    put_u8(&b, DO_UNWATCH);
+    put_u8(&b, 0);
     put_u8(&b, DO_STATUS);
     put_u8(&b, DO_RAW);
     put_u8(&b, KV_FRAME_STATUS_RESP);

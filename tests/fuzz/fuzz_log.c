@@ -1,10 +1,11 @@
-/* fuzz_log.c - opening a data directory whose files hold anything: segments, checkpoints, meta, spares; pages with right
- * checksums and arbitrary contents, wrong ones, unreadable ones. It opens or is refused with a reason. What opens is lived
- * in for a while: entries and payload are read, new entries appended, a checkpoint written, the state's references reported,
- * compaction runs; then the power fails, and the second opening finds everything that was reported durable, undamaged.
+/* fuzz_log.c - opening a data directory whose files hold anything: segments, checkpoints, meta, spares; pages with
+ * right checksums and arbitrary contents, wrong ones, unreadable ones. It opens or is refused with a reason. What opens
+ * is lived in for a while: entries and payload are read, new entries appended, a checkpoint written, the state's
+ * references reported, compaction runs; then the power fails, and the second opening finds everything that was reported
+ * durable, undamaged.
  *
- * The script: the log's options, then files (kind, number, pages), each page as its first bytes, the rest zero. A sealed
- * page gets its checksum, with those of the records and checkpoint blocks in it. */
+ * The script: the log's options, then files (kind, number, pages), each page as its first bytes, the rest zero. A
+ * sealed page gets its checksum, with those of the records and checkpoint blocks in it. */
 #include <stdio.h>
 
 #include "raft/log_priv.h"
@@ -27,7 +28,7 @@ struct play {
     struct reader r;
     int failed;
     uint64_t durable, durable_term, live_from;
-    unsigned pending;               /* reads, fetches, stores under way */
+    unsigned pending; /* reads, fetches, stores under way */
     bool ckpt_done;
     int ckpt_err;
 };
@@ -84,8 +85,8 @@ static void fix_blocks(uint8_t *pages, uint32_t npages)
 
 static void seal_page(uint8_t *p, unsigned kind, uint64_t no, uint32_t at)
 {
-    static const enum page_kind kinds[] = {[FILE_SEG] = PAGE_LOG, [FILE_PAY] = PAGE_PAYLOAD, [FILE_FREE] = PAGE_LOG,
-                                           [FILE_CKPT] = PAGE_CKPT};
+    static const enum page_kind kinds[] = {
+        [FILE_SEG] = PAGE_LOG, [FILE_PAY] = PAGE_PAYLOAD, [FILE_FREE] = PAGE_LOG, [FILE_CKPT] = PAGE_CKPT};
     if (kind == FILE_META) {
         store_u32(p + 508, crc32c(0, p, 508));
         return;
@@ -97,9 +98,12 @@ static void seal_page(uint8_t *p, unsigned kind, uint64_t no, uint32_t at)
 
 static void file_name(char *out, unsigned kind, uint64_t no)
 {
-    if (kind == FILE_META) snprintf(out, DISK_NAME_MAX, META_NAME);
-    else if (kind == FILE_CKPT) raft__image_name(out, no);
-    else raft__seg_name(out, kind == FILE_SEG ? PAGE_LOG : kind == FILE_PAY ? PAGE_PAYLOAD : 0, no);
+    if (kind == FILE_META)
+        snprintf(out, DISK_NAME_MAX, META_NAME);
+    else if (kind == FILE_CKPT)
+        raft__image_name(out, no);
+    else
+        raft__seg_name(out, kind == FILE_SEG ? PAGE_LOG : kind == FILE_PAY ? PAGE_PAYLOAD : 0, no);
 }
 
 static bool make_file(struct play *y)
@@ -122,7 +126,8 @@ static bool make_file(struct play *y)
     }
     if (kind == FILE_CKPT) fix_blocks(mem.p, n);
     for (uint32_t i = 0; kind != FILE_CKPT && kind != FILE_META && i < n; i++)
-        if (mode[i] == PAGE_SEALED && raft__batch_prev_seg(mem.p + (size_t)i * PAGE_BYTES) != UINT64_MAX) fix_records(mem.p, i, n);
+        if (mode[i] == PAGE_SEALED && raft__batch_prev_seg(mem.p + (size_t)i * PAGE_BYTES) != UINT64_MAX)
+            fix_records(mem.p, i, n);
     for (uint32_t i = 0; i < n; i++)
         if (mode[i] == PAGE_SEALED) seal_page(mem.p + (size_t)i * PAGE_BYTES, kind, no, i);
     write_file(y, name, mem.p, n);
@@ -189,7 +194,12 @@ static void read_all(struct play *y)
     struct place_at it = {0};
     for (unsigned n = 0; n < 8 && raft__place_get(&y->log->places, &it); n++, raft__place_next(&y->log->places, &it)) {
         const struct piece *p = raft__place_get(&y->log->places, &it);
-        struct log_read r = {.index = p->index, .off = p->off, .n = min_u64(p->len, 300) & 0xffff, .p = bytes, .done = on_read, .arg = y};
+        struct log_read r = {.index = p->index,
+                             .off = p->off,
+                             .n = min_u64(p->len, 300) & 0xffff,
+                             .p = bytes,
+                             .done = on_read,
+                             .arg = y};
         if (r.n == 0) continue;
         int err = log_try_read(y->log, r.index, r.off, r.n, bytes);
         check(err == 0 || err == -EAGAIN || err == QE_CORRUPT || err == QE_GONE);
@@ -247,7 +257,7 @@ static void live(struct play *y)
     report_refs(y);
     struct raft_hard hard = y->rec.raft.hard;
     hard.term++;
-    if (hard.term == 0) return;             /* no term comes after it */
+    if (hard.term == 0) return; /* no term comes after it */
     log_set_hard(y->log, &hard);
     log_applied(y->log, log_last(y->log));
     for (unsigned i = 0; i < 5; i++) append(y, i * 3000);
@@ -303,12 +313,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct sim_disk_config dc = {.seed = 1, .op_ns_min = 1000, .op_ns_max = 1000, .wait_percent = 50};
     y->disk = sim_disk_new(&y->f.clock, &dc);
     uint8_t opt = get_u8(&y->r);
-    y->cfg = (struct log_config){.cluster_id = 0, .node_id = 3, .segment_bytes = (opt & 1 ? 4 : 8) * PAGE_BYTES,
-                                 .spare_segments = opt >> 1 & 3, .cache_bytes = opt & 8 ? 1 : MIB, .trail_bytes = opt & 16 ? 1 : 20000,
+    y->cfg = (struct log_config){.cluster_id = 0,
+                                 .node_id = 3,
+                                 .segment_bytes = (opt & 1 ? 4 : 8) * PAGE_BYTES,
+                                 .spare_segments = opt >> 1 & 3,
+                                 .cache_bytes = opt & 8 ? 1 : MIB,
+                                 .trail_bytes = opt & 16 ? 1 : 20000,
                                  .compact_live_percent = opt & 32 ? 100 : 50,
                                  .cb = {y, on_persisted, on_hard, on_failed, on_trimmed, on_ranges}};
     if (getenv("QFS_TRACE")) y->cfg.trace = &tracer;
-    for (unsigned i = 0; i < FILES_MAX && make_file(y); i++) {}
+    for (unsigned i = 0; i < FILES_MAX && make_file(y); i++) {
+    }
     if (open_log(y) == 0) {
         live(y);
         uint64_t durable = y->durable;
@@ -345,8 +360,8 @@ static void put_page(struct buf *b, const uint8_t *p, bool meta)
 
 static void put_file(void *arg, const char *name, uint64_t size)
 {
-    static const char *const prefix[] = {[FILE_META] = "meta", [FILE_SEG] = "seg-", [FILE_PAY] = "pay-", [FILE_FREE] = "free-",
-                                         [FILE_CKPT] = "ckpt-"};
+    static const char *const prefix[] = {
+        [FILE_META] = "meta", [FILE_SEG] = "seg-", [FILE_PAY] = "pay-", [FILE_FREE] = "free-", [FILE_CKPT] = "ckpt-"};
     const struct listing *ls = arg;
     for (unsigned k = 0; k < FILE_END; k++) {
         if (strncmp(name, prefix[k], strlen(prefix[k])) != 0 || size / PAGE_BYTES > PAGES_MAX) continue;
@@ -367,8 +382,12 @@ static void seed_lives(void (*emit)(struct slice seed), uint8_t opt, unsigned li
     fake_init(&y->f, 1);
     struct sim_disk_config dc = {.seed = 1, .op_ns_min = 1000, .op_ns_max = 1000};
     y->disk = sim_disk_new(&y->f.clock, &dc);
-    y->cfg = (struct log_config){.cluster_id = 0, .node_id = 3, .segment_bytes = (opt & 1 ? 4 : 8) * PAGE_BYTES,
-                                 .spare_segments = opt >> 1 & 3, .cache_bytes = 1, .trail_bytes = opt & 16 ? 1 : 20000,
+    y->cfg = (struct log_config){.cluster_id = 0,
+                                 .node_id = 3,
+                                 .segment_bytes = (opt & 1 ? 4 : 8) * PAGE_BYTES,
+                                 .spare_segments = opt >> 1 & 3,
+                                 .cache_bytes = 1,
+                                 .trail_bytes = opt & 16 ? 1 : 20000,
                                  .compact_live_percent = 100,
                                  .cb = {y, on_persisted, on_hard, on_failed, on_trimmed, on_ranges}};
     for (unsigned i = 0; i < lives; i++) {

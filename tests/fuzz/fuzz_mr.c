@@ -1,18 +1,21 @@
-/* fuzz_mr.c - what the processes of a MapReduce job read of each other: jobs, tasks, results, counters and run files. What
- * decodes is encoded again and must decode to the same bytes. A run file of any bytes, its checksums put right where the
- * script says so, is read to its end or refused. */
+/* fuzz_mr.c - what the processes of a MapReduce job read of each other: jobs, tasks, results, counters, run files, job
+ * files and journals. What decodes is encoded again and must decode to the same bytes. A run file of any bytes, its
+ * checksums put right where the script says so, is read to its end or refused. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mr/job.h"
+#include "mr/jobfile.h"
+#include "mr/journal.h"
 #include "mr/shuffle.h"
 #include "mr/task.h"
 #include "mr/util.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { JOB, TASK, RESULT, COUNTERS, RUN, KINDS };
+enum { JOB, TASK, RESULT, COUNTERS, RUN, JOBFILE, JOURNAL, KINDS };
 
 static void again(struct buf *once, struct buf *twice)
 {
@@ -80,7 +83,7 @@ static void counters(struct slice in)
 /* ---- run files ---- */
 
 #define HEAD 16u
-#define ROW 24u
+#define ROW  24u
 #define TAIL 20u
 
 /* Header, blocks and index get the checksums that belong to them. */
@@ -121,30 +124,105 @@ static void read_run(const char *path, int fd, uint32_t parts)
     }
 }
 
-static void run(struct slice in)
+/* A file in memory that holds these bytes. */
+static int file_of(const uint8_t *p, size_t n, char path[64])
 {
     static int fd = -1;
-    static char path[64];
-    if (fd < 0) {
-        fd = memfd_create("run", MFD_CLOEXEC);
-        check(fd >= 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
+    if (fd < 0) fd = memfd_create("fuzz", MFD_CLOEXEC);
+    check(fd >= 0 && ftruncate(fd, 0) == 0 && pwrite(fd, p, n, 0) == (ssize_t)n);
+    snprintf(path, 64, "/proc/self/fd/%d", fd);
+    return fd;
+}
+
+static void run(struct slice in)
+{
+    char path[64];
     if (in.n < 2) return;
     uint32_t parts = 1 + in.p[0] % 4;
     size_t n = in.n - 2;
     uint8_t *p = xmalloc(n + 1);
     memcpy(p, in.p + 2, n);
     if (in.p[1] & 1) fix_run(p, n);
-    check(ftruncate(fd, 0) == 0 && pwrite(fd, p, n, 0) == (ssize_t)n);
+    int fd = file_of(p, n, path);
     read_run(path, fd, parts);
     free(p);
+}
+
+/* ---- what is in a job's directory ---- */
+
+static void jobfile(struct slice in)
+{
+    struct jobfile a, b;
+    struct buf raw = {0}, once = {0}, twice = {0};
+    put_bytes(&raw, in);
+    if (raw.n >= 16) store_u32(raw.p + 12, crc32c(0, raw.p + 16, raw.n - 16));
+    if (mr__jobfile_decode(buf_slice(&raw), &a) == 0) {
+        mr__jobfile_encode(&once, &a);
+        check(mr__jobfile_decode(buf_slice(&once), &b) == 0);
+        mr__jobfile_encode(&twice, &b);
+        again(&once, &twice);
+        mr__jobfile_free(&a);
+        mr__jobfile_free(&b);
+    }
+    buf_free(&raw);
+}
+
+static char job_dir[] = "/tmp/fuzz-job-XXXXXX";
+
+static void remove_job_dir(void)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/epoch-0/journal", job_dir);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/epoch-0", job_dir);
+    rmdir(path);
+    rmdir(job_dir);
+}
+
+/* One journal, whose file is the one in memory. */
+static void make_job_dir(const char *file)
+{
+    static bool made;
+    char path[128];
+    if (made) return;
+    made = true;
+    check(mkdtemp(job_dir));
+    atexit(remove_job_dir);
+    snprintf(path, sizeof path, "%s/epoch-0", job_dir);
+    check(mkdir(path, 0700) == 0);
+    snprintf(path, sizeof path, "%s/epoch-0/journal", job_dir);
+    check(symlink(file, path) == 0);
+}
+
+static void put_again(void *arg, const struct journal_entry *e) { mr__journal_put(arg, e); }
+
+/* Records get their checksums; what is read, put again, is the beginning of the file. */
+static void journal(struct slice in)
+{
+    struct buf raw = {0}, once = {0};
+    char path[64];
+    uint32_t epochs;
+    put_bytes(&raw, in);
+    for (size_t at = 0; at + 8 <= raw.n;) {
+        uint32_t n = load_u32(raw.p + at);
+        if (n > raw.n - at - 8) break;
+        store_u32(raw.p + at + 4, crc32c(0, raw.p + at + 8, n));
+        at += 8 + n;
+    }
+    if (raw.n == 0) return;
+    file_of(raw.p, raw.n, path);
+    make_job_dir(path);
+    check(mr__journal_read(job_dir, put_again, &once, &epochs) == 0 && epochs == 1);
+    check(once.n <= raw.n && memcmp(once.p ? once.p : raw.p, raw.p, once.n) == 0);
+    buf_free(&once);
+    buf_free(&raw);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const kinds[KINDS])(struct slice in) = {
-        [JOB] = job, [TASK] = task, [RESULT] = result, [COUNTERS] = counters, [RUN] = run};
+        [JOB] = job, [TASK] = task,       [RESULT] = result,  [COUNTERS] = counters,
+        [RUN] = run, [JOBFILE] = jobfile, [JOURNAL] = journal};
     if (size) kinds[data[0] % KINDS](slice_of(data + 1, size - 1));
     return 0;
 }
@@ -185,8 +263,15 @@ void fuzz_seeds(void (*emit)(struct slice seed))
 {
     struct buf b = {0};
     char text[] = "/some/path", id[] = "abc123";
-    struct job j = {.id = id, .map = text, .reduce = text, .cwd = text, .attempts = text, .reducers = 3, .memory = 64 * MIB,
-                    .task_timeout_ns = NS_PER_S, .beat_ns = NS_PER_S};
+    struct job j = {.id = id,
+                    .map = text,
+                    .reduce = text,
+                    .cwd = text,
+                    .attempts = text,
+                    .reducers = 3,
+                    .memory = 64 * MIB,
+                    .task_timeout_ns = NS_PER_S,
+                    .beat_ns = NS_PER_S};
     mr__job_encode(&b, &j);
     emit_kind(emit, JOB, &b);
     struct task t = {.phase = SCHED_MAP, .no = 1, .attempt = 2, .path = text, .size = 1000, .off = 10, .len = 90};
@@ -206,5 +291,20 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     emit_kind(emit, COUNTERS, &b);
     mr__result_free(&r);
     seed_run(emit, &b);
+    struct input_file file = {.path = text, .size = 1000, .mtime_ns = 5};
+    struct split splits[2] = {{0, 0, 500}, {0, 500, 500}};
+    struct jobfile jf = {.job = j, .plan = {&file, 1, splits, 2, 1000}, .rerun = text, .attempts = 4};
+    mr__jobfile_encode(&b, &jf);
+    emit_kind(emit, JOBFILE, &b);
+    struct journal_entry e[3] = {{.kind = JOURNAL_EPOCH, .inode = 77},
+                                 {.kind = JOURNAL_DONE,
+                                  .phase = SCHED_MAP,
+                                  .task = 1,
+                                  .attempt = 65536,
+                                  .holder = slice_str("host 5"),
+                                  .counters = slice_str("xx")},
+                                 {.kind = JOURNAL_PUBLISH, .inode = 78}};
+    for (unsigned i = 0; i < 3; i++) mr__journal_put(&b, &e[i]);
+    emit_kind(emit, JOURNAL, &b);
     buf_free(&b);
 }

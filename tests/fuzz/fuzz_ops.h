@@ -1,5 +1,5 @@
-/* fuzz_ops.h - operations out of a script: small inode numbers, few names, offsets around blocks, so that operations meet
- * each other's files; and any value at all now and then. And the other way round, for seeds. */
+/* fuzz_ops.h - operations out of a script: small inode numbers, few names, offsets around blocks, so that operations
+ * meet each other's files; and any value at all now and then. And the other way round, for seeds. */
 #ifndef QFS_TESTS_FUZZ_OPS_H
 #define QFS_TESTS_FUZZ_OPS_H
 
@@ -48,7 +48,37 @@ static inline struct slice fuzz_data(struct reader *r, uint8_t **owned)
     return slice_of(*owned, n);
 }
 
-/* The fields that the code's row names, in its order. False: no such code. data's bytes are *owned's or the script's. */
+/* A transaction of a few conditions and steps, now and then bytes that are none. */
+static inline struct slice fuzz_txn(struct reader *r, uint8_t **owned)
+{
+    static const enum kv_code codes[] = {KV_PUT, KV_GET, KV_APPEND, KV_DELETE};
+    static struct kv_txn t;
+    struct buf b = {0};
+    uint8_t k = get_u8(r);
+    if (k >= 250) return fuzz_data(r, owned);
+    t.nconds = k & 3;
+    t.nsteps[KV_TXN_THEN] = k >> 2 & 3;
+    t.nsteps[KV_TXN_OTHERWISE] = k >> 4 & 3;
+    for (unsigned i = 0; i < t.nconds; i++) {
+        t.conds[i] = (struct kv_cond){.kind = (enum kv_cond_kind)(KV_IF_ABSENT + get_u8(r) % 6), .key = fuzz_name(r)};
+        t.conds[i].value = fuzz_bytes(r);
+        t.conds[i].ino = fuzz_number(r);
+        t.conds[i].version = fuzz_number(r);
+    }
+    for (unsigned branch = 0; branch < 2; branch++)
+        for (unsigned i = 0; i < t.nsteps[branch]; i++) {
+            struct kv_step *s = &t.steps[branch][i];
+            *s = (struct kv_step){.code = codes[get_u8(r) % 4], .key = fuzz_name(r)};
+            s->value = fuzz_bytes(r);
+        }
+    *owned = NULL;
+    if (kv_txn_encode(&t, &b)) buf_clear(&b);
+    *owned = b.p;
+    return buf_slice(&b);
+}
+
+/* The fields that the code's row names, in its order. False: no such code. data's bytes are *owned's or the script's.
+ */
 static inline bool fuzz_op(struct reader *r, struct kv_op *op, uint8_t **owned)
 {
     unsigned code = get_u8(r);
@@ -69,7 +99,7 @@ static inline bool fuzz_op(struct reader *r, struct kv_op *op, uint8_t **owned)
     if (a & A_TIMES) op->atime = op->mtime = (int64_t)fuzz_number(r);
     if (a & A_NAME) op->name = fuzz_name(r);
     if (a & A_NAME2) op->name2 = fuzz_name(r);
-    if (a & A_DATA) op->data = fuzz_data(r, owned);
+    if (a & A_DATA) op->data = code == KV_TXN ? fuzz_txn(r, owned) : fuzz_data(r, owned);
     return true;
 }
 
@@ -101,6 +131,7 @@ static inline void put_fuzz_op(struct buf *b, const struct kv_op *op)
     if (a & A_TIMES) put_fuzz_number(b, (uint64_t)op->atime);
     if (a & A_NAME) put_fuzz_name(b, op->name);
     if (a & A_NAME2) put_fuzz_name(b, op->name2);
+    if (op->code == KV_TXN) put_u8(b, 250); /* its bytes as they are */
     if (a & A_DATA) put_fuzz_bytes(b, op->data);
 }
 
@@ -109,6 +140,8 @@ static inline const struct kv_op *fuzz_life(size_t *n)
 {
     static struct kv_op v[32];
     static uint8_t big[190];
+    static struct buf txn;
+    static struct kv_txn t;
     size_t k = 0;
     memset(big, 'x', sizeof big);
     struct slice a = slice_str("a"), b = slice_str("b"), dir = slice_str("dir"), text = slice_str("text"),
@@ -127,6 +160,15 @@ static inline const struct kv_op *fuzz_life(size_t *n)
     v[k++] = (struct kv_op){.code = KV_SETATTR, .ino = 2, .flags = FS_SET_SIZE, .len = 4100};
     v[k++] = (struct kv_op){.code = KV_RENAME, .ino = 1, .ino2 = 3, .name = b, .name2 = b};
     v[k++] = (struct kv_op){.code = KV_CAS, .name = a, .name2 = text, .data = text};
+    t.nconds = t.nsteps[KV_TXN_THEN] = t.nsteps[KV_TXN_OTHERWISE] = 2;
+    t.conds[0] = (struct kv_cond){.kind = KV_IF_ABSENT, .key = slice_str("new")};
+    t.conds[1] = (struct kv_cond){.kind = KV_IF_VALUE, .key = a, .value = text};
+    t.steps[KV_TXN_THEN][0] = (struct kv_step){.code = KV_PUT, .key = slice_str("new"), .value = text};
+    t.steps[KV_TXN_THEN][1] = t.steps[KV_TXN_OTHERWISE][0] = (struct kv_step){.code = KV_GET, .key = a};
+    t.steps[KV_TXN_OTHERWISE][1] = (struct kv_step){.code = KV_DELETE, .key = b};
+    buf_clear(&txn);
+    kv_txn_encode(&t, &txn);
+    v[k++] = (struct kv_op){.code = KV_TXN, .data = buf_slice(&txn)};
     v[k++] = (struct kv_op){.code = KV_UNLINK, .ino = 1, .flags = 1, .name = a};
     v[k++] = (struct kv_op){.code = KV_UNLINK, .ino = 3, .flags = 1, .name = a};
     v[k++] = (struct kv_op){.code = KV_RELEASE, .data = slice_of("\2\0\0\0\0\0\0\0", 8)};

@@ -1,7 +1,7 @@
-/* fuzz_peer.c - a node (run loop, core and log, on a simulated disk) and what may come from the other two members: frames of
- * any type and bytes on either connection, raft messages and snapshot blocks of any contents, payload requests and answers,
- * connections that break; with a crash and a restart now and then. The node may find that it cannot go on and say so; it
- * never crashes. */
+/* fuzz_peer.c - a node (run loop, core and log, on a simulated disk) and what may come from the other two members:
+ * frames of any type and bytes on either connection, raft messages and snapshot blocks of any contents, payload
+ * requests and answers, connections that break; with a crash and a restart now and then. The node may find that it
+ * cannot go on and say so; it never crashes. */
 #include "raft/node_priv.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/sim/disk.h"
@@ -10,16 +10,30 @@
 #define PEERS 2u
 
 enum {
-    DO_MSG, DO_SNAPSHOT, DO_RAW_IN, DO_RAW_OUT, DO_PASS, DO_ACK, DO_FETCH_RESP, DO_FETCH, DO_DIGEST, DO_DIAL, DO_CUT,
-    DO_PROPOSE, DO_READ, DO_RESTART, DO_PAYLOAD, DOS
+    DO_MSG,
+    DO_SNAPSHOT,
+    DO_RAW_IN,
+    DO_RAW_OUT,
+    DO_PASS,
+    DO_ACK,
+    DO_FETCH_RESP,
+    DO_FETCH,
+    DO_DIGEST,
+    DO_DIAL,
+    DO_CUT,
+    DO_PROPOSE,
+    DO_READ,
+    DO_RESTART,
+    DO_PAYLOAD,
+    DOS
 };
 
 static const char *const addrs[] = {"n1", "n2", "n3"};
 
 struct far {
     struct play *play;
-    unsigned at;                    /* member at + 2 */
-    struct conn *to, *from;         /* dialled by us; accepted from the node */
+    unsigned at;            /* member at + 2 */
+    struct conn *to, *from; /* dialled by us; accepted from the node */
 };
 
 struct play {
@@ -28,7 +42,7 @@ struct play {
     struct node *node;
     struct reader r;
     struct far far[PEERS];
-    struct conn *hello;             /* accepted for the node, not yet its */
+    struct conn *hello; /* accepted for the node, not yet its */
     uint64_t digest, restoring, fetch_id;
     bool dead;
     struct node_read read;
@@ -163,8 +177,10 @@ static void on_dialled(void *arg, struct conn *c)
 static void stranger_frame(struct conn *c, uint8_t type, struct slice payload)
 {
     struct play *y = c->arg;
-    if (type == RAFT_FRAME_HELLO && y->node) node_accept(y->node, c, payload);
-    else conn_close(c);
+    if (type == RAFT_FRAME_HELLO && y->node)
+        node_accept(y->node, c, payload);
+    else
+        conn_close(c);
 }
 
 static void stranger_closed(struct conn *c, int err) {}
@@ -187,16 +203,28 @@ static void dial(struct play *y, struct far *p)
 static int start(struct play *y)
 {
     struct node_config nc = {.id = 1, .nmembers = 3, .lease_reads = true, .checkpoint_bytes = 2000, .seed = 7};
-    struct node_sm sm = {.arg = y, .apply = sm_apply, .applied = sm_applied, .snap_begin = sm_snap_begin, .snap_next = sm_snap_next,
-                         .snap_end = sm_snap_end, .restore_begin = sm_restore_begin, .restore_block = sm_restore_block,
-                         .restore_end = sm_restore_end, .restore_cancel = sm_restore_cancel, .restore_ranges = sm_restore_ranges,
-                         .live_ranges = sm_live_ranges, .role = sm_role, .digest = sm_digest, .fatal = sm_fatal};
+    struct node_sm sm = {.arg = y,
+                         .apply = sm_apply,
+                         .applied = sm_applied,
+                         .snap_begin = sm_snap_begin,
+                         .snap_next = sm_snap_next,
+                         .snap_end = sm_snap_end,
+                         .restore_begin = sm_restore_begin,
+                         .restore_block = sm_restore_block,
+                         .restore_end = sm_restore_end,
+                         .restore_cancel = sm_restore_cancel,
+                         .restore_ranges = sm_restore_ranges,
+                         .live_ranges = sm_live_ranges,
+                         .role = sm_role,
+                         .digest = sm_digest,
+                         .fatal = sm_fatal};
     struct buf why = {0};
     for (unsigned i = 0; i < 3; i++) {
         nc.members[i].id = i + 1;
         memcpy(nc.members[i].addr, addrs[i], 3);
     }
-    nc.log = (struct log_config){.segment_bytes = 8 * DISK_BLOCK, .spare_segments = 1, .cache_bytes = 1, .trail_bytes = 2000};
+    nc.log = (struct log_config){
+        .segment_bytes = 8 * DISK_BLOCK, .spare_segments = 1, .cache_bytes = 1, .trail_bytes = 2000};
     y->digest = y->restoring = 0;
     y->dead = false;
     int err = node_new(sim_disk_door(y->disk), &y->f.net, &y->f.clock, &nc, &sm, &y->node, &why);
@@ -208,8 +236,10 @@ static int start(struct play *y)
 static void stop(struct play *y, bool power)
 {
     if (!y->node) return;
-    if (power) sim_disk_crash(y->disk);
-    else sim_disk_kill(y->disk);
+    if (power)
+        sim_disk_crash(y->disk);
+    else
+        sim_disk_kill(y->disk);
     sim_disk_shut(y->disk, true);
     node_free(y->node);
     sim_disk_shut(y->disk, false);
@@ -234,8 +264,13 @@ static struct raft_msg some_msg(struct play *y, struct far *p)
 {
     struct reader *r = &y->r;
     uint8_t type = get_u8(r), bits = get_u8(r);
-    struct raft_msg m = {.type = (uint8_t)(1 + type % RAFT_MSG_TYPE_MAX), .reject = bits & 1, .transfer = bits & 2, .fenced = bits & 4,
-                         .lease = bits & 8, .from = p->at + 2, .to = 1};
+    struct raft_msg m = {.type = (uint8_t)(1 + type % RAFT_MSG_TYPE_MAX),
+                         .reject = bits & 1,
+                         .transfer = bits & 2,
+                         .fenced = bits & 4,
+                         .lease = bits & 8,
+                         .from = p->at + 2,
+                         .to = 1};
     m.term = fuzz_number(r);
     m.index = fuzz_number(r);
     m.log_term = fuzz_number(r);
@@ -339,8 +374,12 @@ static void step(struct play *y)
     unsigned what = k % 16 % DOS;
     struct buf b = {0};
     switch (what) {
-    case DO_MSG: send_msg(y, p); break;
-    case DO_SNAPSHOT: send_snapshot(y, p); break;
+    case DO_MSG:
+        send_msg(y, p);
+        break;
+    case DO_SNAPSHOT:
+        send_snapshot(y, p);
+        break;
     case DO_RAW_IN:
     case DO_RAW_OUT: {
         uint8_t type = get_u8(&y->r);
@@ -348,17 +387,29 @@ static void step(struct play *y)
         send(what == DO_RAW_IN ? p->to : p->from, type, &b);
         break;
     }
-    case DO_PASS: fake_run(&y->f, fuzz_number(&y->r) % 1000 * NS_PER_MS); break;
+    case DO_PASS:
+        fake_run(&y->f, fuzz_number(&y->r) % 1000 * NS_PER_MS);
+        break;
     case DO_ACK:
     case DO_FETCH_RESP:
     case DO_FETCH:
-    case DO_DIGEST: send_small(y, p, what); break;
-    case DO_DIAL: dial(y, p); break;
-    case DO_CUT: fake_cut_some(&y->f, addrs[k / 16 % 3], 100); break;
+    case DO_DIGEST:
+        send_small(y, p, what);
+        break;
+    case DO_DIAL:
+        dial(y, p);
+        break;
+    case DO_CUT:
+        fake_cut_some(&y->f, addrs[k / 16 % 3], 100);
+        break;
     case DO_PROPOSE:
     case DO_READ:
-    case DO_PAYLOAD: ask(y, what); break;
-    case DO_RESTART: restart(y, k & 16); break;
+    case DO_PAYLOAD:
+        ask(y, what);
+        break;
+    case DO_RESTART:
+        restart(y, k & 16);
+        break;
     }
     buf_free(&b);
     fake_run(&y->f, NS_PER_MS / 5);
@@ -430,7 +481,8 @@ static void put_snapshot(struct buf *b, uint8_t index, uint8_t block, uint8_t bl
 
 static void seed_follower(struct buf *b)
 {
-    for (unsigned peer = 0; peer < 2; peer++) put_msg(b, peer, RAFT_MSG_PROBE_RESP, 0, (const uint8_t[]){0, 0, 0, 0, 0, 0});
+    for (unsigned peer = 0; peer < 2; peer++)
+        put_msg(b, peer, RAFT_MSG_PROBE_RESP, 0, (const uint8_t[]){0, 0, 0, 0, 0, 0});
     put_msg(b, 0, RAFT_MSG_VOTE, 2, (const uint8_t[]){1, 0, 0, 0, 0, 0});
     for (uint8_t i = 0; i < 28; i += 4) put_append(b, i, 4, i);
     put_u8(b, DO_PAYLOAD);

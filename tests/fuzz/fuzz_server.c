@@ -1,6 +1,7 @@
 /* fuzz_server.c - a server and what may come from clients: frames of any type and bytes in any order, well-formed
  * operations among them, connections that close, stand still or do not read, a leader that is deposed, a full disk,
- * payload that comes late or not at all. Afterwards the filesystem must not contradict itself, and nothing is left over. */
+ * payload that comes late or not at all. Afterwards the filesystem must not contradict itself, and nothing is left
+ * over. */
 #include <stdio.h>
 
 #include "kv/server.h"
@@ -9,14 +10,29 @@
 
 #define CLIENTS 3u
 
-enum { DO_CALL, DO_RAW, DO_HELLO, DO_PASS, DO_DIAL, DO_CLOSE, DO_CUT, DO_FREEZE, DO_LEAD, DO_DISK, DO_LATE, DOS };
+enum {
+    DO_CALL,
+    DO_RAW,
+    DO_HELLO,
+    DO_PASS,
+    DO_DIAL,
+    DO_CLOSE,
+    DO_CUT,
+    DO_FREEZE,
+    DO_LEAD,
+    DO_DISK,
+    DO_LATE,
+    DO_WATCH,
+    DO_STOP,
+    DOS
+};
 
 struct far {
     struct play *play;
     struct conn *conn;
     bool open;
     uint64_t calls, session, seq;
-    uint64_t open_call;             /* the call that opens its session */
+    uint64_t open_call; /* the call that opens its session */
 };
 
 struct play {
@@ -32,11 +48,22 @@ struct play {
 
 static void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
 
+static void check_events(struct slice payload)
+{
+    struct kv__watching w;
+    struct reader r;
+    struct kv_event ev;
+    check(kv__events_decode(payload, &w, &r) == 0);
+    while (kv_event_next(&r, &ev)) check(ev.key.n > 0);
+    check(!r.bad);
+}
+
 static void far_frame(struct conn *c, uint8_t type, struct slice payload)
 {
     struct far *p = c->arg;
     struct reader r = reader_of(payload);
     struct kv_reply reply;
+    if (type == KV_FRAME_EVENTS) check_events(payload);
     if (type != KV_FRAME_REPLY) return;
     uint64_t id = get_u64(&r);
     enum kv_code code = (enum kv_code)get_u8(&r);
@@ -83,8 +110,10 @@ static void send_call(struct play *y, struct far *p)
     struct buf bytes = {0};
     if (!fuzz_op(&y->r, &op, &owned)) return;
     struct kv__call call = {.id = ++p->calls, .flags = step >> 7, .session = p->session};
-    if (op.code == KV_SESSION_OPEN) p->open_call = call.id;
-    else if (kv_is_change(op.code)) call.seq = step % 8 ? ++p->seq : step % 16 ? p->seq : fuzz_number(&y->r);
+    if (op.code == KV_SESSION_OPEN)
+        p->open_call = call.id;
+    else if (kv_is_change(op.code))
+        call.seq = step % 8 ? ++p->seq : step % 16 ? p->seq : fuzz_number(&y->r);
     call.floor = call.seq > 4 ? call.seq - 4 : call.seq;
     kv__call_encode(&call, head);
     kv_op_encode(&op, &bytes, NULL);
@@ -93,20 +122,45 @@ static void send_call(struct play *y, struct far *p)
     free(owned);
 }
 
+static void send_watch(struct play *y, struct far *p, bool stop)
+{
+    struct kv__watching w = {.id = get_u8(&y->r) % 4};
+    struct buf b = {0};
+    if (stop) {
+        put_u64(&b, w.id);
+    } else {
+        w.revision = fuzz_number(&y->r);
+        w.position = get_u8(&y->r);
+        w.flags = get_u8(&y->r) & KV_WATCH_PREFIX;
+        w.key = fuzz_name(&y->r);
+        kv__watch_encode(&w, &b);
+    }
+    send(p, stop ? KV_FRAME_WATCH_STOP : KV_FRAME_WATCH, buf_slice(&b), (struct slice){0});
+    buf_free(&b);
+}
+
 static void step(struct play *y)
 {
     uint8_t k = get_u8(&y->r);
     struct far *p = &y->far[k / 16 % CLIENTS];
     switch (k % 16 % DOS) {
-    case DO_CALL: send_call(y, p); break;
+    case DO_CALL:
+        send_call(y, p);
+        break;
     case DO_RAW: {
         uint8_t type = get_u8(&y->r);
         send(p, type, fuzz_many(&y->r), (struct slice){0});
         break;
     }
-    case DO_HELLO: send_hello(p); break;
-    case DO_PASS: fake_run(&y->f, fuzz_number(&y->r) % 4000 * NS_PER_MS); break;
-    case DO_DIAL: dial(y, p); break;
+    case DO_HELLO:
+        send_hello(p);
+        break;
+    case DO_PASS:
+        fake_run(&y->f, fuzz_number(&y->r) % 4000 * NS_PER_MS);
+        break;
+    case DO_DIAL:
+        dial(y, p);
+        break;
     case DO_CLOSE:
         if (p->conn) conn_close(p->conn);
         break;
@@ -116,8 +170,16 @@ static void step(struct play *y)
     case DO_FREEZE:
         if (p->conn) fake_freeze(p->conn, get_u8(&y->r) & 1);
         break;
-    case DO_LEAD: fake_lead(y->c, get_u8(&y->r) & 1, get_u8(&y->r), 0); break;
-    case DO_DISK: y->c->disk_full = get_u8(&y->r) & 1; break;
+    case DO_LEAD:
+        fake_lead(y->c, get_u8(&y->r) & 1, get_u8(&y->r), 0);
+        break;
+    case DO_DISK:
+        y->c->disk_full = get_u8(&y->r) & 1;
+        break;
+    case DO_WATCH:
+    case DO_STOP:
+        send_watch(y, p, k % 16 % DOS == DO_STOP);
+        break;
     case DO_LATE:
         y->c->payload_late = get_u8(&y->r) % 101;
         y->c->payload_gone = get_u8(&y->r) % 101;
@@ -150,7 +212,7 @@ static void end(struct play *y)
     struct buf why = {0};
     fake_run(&y->f, NS_PER_S);
     struct fs fs = {.map = kv_server_map(y->server)};
-    check(!y->fatal);       /* no client can make an entry that the store does not understand */
+    check(!y->fatal); /* no client can make an entry that the store does not understand */
     if (fs_check(&fs, &why)) {
         fprintf(stderr, "%.*s\n", (int)why.n, (const char *)why.p);
         check(false);
@@ -203,6 +265,14 @@ void fuzz_seeds(void (*emit)(struct slice seed))
         put_u16(&b, late ? 0x3264 : 1);
         put_call(&b, &open);
         put_pass(&b, 5);
+        for (uint8_t id = 0; id < 3; id++) {
+            put_u8(&b, DO_WATCH);
+            put_u8(&b, id);
+            put_fuzz_number(&b, id == 2);
+            put_u8(&b, 0);
+            put_u8(&b, id > 0);
+            put_fuzz_name(&b, slice_str(id == 2 ? "" : "a"));
+        }
         for (size_t i = 0; i < n; i++) {
             put_call(&b, &life[i]);
             if (i % 3 == 0) put_pass(&b, 3);
@@ -213,6 +283,8 @@ void fuzz_seeds(void (*emit)(struct slice seed))
             put_call(&b, &q);
         }
         put_pass(&b, 50);
+        put_u8(&b, DO_STOP);
+        put_u8(&b, 1);
         put_u8(&b, DO_LEAD);
         put_u16(&b, 0);
         put_call(&b, &life[0]);

@@ -1,10 +1,10 @@
 /* fuzz_store.c - the store under batches and images of any bytes.
  *
- * Batches: entries as they come from the log, whole ones made of operations of the script and any bytes at all. After those
- * that make sense the filesystem must not contradict itself; the store's image must restore to an equal store whose payload
- * references are the very ones that were counted on the way.
- * Images: rows of any bytes, in a well-formed image. They restore or are refused; operations over what was restored give
- * errors where rows make no sense, and never crash. Any blocks at all: the same. */
+ * Batches: entries as they come from the log, whole ones made of operations of the script and any bytes at all. After
+ * those that make sense the filesystem must not contradict itself; the store's image must restore to an equal store
+ * whose payload references are the very ones that were counted on the way. Images: rows of any bytes, in a well-formed
+ * image. They restore or are refused; operations over what was restored give errors where rows make no sense, and never
+ * crash. Any blocks at all: the same. */
 #include <stdio.h>
 
 #include "kv/query.h"
@@ -12,7 +12,7 @@
 #include "tests/fuzz/fuzz_ops.h"
 
 #define ENTRIES_MAX 200u
-#define SESSIONS 4u
+#define SESSIONS    4u
 
 enum { MODE_BATCHES, MODE_ROWS, MODE_BLOCKS, MODES };
 enum { DO_RECORD, DO_END, DO_RAW_ENTRY, DO_QUERY, DO_REFUSE, DOS };
@@ -26,8 +26,8 @@ struct life {
     uint64_t cluster;
     uint64_t session[SESSIONS], seq[SESSIONS];
     unsigned nsessions;
-    bool broken;                            /* an entry made no sense: the store is of no use any more */
-    int64_t live[ENTRIES_MAX + 2];          /* by index, as told */
+    bool broken;                   /* an entry made no sense: the store is of no use any more */
+    int64_t live[ENTRIES_MAX + 2]; /* by index, as told */
 };
 
 static void on_live(void *arg, uint64_t index, int64_t delta)
@@ -36,7 +36,10 @@ static void on_live(void *arg, uint64_t index, int64_t delta)
     if (index < ENTRIES_MAX + 2) live[index] += delta;
 }
 
-static void on_life_live(void *arg, uint64_t index, int64_t delta) { on_live(((struct life *)arg)->live, index, delta); }
+static void on_life_live(void *arg, uint64_t index, int64_t delta)
+{
+    on_live(((struct life *)arg)->live, index, delta);
+}
 
 static void on_outcome(void *arg, uint32_t pos, enum kv__outcome what, enum kv_code code, const struct kv_reply *reply)
 {
@@ -66,13 +69,15 @@ static void add_record(struct life *l, bool refuse)
     if (!fuzz_op(&l->r, &op, &owned)) return;
     struct kv__record rec = {.session = who < 240 ? l->session[who % SESSIONS] : fuzz_number(&l->r)};
     uint64_t *seq = &l->seq[who % SESSIONS];
-    rec.seq = step < 200 ? ++*seq : step < 240 ? *seq : fuzz_number(&l->r);    /* the next; again; any */
+    rec.seq = step < 200 ? ++*seq : step < 240 ? *seq : fuzz_number(&l->r); /* the next; again; any */
     rec.floor = step % 4 ? (*seq ? *seq - 1 : 0) : fuzz_number(&l->r);
     if (op.code == KV_SESSION_OPEN) op.off2 = step;
     kv_op_encode(&op, &bytes, NULL);
     rec.op = buf_slice(&bytes);
-    if (refuse) kv__batch_refuse(&l->batch, &rec, -ENOSPC);
-    else if (kv_is_change(op.code)) kv__batch_add(&l->batch, &rec);
+    if (refuse)
+        kv__batch_refuse(&l->batch, &rec, -ENOSPC);
+    else if (kv_is_change(op.code))
+        kv__batch_add(&l->batch, &rec);
     buf_free(&bytes);
     free(owned);
 }
@@ -104,11 +109,21 @@ static void live(struct life *l)
 {
     while (fuzz_more(&l->r)) {
         switch (get_u8(&l->r) % DOS) {
-        case DO_RECORD: add_record(l, false); break;
-        case DO_REFUSE: add_record(l, true); break;
-        case DO_END: end_batch(l); break;
-        case DO_RAW_ENTRY: raw_entry(l); break;
-        case DO_QUERY: ask(l); break;
+        case DO_RECORD:
+            add_record(l, false);
+            break;
+        case DO_REFUSE:
+            add_record(l, true);
+            break;
+        case DO_END:
+            end_batch(l);
+            break;
+        case DO_RAW_ENTRY:
+            raw_entry(l);
+            break;
+        case DO_QUERY:
+            ask(l);
+            break;
         }
     }
     end_batch(l);
@@ -163,7 +178,7 @@ static void put_rows(struct life *l, struct kv__store *odd)
     odd->map = omap_new();
     while (fuzz_more(&l->r)) {
         struct slice key = fuzz_bytes(&l->r), value = fuzz_bytes(&l->r);
-        if (key.n == 0) return;             /* ends the rows */
+        if (key.n == 0) return; /* ends the rows */
         omap_put(odd->map, key, value);
     }
 }
@@ -207,8 +222,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         live(l);
         if (!l->broken) check_consistent(l);
         break;
-    case MODE_ROWS: odd_image(l); break;
-    case MODE_BLOCKS: odd_blocks(l); break;
+    case MODE_ROWS:
+        odd_image(l);
+        break;
+    case MODE_BLOCKS:
+        odd_blocks(l);
+        break;
     }
     kv__store_free(l->st);
     free(l);

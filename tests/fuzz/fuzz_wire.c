@@ -1,11 +1,30 @@
 /* fuzz_wire.c - decoders of single messages: frames, raft messages, operations, replies, greetings, batches, directory
- * entries. What decodes is encoded again, and must be the same bytes, or the same value where numbers may be longer than
- * need be. */
+ * entries. What decodes is encoded again, and must be the same bytes, or the same value where numbers may be longer
+ * than need be. */
 #include "kv/wire.h"
 #include "raft/core_priv.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { FRAMES, RAFT_MSG, OP, REPLY, HELLO, ACK, CALL, REDIRECT, REFUSED, BATCH, DIRENTS, STATFS, KINDS };
+enum {
+    FRAMES,
+    RAFT_MSG,
+    OP,
+    REPLY,
+    HELLO,
+    ACK,
+    CALL,
+    REDIRECT,
+    REFUSED,
+    BATCH,
+    DIRENTS,
+    STATFS,
+    TXN,
+    TXN_REPLY,
+    WATCH,
+    EVENTS,
+    WATCH_END,
+    KINDS
+};
 
 static void frames(struct slice in)
 {
@@ -170,16 +189,65 @@ static void statfs(struct slice in)
     same(&b, in);
 }
 
+static void txn(struct slice in)
+{
+    static struct kv_txn t;
+    struct buf b = {0};
+    if (kv_txn_decode(in, &t)) return;
+    check(kv_txn_encode(&t, &b) == 0);
+    same(&b, in);
+}
+
+static void txn_reply(struct slice in)
+{
+    struct reader r = reader_of(in);
+    struct kv_txn_result res;
+    struct kv_txn_failure f;
+    while (kv_txn_next(&r, &res)) check(res.value.n <= in.n);
+    (void)!kv_txn_failure_decode(in, &f);
+}
+
+static void watch(struct slice in)
+{
+    struct kv__watching w;
+    struct buf b = {0};
+    if (kv__watch_decode(in, &w)) return;
+    kv__watch_encode(&w, &b);
+    same(&b, in);
+}
+
+static void events(struct slice in)
+{
+    struct kv__watching w;
+    struct reader r;
+    struct kv_event ev;
+    if (kv__events_decode(in, &w, &r)) return;
+    while (kv_event_next(&r, &ev)) check(ev.key.n <= in.n);
+}
+
+static void watch_end(struct slice in)
+{
+    uint64_t id, revision;
+    int err;
+    struct slice text;
+    if (kv__watch_end_decode(in, &id, &err, &revision, &text) == 0) check(err < 0 && text.n <= in.n);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const kinds[KINDS])(struct slice in) = {
-        [FRAMES] = frames, [RAFT_MSG] = raft_msg, [OP] = op,           [REPLY] = reply,     [HELLO] = hello,
-        [ACK] = ack,       [CALL] = call,         [REDIRECT] = redirect, [REFUSED] = refused, [BATCH] = batch,
-        [DIRENTS] = dirents, [STATFS] = statfs};
+        [FRAMES] = frames, [RAFT_MSG] = raft_msg,   [OP] = op,
+        [REPLY] = reply,   [HELLO] = hello,         [ACK] = ack,
+        [CALL] = call,     [REDIRECT] = redirect,   [REFUSED] = refused,
+        [BATCH] = batch,   [DIRENTS] = dirents,     [STATFS] = statfs,
+        [TXN] = txn,       [TXN_REPLY] = txn_reply, [WATCH] = watch,
+        [EVENTS] = events, [WATCH_END] = watch_end};
     if (size == 0) return 0;
     struct slice in = slice_of(data + 1, size - 1);
-    if (data[0] == KINDS) good_frame(in);
-    else kinds[data[0] % KINDS](in);
+    if (data[0] == KINDS)
+        good_frame(in);
+    else
+        kinds[data[0] % KINDS](in);
     return 0;
 }
 
@@ -195,16 +263,34 @@ static void emit_kind(void (*emit)(struct slice seed), uint8_t kind, struct buf 
     buf_clear(b);
 }
 
-static const struct fs_attr some_attr = {.ino = 300, .mode = 0100644, .nlink = 1, .uid = 1000, .gid = 1000, .size = 70000,
-                                         .blocks = 137, .atime = 1700000000000000000, .mtime = 1700000000000000001,
-                                         .ctime = 1700000000000000002, .btime = -1, .version = 9, .has_xattr = true};
+static const struct fs_attr some_attr = {.ino = 300,
+                                         .mode = 0100644,
+                                         .nlink = 1,
+                                         .uid = 1000,
+                                         .gid = 1000,
+                                         .size = 70000,
+                                         .blocks = 137,
+                                         .atime = 1700000000000000000,
+                                         .mtime = 1700000000000000001,
+                                         .ctime = 1700000000000000002,
+                                         .btime = -1,
+                                         .version = 9,
+                                         .has_xattr = true};
 
 static void seed_ops(void (*emit)(struct slice seed), struct buf *b)
 {
     for (unsigned code = 0; code < 256; code++) {
         if (!kv__op_info(code)) continue;
-        struct kv_op o = {.code = (enum kv_code)code, .ino = 1, .ino2 = 2, .off = 3, .len = 4096, .mode = 0644, .flags = 1,
-                          .name = slice_str("name"), .name2 = slice_str("other"), .data = slice_str("some bytes")};
+        struct kv_op o = {.code = (enum kv_code)code,
+                          .ino = 1,
+                          .ino2 = 2,
+                          .off = 3,
+                          .len = 4096,
+                          .mode = 0644,
+                          .flags = 1,
+                          .name = slice_str("name"),
+                          .name2 = slice_str("other"),
+                          .data = slice_str("some bytes")};
         kv_op_encode(&o, b, NULL);
         emit_kind(emit, OP, b);
         struct kv_reply r = {.index = 77, .off = 5, .attr = some_attr, .data = slice_str("data")};
@@ -229,8 +315,16 @@ static void seed_frames(void (*emit)(struct slice seed), struct buf *b)
     put_bytes(b, v);
     emit_kind(emit, KINDS, b);
     for (uint8_t type = 1; type <= RAFT_MSG_TYPE_MAX; type++) {
-        struct raft_msg m = {.type = type, .from = 1, .to = 2, .term = 3, .index = 4, .log_term = 3, .commit = 4, .last = 9,
-                             .round = 12345, .n = type == RAFT_MSG_APPEND};
+        struct raft_msg m = {.type = type,
+                             .from = 1,
+                             .to = 2,
+                             .term = 3,
+                             .index = 4,
+                             .log_term = 3,
+                             .commit = 4,
+                             .last = 9,
+                             .round = 12345,
+                             .n = type == RAFT_MSG_APPEND};
         raft_msg_encode(&m, b);
         if (m.n) put_bytes(b, slice_of("\3\0\0\0\0\0\0\0\2\1\0\0\0x", 14));
         emit_kind(emit, RAFT_MSG, b);
@@ -263,6 +357,32 @@ static void seed_client(void (*emit)(struct slice seed), struct buf *b)
     emit_kind(emit, STATFS, b);
 }
 
+static void seed_watch(void (*emit)(struct slice seed), struct buf *b)
+{
+    struct kv__watching w = {
+        .id = 1, .revision = 77, .position = 2, .flags = KV_WATCH_PREFIX, .key = slice_str("dir/")};
+    static struct kv_txn t = {.nconds = 2, .nsteps = {1, 1}};
+    t.conds[0] = (struct kv_cond){.kind = KV_IF_VERSION, .key = slice_str("a"), .ino = 2, .version = 3};
+    t.conds[1] = (struct kv_cond){.kind = KV_IF_VALUE, .key = slice_str("b"), .value = slice_str("v")};
+    for (unsigned i = 0; i < 2; i++)
+        t.steps[i][0] = (struct kv_step){.code = i ? KV_PUT : KV_GET, .key = slice_str("c")};
+    kv_txn_encode(&t, b);
+    emit_kind(emit, TXN, b);
+    kv__watch_encode(&w, b);
+    emit_kind(emit, WATCH, b);
+    kv__events_encode(&w, buf_extend(b, KV_EVENTS_HEAD));
+    for (uint8_t type = KV_EVENT_PUT; type <= KV_EVENT_DELETE; type++) {
+        put_u64(b, 76);
+        put_u32(b, type);
+        put_u8(b, type);
+        put_slice16(b, w.key);
+        for (unsigned i = 0; type == KV_EVENT_PUT && i < 3; i++) put_u64(b, i);
+    }
+    emit_kind(emit, EVENTS, b);
+    kv__watch_end_encode(1, QE_GONE, 80, "gone", b);
+    emit_kind(emit, WATCH_END, b);
+}
+
 void fuzz_seeds(void (*emit)(struct slice seed))
 {
     struct buf b = {0}, o = {0};
@@ -270,6 +390,7 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     seed_frames(emit, &b);
     seed_ops(emit, &b);
     seed_client(emit, &b);
+    seed_watch(emit, &b);
     struct kv_op put = {.code = KV_PUT, .name = slice_str("k"), .data = slice_str("v")};
     kv_op_encode(&put, &o, NULL);
     struct kv__record rec = {.session = 1024, .seq = 1, .floor = 1, .op = buf_slice(&o)};

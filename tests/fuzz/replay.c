@@ -1,5 +1,6 @@
-/* replay.c - runs a fuzz target without the fuzzer: over its own seeds, and over the files and directories named, which is
- * where inputs that once found something are kept (tests/fuzz/regress). --seeds DIR writes the seeds there instead. */
+/* replay.c - runs a fuzz target without the fuzzer: over its own seeds, and over the files and directories named, which
+ * is where inputs that once found something are kept (tests/fuzz/regress). --seeds DIR writes the seeds there instead.
+ */
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/stat.h>
