@@ -212,6 +212,10 @@ static void give_up(struct coord *c, const struct sched_effect *e)
     bool map = e->phase == SCHED_MAP;
     uint32_t attempts = c->run->o->attempts ? c->run->o->attempts : MR_ATTEMPTS_DEFAULT;
 
+    if (mr__jobdir_mine(&c->run->place) == -ESTALE) { /* no wonder: somebody else has it, or has ended it */
+        on_lost(c, -ESTALE);
+        return;
+    }
     if (c->result && c->result->outcome == TASK_FAILED)
         mr__report(why, c->run->o, &c->run->job, &c->run->plan, c->result, attempts);
     else if (c->result)

@@ -73,6 +73,10 @@ static void give_up(struct local *l, const struct sched_effect *e)
     uint32_t attempts = l->run->o->attempts ? l->run->o->attempts : MR_ATTEMPTS_DEFAULT;
     l->over = true;
     check(l->result);
+    if (mr__jobdir_mine(&l->run->place) == -ESTALE) {
+        mr__run_lost(l->run, -ESTALE);
+        return;
+    }
     mr__report(&l->run->why, l->run->o, &l->run->job, &l->run->plan, l->result, attempts);
 }
 

@@ -40,6 +40,31 @@ q mr status --all "$M" --json | python3 -c 'import json, sys
 j, = [json.loads(l) for l in sys.stdin]
 assert j["state"] == "done" and j["output"].endswith("/a") and j["progress"]["reduces_done"] == 3, j'
 
+say "killed, or frozen and replaced, at the steps of publishing, on this filesystem; every other one replaces an older output"
+rm -f "$HOLD"
+for k in 13 14 15 16 17 18 19 20 21 22 23; do
+    r=; [ $((k % 2)) = 1 ] || { mkdir "$M/k$k"; echo old > "$M/k$k/old"; r=--replace; }
+    f=; [ $((k % 3)) = 0 ] && f=:freeze
+    (QFS_MR_STOP="coordinator:$k:$WORK/stopped$k$f" "$QFS" mr run --app wc --input "$M/in/1" --output "$M/k$k" $r --workers 1 --worker-timeout 1 \
+        --workdir "$WORK/w1" > "$WORK/k$k.log" 2>&1; echo $? > "$WORK/k$k.code") & eval j$k=$!
+done
+stopped=0
+for k in 13 14 15 16 17 18 19 20 21 22 23; do
+    until_ok 60 sh -c "[ -e $WORK/stopped$k ] || [ -e $WORK/k$k.code ]"
+    [ ! -e "$WORK/stopped$k" ] || stopped=$((stopped + 1))
+    # As it was, or complete.
+    [ -e "$M/k$k/_SUCCESS" ] && [ -e "$M/k$k/part-00000" ] || [ -e "$M/k$k/old" ] || [ ! -e "$M/k$k" ] || die "step $k: something in between"
+    q mr run --resume "$m2/k$k" --workers 1 --workdir "$WORK/w2" > "$WORK/r$k.log" 2>&1 || { cat "$WORK/r$k.log"; die "resume after step $k"; }
+    [ "$(cat "$M/k$k/part-00000" | wc -l)" = 2 ] && [ ! -e "$M/k$k/old" ] || die "the output after step $k"
+    listing "$M/k$k" > "$WORK/before"; stat -c %i "$M"/k$k/* >> "$WORK/before"
+    for p in $(pgrep -f "^$QFS mr run --app wc --input $M/in/1 --output $M/k$k " || true); do kill -CONT "$p"; done
+    eval wait \$j$k || true
+    listing "$M/k$k" > "$WORK/after"; stat -c %i "$M"/k$k/* >> "$WORK/after"
+    cmp "$WORK/before" "$WORK/after" || die "step $k: the frozen one changed something"
+done
+[ $stopped -ge 8 ] || die "only $stopped were stopped"
+rm -rf "$M"/k*
+
 say "frozen: a standby on another mount takes over, and the old one changes nothing when it wakes up"
 touch "$HOLD"; start b "$WORK/a.log"; until_ok 60 tasks_done b map 0
 "$QFS" mr run --resume "$m2/b" --standby --workers 2 --workdir "$WORK/w2" > "$WORK/b.log" 2>&1 & standby=$!
