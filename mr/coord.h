@@ -24,6 +24,7 @@ struct run {
     struct restored *restored[2];      /* by phase and task; NULL: a new job */
     bool waits;                        /* some map outputs may still be with workers that live */
     bool ours;                         /* false: somebody else has the job now, or ended it */
+    bool cancelled;                    /* ended it */
     char *dir;                         /* our directory for intermediate data */
     int lock;                          /* its lock */
     struct progress progress;

@@ -23,8 +23,9 @@
 #include "mr/owner.h"
 #include "mr/util.h"
 
-#define GRACE_S 600 /* for a directory whose maker is not known */
-#define TRIES   5
+#define GRACE_S  600 /* for a directory whose maker is not known */
+#define TRIES    5
+#define REMOVALS 200 /* 10 s: more than a beat */
 
 /* ---- names ---- */
 
@@ -256,10 +257,14 @@ char *mr__jobdir_find(const char *job, struct buf *why)
 
 /* ---- the end of a job without output ---- */
 
+/* Its coordinator may still be writing there, until it finds that the job is gone. */
 static int remove_tree(const char *path)
 {
-    int rc = -ENOTEMPTY;
-    for (int i = 0; i < TRIES && rc < 0; i++) rc = mr__rmtree(path); /* somebody may still be writing there */
+    int rc = mr__rmtree(path);
+    for (int i = 0; i < REMOVALS && rc == -ENOTEMPTY; i++) {
+        usleep(50000);
+        rc = mr__rmtree(path);
+    }
     return rc;
 }
 

@@ -170,7 +170,7 @@ bool mr__run_lost(struct run *r, int err)
     int rc = mr__jobdir_look(r->place.path, &look);
     if (rc == -ENOENT || (rc == 0 && look.state == JOB_CANCELLED)) {
         mr__fmt(&r->why, "the job was cancelled");
-        over = true;
+        over = r->cancelled = true;
     } else if (rc == 0 && look.state == JOB_DONE) {
         mr__fmt(&r->why, "another coordinator has taken this job over, and finished it");
         over = true;
@@ -246,6 +246,7 @@ static void say_how_to_go_on(const struct run *r)
 void mr__run_leave(struct run *r)
 {
     say_how_to_go_on(r);
+    if (r->cancelled) mr__rmtree(r->place.path);
     mr__rmtree(r->dir);
     _Exit(MR_EXIT_FAILED);
 }
@@ -295,6 +296,7 @@ int mr_run(const struct mr_options *o)
         mr__progress_failed(&r.progress, buf_slice(&r.why));
         say_how_to_go_on(&r);
     }
+    if (r.cancelled) mr__rmtree(r.place.path); /* what we wrote while it was removed */
     run_free(&r);
     return code;
 }

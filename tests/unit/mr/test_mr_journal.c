@@ -117,7 +117,8 @@ static struct jobfile some_job(void)
                          .reducers = 3,
                          .memory = 64 * MIB,
                          .task_timeout_ns = 1,
-                         .beat_ns = 2};
+                         .beat_ns = 2,
+                         .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1}};
     f.plan = (struct plan){.files_n = 2, .splits_n = 2, .bytes = 30};
     f.plan.files = xcalloc(2, sizeof *f.plan.files);
     f.plan.files[0] = (struct input_file){text("/m1/in/a"), 10, 5};
