@@ -221,8 +221,11 @@ static struct node_config config_of(struct sim_server *s)
     struct sim_cluster *c = s->cluster;
     struct node_config nc = c->opt.node;
     nc.id = s->at + 1;
-    nc.nmembers = c->opt.n;
-    for (unsigned i = 0; i < c->opt.n; i++) {
+    unsigned members = c->opt.members ? c->opt.members : c->opt.n;
+    memcpy(nc.addr, s->addr, sizeof s->addr);
+    nc.join = s->at >= members;
+    nc.nmembers = nc.join ? 0 : members;
+    for (unsigned i = 0; i < nc.nmembers; i++) {
         nc.members[i].id = i + 1;
         memcpy(nc.members[i].addr, c->servers[i].addr, sizeof c->servers[i].addr);
     }

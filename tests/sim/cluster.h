@@ -21,6 +21,7 @@ struct sim_options {
     uint64_t seed;
     const char *program, *title; /* for messages and for the command that replays */
     unsigned n;
+    unsigned members; /* servers that form the cluster, 0: all; the others wait to be added */
     bool integers; /* nodes under a machine of integers instead of kv servers */
     struct sim_net_config net;
     struct sim_disk_config disk;

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "raft/node_priv.h"
-#include "tests/sim/box.h"
+#include "tests/sim/agree.h"
 #include "tests/sim/check_log.h"
 
 #define SEEDS 120u
@@ -33,14 +33,6 @@ static struct sim_cluster *make(uint64_t seed, unsigned n, const char *title)
 
 static unsigned servers(uint64_t seed) { return seed % 2 ? 3 : 5; }
 
-static bool has_leader(void *arg) { return sim_leader(arg) >= 0; }
-
-static unsigned leader_within(struct sim_cluster *c, uint64_t ms)
-{
-    if (!sim_wait(c, has_leader, c, ms)) sim_fail(c, "no leader within %llu ms", (unsigned long long)ms);
-    return (unsigned)sim_leader(c);
-}
-
 static bool no_leader(void *arg) { return sim_leader(arg) < 0; }
 
 static void bad_weather(struct sim_cluster *c)
@@ -62,41 +54,6 @@ static void good_weather(struct sim_cluster *c)
     w->slow_percent = w->loss_percent = w->double_percent = w->reorder_percent = w->reset_ppm = 0;
 }
 
-struct goal {
-    struct sim_cluster *c;
-    uint64_t value, index;
-    unsigned k;
-};
-
-/* How many running servers have applied the goal's value at its index. */
-static unsigned have(const struct goal *g)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < g->c->opt.n; i++) {
-        const struct sim_box *b = g->c->servers[i].box;
-        if (!b || sim_box_applied(b) < g->index) continue;
-        n += sim_box_value(b, g->index) == g->value;
-    }
-    return n;
-}
-
-static bool reached(void *arg) { return have(arg) >= ((struct goal *)arg)->k; }
-
-/* Offers the value to whoever leads until k servers have applied it. Returns its index. */
-static uint64_t agree(struct sim_cluster *c, uint64_t value, unsigned k, uint64_t ms)
-{
-    uint64_t until = sim_now(c->world) + ms * NS_PER_MS, term;
-    while (sim_now(c->world) < until) {
-        struct goal g = {.c = c, .value = value, .k = k};
-        int l = sim_leader(c);
-        if (l >= 0 && sim_box_start(c->servers[l].box, value, &g.index, &term) && sim_wait(c, reached, &g, 2000))
-            return g.index;
-        sim_sleep(c, 20);
-    }
-    sim_fail(c, "no agreement on %llu by %u servers within %llu ms", (unsigned long long)value, k,
-             (unsigned long long)ms);
-}
-
 static bool all_alike(void *arg)
 {
     const struct sim_cluster *c = arg;
@@ -115,7 +72,7 @@ static void elect(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, servers(seed), "election");
     struct node_status before, after;
-    unsigned l = leader_within(c, 3000);
+    unsigned l = sim_leader_within(c, 3000);
     sim_status(c, l, &before);
     sim_sleep(c, 3000);
     if (sim_leader(c) != (int)l) sim_fail(c, "an idle cluster changed its leader");
@@ -133,8 +90,8 @@ static void elect(uint64_t seed)
 static void elect_without_majority(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, servers(seed), "no leader without a majority");
-    leader_within(c, 3000);
-    agree(c, 1, c->opt.n, 3000);
+    sim_leader_within(c, 3000);
+    sim_agree(c, 1, c->opt.n, 3000);
     unsigned first = (unsigned)prng_below(&c->rng, c->opt.n);
     bool die = prng_chance(&c->rng, 50);
     for (unsigned i = 0; i < sim_majority(c); i++) {
@@ -150,8 +107,8 @@ static void elect_without_majority(uint64_t seed)
     if (sim_leaders_seen(c->checks) != leaders) sim_fail(c, "a leader was elected without a majority");
     sim_join(c);
     sim_start_all(c);
-    leader_within(c, 5000);
-    agree(c, 2, c->opt.n, 5000);
+    sim_leader_within(c, 5000);
+    sim_agree(c, 2, c->opt.n, 5000);
     sim_cluster_free(c);
 }
 
@@ -161,14 +118,14 @@ static void elect_after_crash(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, servers(seed), "a new leader after a crash");
     for (unsigned round = 0; round < 5; round++) {
-        unsigned l = leader_within(c, 5000);
+        unsigned l = sim_leader_within(c, 5000);
         enum sim_death how = prng_chance(&c->rng, 50) ? SIM_KILLED : SIM_POWER_CUT;
-        agree(c, round + 1, c->opt.n, 5000);
+        sim_agree(c, round + 1, c->opt.n, 5000);
         sim_sleep(c, prng_below(&c->rng, 400));
         if (sim_leader(c) != (int)l) continue;
         sim_server_end(c, l, how);
-        leader_within(c, how == SIM_KILLED ? 1000 : 2000);
-        agree(c, 100 + round, c->opt.n - 1, 1000);
+        sim_leader_within(c, how == SIM_KILLED ? 1000 : 2000);
+        sim_agree(c, 100 + round, c->opt.n - 1, 1000);
         sim_server_start(c, l);
     }
     sim_cluster_free(c);
@@ -179,14 +136,14 @@ static void elect_undisturbed(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, servers(seed), "a rejoining server disturbs nobody");
     struct node_status before, after;
-    unsigned l = leader_within(c, 3000), s = (l + 1) % c->opt.n;
-    agree(c, 1, c->opt.n, 3000);
+    unsigned l = sim_leader_within(c, 3000), s = (l + 1) % c->opt.n;
+    sim_agree(c, 1, c->opt.n, 3000);
     sim_status(c, l, &before);
     sim_isolate(c, s, true);
     sim_sleep(c, 3000 + prng_below(&c->rng, 3000));
-    agree(c, 2, c->opt.n - 1, 1000);
+    sim_agree(c, 2, c->opt.n - 1, 1000);
     sim_isolate(c, s, false);
-    agree(c, 3, c->opt.n, 3000);
+    sim_agree(c, 3, c->opt.n, 3000);
     sim_sleep(c, 2000);
     sim_status(c, l, &after);
     if (after.raft.role != RAFT_LEADER || after.raft.term != before.raft.term)
@@ -206,11 +163,11 @@ static void agree_in_bad_weather(uint64_t seed)
         if (l >= 0 && prng_chance(&c->rng, 60))
             sim_box_start(c->servers[l].box, 1000 + v, &index, &term);
         else
-            agree(c, v, sim_majority(c), 20000);
+            sim_agree(c, v, sim_majority(c), 20000);
         sim_sleep(c, prng_below(&c->rng, 30));
     }
     good_weather(c);
-    agree(c, 5000, c->opt.n, 5000);
+    sim_agree(c, 5000, c->opt.n, 5000);
     if (!sim_wait(c, all_alike, c, 3000)) sim_fail(c, "the servers do not come to agree");
     sim_cluster_free(c);
 }
@@ -221,16 +178,16 @@ static void agree_after_conflict(uint64_t seed)
     struct sim_cluster *c = make(seed, 5, "conflicting logs");
     uint64_t index, term;
     for (unsigned round = 0; round < 4; round++) {
-        unsigned l = leader_within(c, 3000);
-        agree(c, round, 5, 5000);
+        unsigned l = sim_leader_within(c, 3000);
+        sim_agree(c, round, 5, 5000);
         for (unsigned i = 0; i < 5; i++) sim_isolate(c, i, i == l || i == (l + 1) % 5);
         sim_cut(c->net, l, (l + 1) % 5, false);
         sim_cut(c->net, (l + 1) % 5, l, false);
         for (unsigned i = 0; i < 60; i++) sim_box_start(c->servers[l].box, 1000 + i, &index, &term);
         sim_sleep(c, prng_below(&c->rng, 2500));
-        for (unsigned i = 0; i < 30; i++) agree(c, 2000 + i, 3, 5000);
+        for (unsigned i = 0; i < 30; i++) sim_agree(c, 2000 + i, 3, 5000);
         sim_join(c);
-        agree(c, 3000 + round, 5, 5000);
+        sim_agree(c, 3000 + round, 5, 5000);
     }
     sim_cluster_free(c);
 }
@@ -281,8 +238,8 @@ static void elect_of_term_and_log(uint64_t seed)
     struct sim_cluster *c = make(seed, 3, "one has the term, the other the log");
     struct node_status st;
     uint64_t index, term;
-    unsigned a = leader_within(c, 3000);
-    agree(c, 1, 3, 3000);
+    unsigned a = sim_leader_within(c, 3000);
+    sim_agree(c, 1, 3, 3000);
     sim_isolate(c, a, true);
     for (unsigned i = 0; i < 10; i++) sim_box_start(c->servers[a].box, 100 + i, &index, &term);
     unsigned b = cut_off_candidate(c, term);
@@ -290,11 +247,11 @@ static void elect_of_term_and_log(uint64_t seed)
     if (!sim_wait(c, asks_again, &again, 5000)) sim_fail(c, "server %u does not ask again", b + 1);
     sim_server_end(c, 3 - a - b, SIM_KILLED);
     sim_join(c);
-    leader_within(c, 5000);
+    sim_leader_within(c, 5000);
     sim_status(c, a, &st);
     if (st.raft.role != RAFT_LEADER) sim_fail(c, "server %u leads, but server %u has the longer log", b + 1, a + 1);
     sim_start_all(c);
-    agree(c, 2, 3, 5000);
+    sim_agree(c, 2, 3, 5000);
     sim_cluster_free(c);
 }
 
@@ -303,8 +260,8 @@ static void elect_with_higher_term(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, 3, "a server with a higher term than the leader");
     struct node_status st;
-    unsigned a = leader_within(c, 3000);
-    agree(c, 1, 3, 3000);
+    unsigned a = sim_leader_within(c, 3000);
+    sim_agree(c, 1, 3, 3000);
     sim_status(c, a, &st);
     sim_isolate(c, a, true);
     unsigned b = cut_off_candidate(c, st.raft.term);
@@ -315,10 +272,10 @@ static void elect_with_higher_term(uint64_t seed)
     if (cut_off_candidate(c, st.raft.term + 1) != b) sim_fail(c, "server %u should have stood again", b + 1);
     sim_isolate(c, a, false);
     sim_isolate(c, b, true);
-    leader_within(c, 5000);
-    agree(c, 2, 2, 5000);
+    sim_leader_within(c, 5000);
+    sim_agree(c, 2, 2, 5000);
     sim_join(c);
-    agree(c, 3, 3, 10000);
+    sim_agree(c, 3, 3, 10000);
     if (!sim_wait(c, all_alike, c, 5000)) sim_fail(c, "the servers do not come to agree");
     sim_cluster_free(c);
 }
@@ -345,11 +302,11 @@ static void elect_not_the_old_log(uint64_t seed)
     struct sim_cluster *c = make(seed, 3, "a server with an old log");
     struct node_status st;
     for (unsigned round = 0; round < 8; round++) {
-        unsigned l = leader_within(c, 5000), s = (l + 1 + (unsigned)prng_below(&c->rng, 2)) % 3;
-        agree(c, round, 3, 5000);
+        unsigned l = sim_leader_within(c, 5000), s = (l + 1 + (unsigned)prng_below(&c->rng, 2)) % 3;
+        sim_agree(c, round, 3, 5000);
         sim_isolate(c, s, true);
-        for (unsigned i = 0; i < 3; i++) agree(c, 100 + i, 2, 3000);
-        l = leader_within(c, 3000);
+        for (unsigned i = 0; i < 3; i++) sim_agree(c, 100 + i, 2, 3000);
+        l = sim_leader_within(c, 3000);
         sim_status(c, l, &st);
         sim_isolate(c, l, true);
         sim_wait(c, no_leader, c, 3000);
@@ -370,7 +327,7 @@ static void restart_all(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, servers(seed), "restart of all, unsynced writes lost");
     for (unsigned round = 0; round < 8; round++) {
-        uint64_t before = agree(c, round, sim_majority(c), 10000), index, term;
+        uint64_t before = sim_agree(c, round, sim_majority(c), 10000), index, term;
         for (unsigned i = 0; i < 30; i++) {
             int l = sim_leader(c);
             if (l >= 0) sim_box_start(c->servers[l].box, 1000 * round + i, &index, &term);
@@ -382,10 +339,10 @@ static void restart_all(uint64_t seed)
         unsigned late = (unsigned)prng_below(&c->rng, c->opt.n); /* any majority has it */
         for (unsigned i = 0; i < c->opt.n; i++)
             if (i != late) sim_server_start(c, i);
-        leader_within(c, 5000);
+        sim_leader_within(c, 5000);
         sim_start_all(c);
-        leader_within(c, 5000);
-        agree(c, 500 + round, c->opt.n, 5000);
+        sim_leader_within(c, 5000);
+        sim_agree(c, 500 + round, c->opt.n, 5000);
         if (sim_applied_last(c->checks) <= applied) sim_fail(c, "applied commands are gone");
         for (unsigned i = 0; i < c->opt.n; i++)
             if (sim_box_value(c->servers[i].box, before) != round) sim_fail(c, "server %u lost a value", i + 1);
@@ -400,12 +357,12 @@ static void restart_in_turn(uint64_t seed)
     for (unsigned round = 0; round < 8; round++) {
         unsigned s = (unsigned)prng_below(&c->rng, c->opt.n);
         bool lost = prng_chance(&c->rng, 30);
-        agree(c, round, c->opt.n, 10000);
+        sim_agree(c, round, c->opt.n, 10000);
         sim_server_end(c, s, prng_chance(&c->rng, 50) ? SIM_POWER_CUT : SIM_KILLED);
         if (lost) sim_server_wipe(c, s);
-        for (unsigned i = 0; i < 10; i++) agree(c, 100 * round + i, sim_majority(c), 10000);
+        for (unsigned i = 0; i < 10; i++) sim_agree(c, 100 * round + i, sim_majority(c), 10000);
         sim_server_start(c, s);
-        agree(c, 5000 + round, c->opt.n, 10000);
+        sim_agree(c, 5000 + round, c->opt.n, 10000);
         sim_sleep(c, 500);
         if (c->servers[s].lost) sim_fail(c, "server %u has caught up and does not vote again", s + 1);
     }
@@ -437,8 +394,8 @@ static void checkpoint_after_burst(uint64_t seed)
     o.disk.op_ns_max = 20 * NS_PER_MS;
     struct sim_cluster *c = sim_cluster_new(&o);
     sim_start_all(c);
-    unsigned l = leader_within(c, 3000);
-    agree(c, 1, 3, 3000);
+    unsigned l = sim_leader_within(c, 3000);
+    sim_agree(c, 1, 3, 3000);
     for (unsigned i = 0; i < 20; i++) sim_box_start(c->servers[l].box, i, &index, &term);
     if (!sim_wait(c, ckpt_under_way, c, 1000)) sim_fail(c, "no checkpoints are being written");
     for (unsigned i = 0; i < 100; i++) sim_box_start(c->servers[l].box, i, &index, &term);
@@ -458,10 +415,10 @@ static uint64_t digest_of(uint64_t seed)
 {
     struct sim_cluster *c = make(seed, 3, "the same again");
     bad_weather(c);
-    agree(c, 1, 2, 10000);
+    sim_agree(c, 1, 2, 10000);
     sim_end_all(c, SIM_POWER_CUT);
     sim_start_all(c);
-    agree(c, 2, 2, 10000);
+    sim_agree(c, 2, 2, 10000);
     uint64_t d = sim_digest(c->world);
     sim_cluster_free(c);
     return d;
