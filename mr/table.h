@@ -8,7 +8,7 @@
 #include "base/base.h"
 
 struct table_slot {
-    uint64_t a, b;                     /* the key's first and last 8 bytes, or its address and its hash */
+    uint64_t a, b;                     /* the key's bytes, zeros behind them; or its address and its hash */
     uint32_t n, tag;                   /* tag 0: empty */
     int64_t sum;
 };

@@ -10,10 +10,10 @@
 
 static int ii_map(struct mr_ctx *c, const struct mr_record *r)
 {
-    const unsigned char *p = (const unsigned char *)r->text.p, *end = p + r->text.n;
+    struct words words = words_of_text(r->text.p, r->text.n);
     struct mr_bytes word, document = {r->document, strlen(r->document)};
 
-    while (next_word(&p, end, &word)) c->emit(c, word, document);
+    while (words_next(&words, &word)) c->emit(c, word, document);
     return 0;
 }
 

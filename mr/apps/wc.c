@@ -12,10 +12,10 @@
 
 static int wc_map(struct mr_ctx *c, const struct mr_record *r)
 {
-    const unsigned char *p = (const unsigned char *)r->text.p, *end = p + r->text.n;
+    struct words words = words_of_text(r->text.p, r->text.n);
     struct mr_bytes word;
 
-    while (next_word(&p, end, &word)) c->emit_number(c, word, 1);
+    while (words_next(&words, &word)) c->emit_number(c, word, 1);
     return 0;
 }
 

@@ -63,6 +63,36 @@ static void any_bytes(void **state)
     }
 }
 
+/* 64 bytes at once or one by one: the same words, wherever the borders fall. */
+static void both_ways(void **state)
+{
+    static const char *const pieces[] = {"a", "bcd", "\xc3\xa9", "\xe4\xb8\x96", "\xf0\x9d\x92\x9c", "\xff", "\xc3", " ", ".",
+                                         "antidisestablishmentarianism", "\xe2\x80\x9c", "@[`{", "AZaz"};
+    struct prng r;
+    prng_seed(&r, 9);
+    for (int i = 0; i < 20000; i++) {
+        struct buf b = {0};
+        size_t n = prng_below(&r, 60), kinds = prng_chance(&r, 40) ? 2 : sizeof pieces / sizeof *pieces;
+        bool ascii = prng_chance(&r, 30);
+        for (size_t k = 0; k < n; k++) {
+            const char *piece = pieces[prng_below(&r, kinds)];
+            if (!ascii || (unsigned char)piece[0] < 0x80) put_bytes(&b, slice_str(piece));
+        }
+        unsigned char *copy = xmalloc(b.n + 1); /* of its exact size */
+        if (b.n) memcpy(copy, b.p, b.n);
+        const unsigned char *p = copy;
+        struct words w = words_of_text((const char *)copy, b.n);
+        struct mr_bytes one, other = {0};
+        while (next_word(&p, copy + b.n, &one)) {
+            assert_true(words_next(&w, &other));
+            assert_true(one.p == other.p && one.n == other.n);
+        }
+        assert_false(words_next(&w, &other));
+        free(copy);
+        buf_free(&b);
+    }
+}
+
 static void numbers(void **state)
 {
     int64_t n;
@@ -103,7 +133,7 @@ static void texts_for_others(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(any_bytes), cmocka_unit_test(numbers),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(any_bytes), cmocka_unit_test(both_ways), cmocka_unit_test(numbers),
                                        cmocka_unit_test(texts_for_others)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
