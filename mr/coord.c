@@ -1,8 +1,9 @@
 /* coord.c - the coordinator: connections, worker processes and the clock around the scheduler (sched.h).
  *
  * Happy path: it starts its workers, each says hello and joins; the scheduler's assignments go out, results come in;
- * what is done is journalled (scribe.c); when every task is done and the journal is durable the output is published (on a
- * pool thread, a stalled filesystem must not make workers look silent), the workers are told goodbye, and the loop ends.
+ * what is done is journalled (scribe.c); when every task is done and the journal is durable the output is published (on
+ * a pool thread, a stalled filesystem must not make workers look silent), the workers are told goodbye, and the loop
+ * ends.
  *
  * Failure modes: a worker dies, hangs or sends nonsense: it is let go, and killed if it is our child; children that end
  * are replaced, unless so many end in a row without one finished task that it is hopeless. A task that fails too often,
@@ -26,7 +27,7 @@
 
 #define GOODBYE_NS (2 * NS_PER_S)
 #define RETURN_NS  (2 * NS_PER_S) /* for workers of the last coordinator to come back in, before others are started */
-#define DEATHS_MAX 10u /* in a row, and as many again for each worker that is wanted */
+#define DEATHS_MAX 10u            /* in a row, and as many again for each worker that is wanted */
 
 struct peer {
     struct list link;
@@ -141,7 +142,8 @@ static void leave(struct coord *c, int code)
         show_face(c);
         mr__scribe_file(c->scribe, c->run->place.own, "failed", buf_slice(&c->run->why));
     }
-    list_for_each(it, &c->peers) {
+    list_for_each(it, &c->peers)
+    {
         struct peer *p = container_of(it, struct peer, link);
         if (p->joined) send(p, MR_BYE, &nothing);
     }
@@ -286,11 +288,12 @@ static int spawn_one(struct coord *c)
 static uint32_t adopted(const struct coord *c)
 {
     uint32_t n = 0;
-    list_for_each(it, &c->peers) {
+    list_for_each(it, &c->peers)
+    {
         struct peer *p = container_of(it, struct peer, link);
         bool own = !p->joined || strcmp(p->host, c->host) != 0;
-        list_for_each(at, &c->children)
-            own = own || io_child_pid(container_of(at, struct child, link)->process) == p->pid;
+        list_for_each(at, &c->children) own =
+            own || io_child_pid(container_of(at, struct child, link)->process) == p->pid;
         n += !own;
     }
     return n;
@@ -312,7 +315,8 @@ static void on_spawn(struct timer *t)
 static void kill_child(struct coord *c, const struct peer *p)
 {
     if (strcmp(p->host, c->host) != 0) return;
-    list_for_each(it, &c->children) {
+    list_for_each(it, &c->children)
+    {
         struct child *ch = container_of(it, struct child, link);
         if (io_child_pid(ch->process) == p->pid) io_child_kill(ch->process, SIGKILL);
     }
@@ -322,7 +326,8 @@ static void kill_child(struct coord *c, const struct peer *p)
 
 static struct peer *find_peer(struct coord *c, uint32_t id)
 {
-    list_for_each(it, &c->peers) {
+    list_for_each(it, &c->peers)
+    {
         struct peer *p = container_of(it, struct peer, link);
         if (p->joined && p->id == id) return p;
     }
@@ -345,14 +350,16 @@ static void assign_reduce(struct coord *c, struct peer *to, const struct sched_e
     uint32_t maps = (uint32_t)c->run->plan.splits_n, peers = 0, *index = xcalloc(c->next_id + 1, sizeof *index);
     struct buf b = {0};
 
-    list_for_each(it, &c->peers) {
+    list_for_each(it, &c->peers)
+    {
         struct peer *p = container_of(it, struct peer, link);
         if (p->joined) index[p->id] = peers++;
     }
     put_u32(&b, e->task);
     put_u32(&b, e->attempt);
     put_u32(&b, peers);
-    list_for_each(it, &c->peers) {
+    list_for_each(it, &c->peers)
+    {
         struct peer *p = container_of(it, struct peer, link);
         if (!p->joined) continue;
         put_slice16(&b, slice_str(p->host));
@@ -564,8 +571,7 @@ static int take_held(struct peer *p, struct slice payload)
     c->result = &r;
     c->result_from = p;
     int rc = r.phase == SCHED_MAP && r.outcome == TASK_DONE ? 0 : -EBADMSG;
-    if (rc == 0)
-        step(c, (struct sched_event){.kind = SCHED_HELD, .worker = p->id, .task = r.no, .attempt = r.attempt});
+    if (rc == 0) step(c, (struct sched_event){.kind = SCHED_HELD, .worker = p->id, .task = r.no, .attempt = r.attempt});
     c->result = NULL;
     c->result_from = NULL;
     mr__result_free(&r);
@@ -665,7 +671,8 @@ static int start_listening(struct coord *c)
     return rc;
 }
 
-/* Where workers find us: "ADDRESS", a TAB, what this machine is called by its workers, a TAB, the address for others. */
+/* Where workers find us: "ADDRESS", a TAB, what this machine is called by its workers, a TAB, the address for others.
+ */
 static void say_address(struct coord *c)
 {
     const char *listen = c->run->o->listen, *colon = listen ? strrchr(listen, ':') : NULL;

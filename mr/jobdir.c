@@ -55,7 +55,8 @@ static bool is_jobdir_name(const char *name)
 {
     const char *mark = name[0] == '.' ? strstr(name + 1, ".mr-") : NULL;
     for (const char *next = mark; next; next = strstr(next + 1, ".mr-")) mark = next;
-    return mark && mark > name + 1 && mark[4] && strspn(mark + 4, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(mark + 4);
+    return mark && mark > name + 1 && mark[4] &&
+           strspn(mark + 4, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(mark + 4);
 }
 
 const char *mr__jobdir_id(const char *path)
@@ -160,7 +161,8 @@ int mr__jobdir_look(const char *path, struct job_look *out)
 
     *out = (struct job_look){0};
     /* A rename of the token while we list may hide it: look again. */
-    for (int i = 0; i < TRIES && (rc = list_names(path, &n)) == 0 && !n.token && !n.over && !n.result; i++) {}
+    for (int i = 0; i < TRIES && (rc = list_names(path, &n)) == 0 && !n.token && !n.over && !n.result; i++) {
+    }
     if (rc < 0) return rc;
     out->state = state_of(path, &n);
     out->epoch = n.epoch;
@@ -247,7 +249,8 @@ char *mr__jobdir_find(const char *job, struct buf *why)
         }
     }
     if (!s.best)
-        mr__fmt(why, "there is no job '%s': name its directory (.NAME.mr-ID), its output, or its id where its output is",
+        mr__fmt(why,
+                "there is no job '%s': name its directory (.NAME.mr-ID), its output, or its id where its output is",
                 job);
     buf_free(&no_name);
     free(any);

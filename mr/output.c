@@ -1,9 +1,8 @@
 /* output.c - how a job's output appears (output.h).
  *
  *   JOB/attempts/          reduce-N-ATTEMPT, written by workers
- *   JOB/parts-E/           made by the coordinator of epoch E: links to the attempts that won, _counters, _SUCCESS, _skipped
- *   JOB/out-E              the token: parts-E changes places with it, and then it is renamed to
- *   OUT                    the output
+ *   JOB/parts-E/           made by the coordinator of epoch E: links to the attempts that won, _counters, _SUCCESS,
+ * _skipped JOB/out-E              the token: parts-E changes places with it, and then it is renamed to OUT the output
  *
  * 1. parts-E is made and synced. Its inode is new; no other coordinator has ever had it in hand.
  * 2. The journal says its inode (PUBLISH).
@@ -13,7 +12,8 @@
  * A coordinator that was frozen, or whose request was on its way for an hour, names out-E in steps 3 and 4; its
  * successor has renamed that first and never makes the name again, so both fail, and they name things only below its
  * own directories before that. Parts are links, so it cannot take an attempt's file away from its successor either.
- * Steps 1 to 3 change nothing that anybody reads; after step 4 the job is over. So OUT is absent (as it was) or complete.
+ * Steps 1 to 3 change nothing that anybody reads; after step 4 the job is over. So OUT is absent (as it was) or
+ * complete.
  *
  * Failure modes: OUT exists or comes into being meanwhile; the filesystem has no links (parts are moved then: a
  * successor finds some missing and makes them again) or cannot exchange names (step 3 is a rename over the empty token

@@ -89,7 +89,8 @@ static double fraction(const struct progress *p, const struct sched_facts *f)
                           ? (double)(done - p->phase_done) / (double)(all - p->phase_done)
                           : 0;
     /* Bytes are the finer measure, where all of them are still to be read. */
-    double by_bytes = map && p->total && p->phase_done == 0 ? (double)(p->bytes - p->phase_bytes) / (double)p->total : 0;
+    double by_bytes =
+        map && p->total && p->phase_done == 0 ? (double)(p->bytes - p->phase_bytes) / (double)p->total : 0;
     double x = by_bytes > by_tasks && by_bytes < 1 ? by_bytes : by_tasks;
     return x;
 }
@@ -205,7 +206,8 @@ void mr__progress_done(struct progress *p, const struct counters *c, const struc
         mr__fmt(&b, ", \"output\": ");
         mr__json_str(&b, slice_str(p->output));
         mr__fmt(&b,
-                ", \"parts\": %u, \"lines\": %llu, \"bytes\": %llu, \"skipped_records\": %llu, \"failed_attempts\": %u, \"lost_attempts\": %u}\n",
+                ", \"parts\": %u, \"lines\": %llu, \"bytes\": %llu, \"skipped_records\": %llu, \"failed_attempts\": "
+                "%u, \"lost_attempts\": %u}\n",
                 p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (unsigned long long)n[MR_OUTPUT_BYTES],
                 (unsigned long long)n[MR_SKIPPED], f->failed, f->lost);
     } else {

@@ -19,7 +19,7 @@
 #define LOSSES        10u /* for each attempt that a task has of its own */
 #define BACKUP_NS     (15 * NS_PER_S)
 #define RETURN_NS     (3 * NS_PER_S) /* for workers to find a new coordinator */
-#define TASK_WEIGHT   MIB /* what a task costs beside its bytes */
+#define TASK_WEIGHT   MIB            /* what a task costs beside its bytes */
 
 static void run_free(struct run *r)
 {
@@ -287,10 +287,11 @@ int mr_run(const struct mr_options *o)
     if (rc < 0) return refused(&r);
     mr__progress_begin(&r.progress, &r.job, &r.plan, r.o, r.place.path);
     if (r.plan.uncut_n)
-        mr__progress_note(&r.progress,
-                          "%zu input files are larger than a split, but cannot be cut (compressed, or pairs): each is one "
-                          "task",
-                          r.plan.uncut_n);
+        mr__progress_note(
+            &r.progress,
+            "%zu input files are larger than a split, but cannot be cut (compressed, or pairs): each is one "
+            "task",
+            r.plan.uncut_n);
     code = r.o->local ? mr__run_local(&r) : mr__coordinate(&r);
     if (code != MR_EXIT_OK) {
         mr__progress_failed(&r.progress, buf_slice(&r.why));

@@ -57,7 +57,8 @@ static void write_batch(struct jobdir *d, struct batch *b)
 {
     if (b->journal.n) b->rc = mr__jobdir_append(d, buf_slice(&b->journal));
     if (b->rc == 0 && b->beat) b->rc = mr__jobdir_beat(d);
-    list_for_each_safe(it, next, &b->files) {
+    list_for_each_safe(it, next, &b->files)
+    {
         struct file *f = container_of(it, struct file, link);
         mr__write_file(f->dir, f->name, buf_slice(&f->content), false);
         file_free(f);
@@ -120,7 +121,8 @@ void mr__scribe_beat(struct scribe *s)
 
 void mr__scribe_file(struct scribe *s, const char *dir, const char *name, struct slice content)
 {
-    list_for_each_safe(it, next, &s->next.files) {
+    list_for_each_safe(it, next, &s->next.files)
+    {
         struct file *f = container_of(it, struct file, link);
         if (strcmp(f->name, name) == 0 && strcmp(f->dir, dir) == 0) file_free(f);
     }

@@ -27,7 +27,8 @@ static int nobody_there(const char *path, enum job_state state, struct buf *why)
 static int judge(const char *path, bool wait, const struct job_look *look, struct buf *why)
 {
     if (look->state == JOB_DONE) return TURN_DONE;
-    if (look->state == JOB_CANCELLED || (look->state == JOB_UNBORN && !wait)) return nobody_there(path, look->state, why);
+    if (look->state == JOB_CANCELLED || (look->state == JOB_UNBORN && !wait))
+        return nobody_there(path, look->state, why);
     return -EAGAIN;
 }
 
@@ -48,8 +49,8 @@ int mr__await_turn(const char *path, bool wait, uint64_t beat_ns, uint32_t *epoc
         quiet = moved ? 0 : quiet + 1;
         if (rc == -EAGAIN && look.state == JOB_LIVE && (mr__owner_dead(look.owner) || quiet >= LOOKS)) rc = TURN_TAKE;
         if (rc == -EAGAIN && moved && !first && !wait) {
-            mr__fmt(why, "somebody works on the job %s (boot, process, its start: %s); --standby waits for its end", path,
-                    look.owner ? look.owner : "unknown");
+            mr__fmt(why, "somebody works on the job %s (boot, process, its start: %s); --standby waits for its end",
+                    path, look.owner ? look.owner : "unknown");
             rc = -EBUSY;
         }
         *epoch = look.epoch;

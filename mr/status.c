@@ -82,7 +82,8 @@ static void report_one(void *arg, const char *path)
     if (mr__jobdir_look(path, &l) < 0) return;
     uint32_t epoch = telling_epoch(path, &l);
     char *file = mr__strf("%s/output", path), *output = mr__first_line(file);
-    char *progress = own_file(path, epoch, r->json ? "progress.json" : "progress"), *failed = own_file(path, epoch, "failed");
+    char *progress = own_file(path, epoch, r->json ? "progress.json" : "progress"),
+         *failed = own_file(path, epoch, "failed");
     const char *state = state_word(path, &l, failed);
 
     if (r->json) {

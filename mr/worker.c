@@ -6,8 +6,8 @@
  *
  * Failure modes: the coordinator is lost or silent: the worker looks into the job's directory for who coordinates now,
  * joins, and says which map outputs it has; if nobody does for a while, or the job is over, it ends. The task's process
- * crashes or hangs: runner.c. The worker itself dies or is frozen: the coordinator does without it; when it wakes up its
- * connection is closed, and it joins anew. Its directory is removed when it ends, or by the next worker in the same
+ * crashes or hangs: runner.c. The worker itself dies or is frozen: the coordinator does without it; when it wakes up
+ * its connection is closed, and it joins anew. Its directory is removed when it ends, or by the next worker in the same
  * place. */
 #include <signal.h>
 #include <stdio.h>
@@ -24,10 +24,10 @@
 #include "mr/workdir.h"
 #include "mr/worker.h"
 
-#define PORT_TRIES  64
-#define SEEK_NS     (NS_PER_S / 4)
-#define SILENCE_NS  (10 * NS_PER_S) /* until a job says otherwise */
-#define ORPHAN      6u              /* so many times the silence of a lost one a new coordinator is looked for */
+#define PORT_TRIES 64
+#define SEEK_NS    (NS_PER_S / 4)
+#define SILENCE_NS (10 * NS_PER_S) /* until a job says otherwise */
+#define ORPHAN     6u              /* so many times the silence of a lost one a new coordinator is looked for */
 
 /* A map task that is done: its result, as it was sent. */
 struct held {
@@ -54,7 +54,7 @@ struct worker {
     uint32_t no, attempt;  /* of the gather */
     struct timer beat, seek, silence;
     uint64_t seek_until; /* 0: not looking */
-    uint64_t bytes; /* read since the last beat */
+    uint64_t bytes;      /* read since the last beat */
 };
 
 static uint64_t now(const struct worker *w) { return clock_now(io_clock(w->loop)); }
@@ -369,7 +369,8 @@ static void on_seek(struct timer *t)
         dial(w);
     } else if (now(w) >= w->seek_until) {
         mr__say(far ? "the coordinator of the job %s cannot be reached from this machine: it runs without --listen"
-                    : "nobody coordinates the job %s", w->place);
+                    : "nobody coordinates the job %s",
+                w->place);
         stop(w, MR_EXIT_FAILED);
     } else {
         arm(w, t, now(w) + SEEK_NS);

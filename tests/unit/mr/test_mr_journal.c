@@ -240,8 +240,9 @@ static void heavy_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(history),           cmocka_unit_test(torn_and_damaged), cmocka_unit_test(description),
-        cmocka_unit_test(other_mount_points), cmocka_unit_test(heavy_keys),
+        cmocka_unit_test(history),     cmocka_unit_test(torn_and_damaged),
+        cmocka_unit_test(description), cmocka_unit_test(other_mount_points),
+        cmocka_unit_test(heavy_keys),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }

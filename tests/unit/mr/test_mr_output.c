@@ -36,8 +36,10 @@ static bool exists(const char *name) { return access(in_dir(name), F_OK) == 0; }
 /* Everything in the test's directory, as `ls -A` says; jobs' directories as "." and their id. */
 static void only(const char *want)
 {
-    char *cmd = mr__strf("cd '%s' && got=$(ls -A | sed 's/^[.].*[.]mr-/./' | LC_ALL=C sort | tr '\\n' ' ') && test \"$got\" = '%s' || "
-                         "{ echo \"$got\"; exit 1; }", test_dir, want);
+    char *cmd = mr__strf(
+        "cd '%s' && got=$(ls -A | sed 's/^[.].*[.]mr-/./' | LC_ALL=C sort | tr '\\n' ' ') && test \"$got\" = '%s' || "
+        "{ echo \"$got\"; exit 1; }",
+        test_dir, want);
     assert_int_equal(system(cmd), 0);
     free(cmd);
 }
@@ -451,8 +453,16 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, start_over)
     const struct CMUnitTest tests[] = {
-        T(published), T(replaced),  T(failing_steps), T(one_token), T(abolished), T(killed_at_every_step),
-        T(frozen_at_every_step), T(many_at_once), T(leftovers), T(working_directories),
+        T(published),
+        T(replaced),
+        T(failing_steps),
+        T(one_token),
+        T(abolished),
+        T(killed_at_every_step),
+        T(frozen_at_every_step),
+        T(many_at_once),
+        T(leftovers),
+        T(working_directories),
     };
     /* Thousands of syncs, and nothing here is about power cuts. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);

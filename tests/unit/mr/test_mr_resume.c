@@ -9,7 +9,7 @@
 #include "mr/owner.h"
 #include "tests/unit/mr/test_mr.h"
 
-#define MAP "echo $MR_TASK >> ran; tr -cs A-Za-z '\\n' | sed '/^$/d; s/$/\\t1/'"
+#define MAP  "echo $MR_TASK >> ran; tr -cs A-Za-z '\\n' | sed '/^$/d; s/$/\\t1/'"
 #define JOBS 8 /* at a time */
 
 static struct buf said;
@@ -55,10 +55,7 @@ static struct mr_options options(void)
                                .worker_timeout_s = 1};
 }
 
-static struct mr_options again(void)
-{
-    return (struct mr_options){.resume = "out", .workdir = "work", .workers = 2};
-}
+static struct mr_options again(void) { return (struct mr_options){.resume = "out", .workdir = "work", .workers = 2}; }
 
 /* Runs the job in the directory; `plan` is for QFS_MR_STOP. */
 static pid_t start(const char *dir, const struct mr_options *o, const char *plan)
@@ -186,8 +183,7 @@ static void killed_at_every_step(void **state)
             }
             if (status != 1000 + SIGKILL) must_say(dirs[i], "(nothing of that kind)");
             killed++;
-            if (there(dirs[i], "out"))
-                right(dirs[i]);
+            if (there(dirs[i], "out")) right(dirs[i]);
             jobs[i] = start(dirs[i], &more, NULL);
         }
         for (int i = 0; i < JOBS; i++) {
@@ -218,7 +214,8 @@ static void killed_again_and_again(void **state)
         o.replace = round % 2;
         if (o.replace) shell_in(dir, "mkdir out && touch out/old");
         for (bool born = false;; deaths++) {
-            char *plan = mr__strf("coordinator:%u:stopped%d", 1 + (unsigned)prng_below(&r, deaths < 8 ? 20 : 60), deaths);
+            char *plan =
+                mr__strf("coordinator:%u:stopped%d", 1 + (unsigned)prng_below(&r, deaths < 8 ? 20 : 60), deaths);
             code = status_of(start(dir, born ? &more : &o, deaths < 20 ? plan : NULL));
             free(plan);
             assert_true(code == 0 || code == 1000 + SIGKILL || code == 1);
@@ -261,7 +258,8 @@ static void frozen_at_every_step(void **state)
             if (!next[i]) continue;
             int status = status_of(next[i]);
             bool born = status == 0;
-            if (!born && !says(dirs[i], "never began") && !says(dirs[i], "there is no job")) must_say(dirs[i], "(nothing else)");
+            if (!born && !says(dirs[i], "never began") && !says(dirs[i], "there is no job"))
+                must_say(dirs[i], "(nothing else)");
             if (born) {
                 right(dirs[i]);
                 shell_in(dirs[i], "ls -lid --time-style=full-iso out out/* > print");
@@ -293,7 +291,8 @@ static void finished_tasks_stay(void **state)
     shell_in(dir, "sed -i /reduce/d ran; rm hold");
     must_end(dir, start(dir, &more, NULL), 0);
     must_say(dir, "going on with the job");
-    shell_in(dir, "grep -v reduce ran | sort | uniq -d | cmp - /dev/null && test $(grep -c reduce ran) = 2 || { cat ran said; false; }");
+    shell_in(dir, "grep -v reduce ran | sort | uniq -d | cmp - /dev/null && test $(grep -c reduce ran) = 2 || { cat "
+                  "ran said; false; }");
     /* And reduces that are done. */
     dir = arena(1);
     o.reduce = "echo reduce $MR_TASK >> ran; test $MR_TASK = 0 || while test -e hold; do sleep 0.01; done; cat";
@@ -366,8 +365,9 @@ static void failed_and_mended(void **state)
     o.attempts = 2;
     must_end(dir, start(dir, &o, NULL), 1);
     must_say(dir, "is not mended");
-    shell_in(dir, "grep -q 'is not mended' .out.mr-*/stderr/map-*-1 && grep -q 'exited with status 3' .out.mr-*/now/failed "
-                  "&& grep -q ' failures=2' .out.mr-*/now/tasks && touch mended");
+    shell_in(dir,
+             "grep -q 'is not mended' .out.mr-*/stderr/map-*-1 && grep -q 'exited with status 3' .out.mr-*/now/failed "
+             "&& grep -q ' failures=2' .out.mr-*/now/tasks && touch mended");
     must_end(dir, start(dir, &more, NULL), 0);
     right(dir);
 }
@@ -459,7 +459,8 @@ static void status_and_cancel(void **state)
     for (int local = 0; local < 2; local++) {
         const char *dir = arena(0);
         struct mr_options o = options();
-        o.map = local ? "while test -e hold; do echo x; sleep 0.01; done" : "while test -e hold; do sleep 0.01; done; cat";
+        o.map =
+            local ? "while test -e hold; do echo x; sleep 0.01; done" : "while test -e hold; do sleep 0.01; done; cat";
         o.local = local;
         shell_in(dir, "touch hold");
         pid_t job = start(dir, &o, NULL);
@@ -488,8 +489,10 @@ static void status_and_cancel(void **state)
     must_end(dir, start(dir, &o, NULL), 0);
     /* Its face stays: the heaviest word of "want", with so many ones. */
     shell_in(dir, "test \"$(sed 's/ values.*: / /; s/\"//g' .out.mr-*/now/heaviest | head -1)\" = "
-                  "\"$(sort -k2nr -k1,1 ../want | awk '{print $2, $1; exit}')\" && test $(cat .out.mr-*/now/heaviest | wc -l) = 10 "
-                  "&& grep -q '\"output_lines\": 26' .out.mr-*/now/counters && grep -c ' done ' .out.mr-*/now/tasks | grep -qx 6");
+                  "\"$(sort -k2nr -k1,1 ../want | awk '{print $2, $1; exit}')\" && test $(cat .out.mr-*/now/heaviest | "
+                  "wc -l) = 10 "
+                  "&& grep -q '\"output_lines\": 26' .out.mr-*/now/counters && grep -c ' done ' .out.mr-*/now/tasks | "
+                  "grep -qx 6");
     assert_int_equal(in(dir, cancel), 1);
     must_tell(dir, "is done");
     assert_int_equal(in(dir, one), 0);
