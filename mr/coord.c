@@ -551,6 +551,8 @@ static int take_result(struct peer *p, struct slice payload)
                           r.phase == SCHED_MAP ? "map" : "reduce", r.no, (r.attempt & 0xffff) + 1, p->id,
                           (int)min_u64(r.why.n, 500), r.why.p);
     keep_stderr(c, &r);
+    if (r.phase == SCHED_REDUCE && r.outcome == TASK_DONE)
+        sched_weigh_running(c->sched, p->id, MR_TASK_WEIGHT + r.counters.built_in[MR_SHUFFLE_BYTES]);
     for (size_t i = 0; i < r.lost_n; i++)
         step(c, (struct sched_event){
                     .kind = SCHED_LOST, .task = (uint32_t)(r.lost[i] >> 32), .attempt = (uint32_t)r.lost[i]});
@@ -578,9 +580,10 @@ static int take_held(struct peer *p, struct slice payload)
     return rc;
 }
 
-static void take_beat(struct peer *p, uint64_t bytes)
+static void take_beat(struct peer *p, uint64_t bytes, uint64_t weight)
 {
     struct buf nothing = {0};
+    if (weight) sched_weigh_running(p->c->sched, p->id, MR_TASK_WEIGHT + weight);
     mr__progress_bytes(&p->c->run->progress, bytes);
     step(p->c, (struct sched_event){.kind = SCHED_HEARD, .worker = p->id});
     if (p->c->state != LEAVING) send(p, MR_BEAT, &nothing);
@@ -593,8 +596,8 @@ static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
 
     if (type == MR_HELLO) {
         rc = take_hello(p, payload);
-    } else if (p->joined && type == MR_BEAT && payload.n == 8) {
-        take_beat(p, load_u64(payload.p));
+    } else if (p->joined && type == MR_BEAT && payload.n == 16) {
+        take_beat(p, load_u64(payload.p), load_u64(payload.p + 8));
         rc = 0;
     } else if (p->joined && type == MR_HELD) {
         rc = take_held(p, payload);

@@ -33,6 +33,8 @@ struct run {
     struct buf why;                    /* why it failed */
 };
 
+#define MR_TASK_WEIGHT MIB /* what a task costs beside its bytes */
+
 struct sched *mr__run_sched(const struct run *r, uint64_t now);
 void mr__run_map_task(const struct run *r, uint32_t no, uint32_t attempt, struct task *out);
 /* A task's attempt became the one that counts: takes what it counted. */

@@ -54,6 +54,14 @@ static void touch(void *arg, uint64_t bytes)
     x->bytes = 0;
 }
 
+static void weigh(void *arg, uint64_t bytes)
+{
+    struct executor *x = arg;
+    uint8_t payload[8];
+    store_u64(payload, bytes);
+    if (mr__exec_send(x->out, MR_EXEC_WEIGHT, slice_of(payload, sizeof payload)) < 0) _exit(1);
+}
+
 static int take_job(struct executor *x, struct slice in)
 {
     struct reader r = reader_of(in);
@@ -71,7 +79,7 @@ static int take_job(struct executor *x, struct slice in)
 
 static int take_task(struct executor *x, struct slice in)
 {
-    struct task_place at = {.dir = x->dir, .touch = touch, .arg = x};
+    struct task_place at = {.dir = x->dir, .touch = touch, .weigh = weigh, .arg = x};
     struct task_result result;
     struct buf out = {0};
     struct task task;

@@ -21,7 +21,8 @@ enum mr__msg {
                           * address; u32 map tasks, each: u32 index of the worker that has its output, u32 attempt */
     MR_CANCEL = 133,     /* coordinator: u8 phase, u32 number, u32 attempt: end it, no result is wanted */
     MR_BYE = 134,        /* coordinator: the job is over */
-    MR_BEAT = 135,       /* worker: u64 bytes of input read since the last; the coordinator answers with an empty one */
+    MR_BEAT = 135,       /* worker: u64 bytes of input read since the last, u64 bytes that the reduce task at hand has to
+                          * read (0: not known); the coordinator answers with an empty one */
     MR_RESULT = 136,     /* worker: a result (taskmsg.c) */
     MR_HELD = 137,       /* worker: the result of a map task that it has done for an earlier coordinator */
     MR_FETCH = 140,      /* worker to worker: text job, u32 map task, u32 attempt, u32 partitions, u32 partition */
@@ -40,6 +41,7 @@ enum mr__exec {
     MR_EXEC_TASK = 2,    /* to it: a task */
     MR_EXEC_TOUCH = 3,   /* from it: u64 bytes of input read since the last: it makes progress */
     MR_EXEC_RESULT = 4,  /* from it: the result of the task */
+    MR_EXEC_WEIGHT = 5,  /* from it: u64 bytes that the reduce task has to read */
 };
 
 #define MR_EXEC_MAX (64u * MIB)

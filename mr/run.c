@@ -19,7 +19,6 @@
 #define LOSSES        10u /* for each attempt that a task has of its own */
 #define BACKUP_NS     (15 * NS_PER_S)
 #define RETURN_NS     (3 * NS_PER_S) /* for workers to find a new coordinator */
-#define TASK_WEIGHT   MIB            /* what a task costs beside its bytes */
 
 static void run_free(struct run *r)
 {
@@ -82,7 +81,7 @@ struct sched *mr__run_sched(const struct run *r, uint64_t now)
                              .grace_ns = 4 * r->job.beat_ns + RETURN_NS};
     struct sched *s = sched_new(&c, now);
     for (uint32_t i = 0; i < c.maps; i++) {
-        sched_weigh(s, SCHED_MAP, i, TASK_WEIGHT + r->plan.splits[i].len);
+        sched_weigh(s, SCHED_MAP, i, MR_TASK_WEIGHT + r->plan.splits[i].len);
         if (r->restored[SCHED_MAP] && r->restored[SCHED_MAP][i].done)
             sched_restore(s, SCHED_MAP, i, r->restored[SCHED_MAP][i].attempt);
     }

@@ -155,6 +155,10 @@ static int take_message(struct runner *x, uint8_t type, struct slice payload)
         x->o.touch(x->o.arg, load_u64(payload.p));
         return 0;
     }
+    if (type == MR_EXEC_WEIGHT && payload.n == 8) {
+        if (x->busy && x->o.weigh) x->o.weigh(x->o.arg, load_u64(payload.p));
+        return 0;
+    }
     struct task_result r;
     if (type != MR_EXEC_RESULT || mr__result_decode(payload, &r) < 0) return -EBADMSG;
     if (!x->busy || r.phase != x->phase || r.no != x->no || r.attempt != x->attempt) {

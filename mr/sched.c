@@ -112,6 +112,15 @@ void sched_weigh(struct sched *s, enum sched_phase phase, uint32_t task, uint64_
     s->tasks[phase][task].weight = max_u64(weight, 1);
 }
 
+void sched_weigh_running(struct sched *s, uint32_t worker, uint64_t weight)
+{
+    for (size_t i = 0; i < s->workers_n; i++) {
+        struct task *t = s->workers[i].id == worker ? s->workers[i].task : NULL;
+        if (t && t >= s->tasks[SCHED_REDUCE] && t < s->tasks[SCHED_REDUCE] + s->config.reduces)
+            t->weight = max_u64(weight, 1);
+    }
+}
+
 const struct sched_effect *sched_effects(const struct sched *s) { return s->out; }
 
 struct sched_facts sched_facts(const struct sched *s)

@@ -68,6 +68,7 @@ void sched_free(struct sched *s);
 void sched_restore(struct sched *s, enum sched_phase phase, uint32_t task, uint32_t attempt);
 /* How much work a task is beside the others of its phase (bytes, say); 1 if nothing is said. */
 void sched_weigh(struct sched *s, enum sched_phase phase, uint32_t task, uint64_t weight);
+void sched_weigh_running(struct sched *s, uint32_t worker, uint64_t weight);   /* the reduce task that it runs, if any */
 
 /* The effects are sched_effects()[0 .. n-1] until the next step; returns n. Cannot fail; what does not fit (unknown
  * workers, attempts that are over) is counted and dropped. */

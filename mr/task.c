@@ -291,6 +291,7 @@ static int run_reduce(struct running *r)
         rc = merge_error(r, rc, failed);
     else if ((rc = open_output(r, path, &out)) == 0) {
         struct sorted *s = mr__merge_sorted(in);
+        if (r->at->weigh) r->at->weigh(r->at->arg, mr__merge_bytes(in));
         struct heavy_watch watch;
         r->result->counters.heavy = xcalloc(1, sizeof *r->result->counters.heavy);
         mr__heavy_begin(&watch, s, r->result->counters.heavy);

@@ -54,6 +54,7 @@ struct task_place {
     const char *dir;                   /* for the map output and for scratch files */
     const char *output;                /* of a reduce task: NULL is a file in job->attempts, "-" is stdout */
     void (*touch)(void *arg, uint64_t bytes);
+    void (*weigh)(void *arg, uint64_t bytes);  /* so much a reduce task has to read; may be NULL */
     void *arg;
 };
 /* Runs it; never fails but by its result. */

@@ -55,6 +55,7 @@ struct worker {
     struct timer beat, seek, silence;
     uint64_t seek_until; /* 0: not looking */
     uint64_t bytes;      /* read since the last beat */
+    uint64_t weight; /* of the reduce task at hand, once it is known */
 };
 
 static uint64_t now(const struct worker *w) { return clock_now(io_clock(w->loop)); }
@@ -80,6 +81,7 @@ static void on_beat(struct timer *t)
     struct worker *w = t->arg;
     struct buf b = {0};
     put_u64(&b, w->bytes);
+    put_u64(&b, w->reduce ? w->weight : 0);
     send(w, MR_BEAT, &b);
     buf_free(&b);
     w->bytes = 0;
@@ -90,8 +92,11 @@ static void on_beat(struct timer *t)
 
 static void on_touch(void *arg, uint64_t bytes) { ((struct worker *)arg)->bytes += bytes; }
 
+static void on_weigh(void *arg, uint64_t bytes) { ((struct worker *)arg)->weight = bytes; }
+
 static void forget_reduce(struct worker *w)
 {
+    w->weight = 0;
     if (!w->reduce) return;
     mr__gather_clean(w->dir, w->reduce);
     mr__task_free(w->reduce);
@@ -220,7 +225,7 @@ static void take_job(struct worker *w, struct job *j)
     if (w->job.cwd) set_text(&w->job.cwd, mr__repath(w->job.cwd, w->theirs, w->place));
     w->server.job = w->job.id;
     struct runner_options o = {
-        .loop = w->loop, .dir = w->dir, .job = &w->job, .touch = on_touch, .result = on_result, .arg = w};
+        .loop = w->loop, .dir = w->dir, .job = &w->job, .touch = on_touch, .weigh = on_weigh, .result = on_result, .arg = w};
     w->runner = mr__runner_new(&o);
     w->beat = (struct timer){.fire = on_beat, .arg = w};
 }

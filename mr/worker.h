@@ -13,6 +13,7 @@ struct runner_options {
     const char *dir;
     const struct job *job;             /* borrowed for the runner's life */
     void (*touch)(void *arg, uint64_t bytes);
+    void (*weigh)(void *arg, uint64_t bytes);          /* so much the reduce task has to read; may be NULL */
     void (*result)(void *arg, struct task_result *r);  /* the task is over; the callee owns what r holds,
                                                         * and does not call the runner from here */
     void *arg;

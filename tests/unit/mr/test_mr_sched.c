@@ -1,6 +1,6 @@
 /* The scheduler: rules one by one, then whole jobs in a small model of workers that die, freeze, lose outputs and send
- * their messages late or twice, and of coordinators that crash with part of their journal unwritten, or freeze and wake up
- * when another one has the job. QFS_SEED replays one seed. */
+ * their messages late or twice, and of coordinators that crash with part of their journal unwritten, or freeze and wake
+ * up when another one has the job. QFS_SEED replays one seed. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -262,6 +262,28 @@ static void slow_for_its_weight(void **state)
     beat_for(2);
     assert_int_equal(sched_facts(s).backups, 1);
     sched_free(s);
+}
+
+/* A reduce task's weight is known when it runs. */
+static void a_heavy_reduce_is_not_slow(void **state)
+{
+    struct sched_config c = plain;
+    c.backup_ns = 20 * S;
+    c.maps = 0;
+    c.reduces = 2;
+    for (int heavy = 0; heavy < 2; heavy++) {
+        begin(&c);
+        give(SCHED_JOINED, 1, 0, 0, 0);
+        give(SCHED_JOINED, 2, 0, 0, 0);
+        sched_weigh_running(s, 1, 10);
+        sched_weigh_running(s, 2, heavy ? 100 : 10);
+        sched_weigh_running(s, 3, 1); /* nobody */
+        beat_for(10);
+        give(SCHED_DONE, 1, SCHED_REDUCE, 0, 0);
+        beat_for(100);
+        assert_int_equal(sched_facts(s).backups, !heavy);
+        sched_free(s);
+    }
 }
 
 /* Another coordinator knows map 0, and the only reduce of another job. */
@@ -530,9 +552,13 @@ static void join(struct model *m, struct model_worker *w)
                             .kind = SCHED_HELD, .worker = w->id, .task = i, .attempt = (a / TRIES) << 16 | a % TRIES});
 }
 
-static const struct sched_config swarm = {
-    .maps = MAPS, .reduces = REDUCES, .attempts = 3, .losses = 1000, .silence_ns = 10 * S, .backup_ns = 15 * S,
-    .grace_ns = 5 * S};
+static const struct sched_config swarm = {.maps = MAPS,
+                                          .reduces = REDUCES,
+                                          .attempts = 3,
+                                          .losses = 1000,
+                                          .silence_ns = 10 * S,
+                                          .backup_ns = 15 * S,
+                                          .grace_ns = 5 * S};
 
 /* What a new coordinator knows: what of the journal has become durable. */
 static void replay(struct model *m)
@@ -642,9 +668,7 @@ static void mishap(struct model *m)
         break;
     }
     default:
-        feed(m, (struct sched_event){.kind = prng_below(&m->r, SCHED_TICK + 1) == 0
-                                                 ? SCHED_TICK
-                                                 : SCHED_LOST,
+        feed(m, (struct sched_event){.kind = prng_below(&m->r, SCHED_TICK + 1) == 0 ? SCHED_TICK : SCHED_LOST,
                                      .task = (uint32_t)prng_below(&m->r, MAPS + 2),
                                      .attempt = 10000});
     }
@@ -749,6 +773,7 @@ int main(void)
         cmocka_unit_test(backup_attempt),
         cmocka_unit_test(one_of_two_attempts_fails),
         cmocka_unit_test(slow_for_its_weight),
+        cmocka_unit_test(a_heavy_reduce_is_not_slow),
         cmocka_unit_test(restored),
         cmocka_unit_test(random_jobs),
     };
