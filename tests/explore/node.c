@@ -408,7 +408,7 @@ static void start(unsigned id)
             runs[from.nruns++] = (struct raft_run){i, x.d.disk[i].term};
     struct raft *fresh = raft_new(&config, &from);
     memcpy(x.core, fresh, sizeof *fresh);
-    memcpy(x.runs, fresh->terms.runs, fresh->terms.n * sizeof x.runs[0]);
+    if (fresh->terms.n) memcpy(x.runs, fresh->terms.runs, fresh->terms.n * sizeof x.runs[0]);
     x.core->terms.runs = x.runs;
     x.core->terms.cap = RUNS;
     x.prng = x.core->prng;
