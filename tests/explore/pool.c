@@ -42,7 +42,7 @@ uint32_t ex_pool_put(struct ex_pool *p, const void *bytes, size_t n, bool *added
     for (;; h++) {
         uint32_t s = p->slot[h & (p->nslot - 1)];
         if (s == 0) break;
-        if (ex_pool_len(p, s - 1) == n && memcmp(ex_pool_get(p, s - 1), bytes, n) == 0) return s - 1;
+        if (ex_pool_len(p, s - 1) == n && (n == 0 || memcmp(ex_pool_get(p, s - 1), bytes, n) == 0)) return s - 1;
     }
     *added = true;
     uint32_t number = add(p, bytes, n);

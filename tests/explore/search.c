@@ -88,7 +88,7 @@ struct msgs {
 static void msgs_load(struct msgs *to, uint32_t number)
 {
     size_t n = ex_pool_len(&s.lists, number) / 4;
-    memcpy(to->v, ex_pool_get(&s.lists, number), n * 4);
+    if (n) memcpy(to->v, ex_pool_get(&s.lists, number), n * 4);
     to->n = (uint32_t)n;
     if (n && to->v[n - 1] == EX_NONE) to->n--;
 }
