@@ -72,7 +72,7 @@ static int fill_packed(struct split_reader *r, size_t n, struct buf *why)
             rc = in.n ? -EBADMSG : mr__unpack_end(r->unpack, &what);
             if (in.n) mr__fmt(&what, "bad data at its end");
         } else {
-            memmove(r->packed.p, r->packed.p + r->packed_at, in.n);
+            if (in.n) memmove(r->packed.p, r->packed.p + r->packed_at, in.n);
             r->packed.n = in.n;
             r->packed_at = 0;
             rc = read_file(r, &r->packed, r->packed_off, want, why);

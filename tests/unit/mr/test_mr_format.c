@@ -179,7 +179,7 @@ static size_t read_splits(const char *path, const struct format *f, uint64_t spl
     struct plan p;
     struct buf why = {0};
     size_t chunks = 0;
-    *result = mr__plan(inputs, 1, split, f, &p, &why);
+    bool planned = (*result = mr__plan(inputs, 1, split, f, &p, &why)) == 0;
     for (size_t i = 0; *result == 0 && i < p.splits_n; i++) {
         const struct input_file *file = &p.files[p.splits[i].file];
         struct split_reader *r;
@@ -194,7 +194,7 @@ static size_t read_splits(const char *path, const struct format *f, uint64_t spl
         mr__split_close(r);
     }
     assert_true(*result == 0 || why.n > 0);
-    if (*result == 0) mr__plan_free(&p);
+    if (planned) mr__plan_free(&p);
     buf_free(&why);
     return chunks;
 }
