@@ -27,6 +27,19 @@ static bool known(const struct kv_client *c, const char *addr)
     return false;
 }
 
+/* Makes room: one goes that the cluster does not name (any more). */
+static void forget_stale(struct kv_client *c, const struct kv__ack *a)
+{
+    for (uint32_t i = 0; i < c->naddrs; i++) {
+        bool named = false;
+        for (uint32_t k = 0; k < a->n; k++) named |= strcmp(a->members[k].addr, c->addrs[i].addr) == 0;
+        if (named) continue;
+        memmove(&c->addrs[i], &c->addrs[i + 1], (--c->naddrs - i) * sizeof c->addrs[0]);
+        c->at = 0;
+        return;
+    }
+}
+
 static void learn(struct kv_client *c, uint64_t id, const char *addr)
 {
     if (known(c, addr) || c->naddrs == KV_ADDRS_MAX || strlen(addr) >= ADDR_MAX) return;
@@ -246,7 +259,10 @@ static void on_ack(struct kv_client *c, struct slice payload)
         next(c, false);
         return;
     }
-    for (uint32_t i = 0; i < a.n; i++) learn(c, a.members[i].id, a.members[i].addr);
+    for (uint32_t i = 0; i < a.n; i++) {
+        if (c->naddrs == KV_ADDRS_MAX && !known(c, a.members[i].addr)) forget_stale(c, &a);
+        learn(c, a.members[i].id, a.members[i].addr);
+    }
     c->node = a.node;
     if (a.leader != a.node || !a.leader) {
         redirected(c, a.leader, leader_addr(&a));

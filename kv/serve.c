@@ -163,6 +163,23 @@ static void send_ack(struct kv__conn *c, uint64_t cluster)
     kv__send_frame(c, KV_FRAME_HELLO_ACK, &v, 1);
 }
 
+/* A client that stays connected would else know only who was a member when it came. */
+void kv__tell_members(struct kv_server *s)
+{
+    struct node_status st;
+    if (node_members_index(s->node) == s->members_index) return;
+    s->members_index = node_members_index(s->node);
+    node_status(s->node, &st);
+    list_for_each_safe(l, next, &s->conns)
+    {
+        struct kv__conn *c = container_of(l, struct kv__conn, link);
+        if (!c->greeted || !c->conn) continue;
+        c->refs++;
+        send_ack(c, st.cluster_id);
+        kv__conn_unref(c);
+    }
+}
+
 static void send_status(struct kv__conn *c)
 {
     struct buf text = {0};
@@ -204,6 +221,7 @@ static void on_hello(struct kv__conn *c, struct slice payload)
         kv__conn_refuse(c, QE_CLUSTER, "this node belongs to another cluster");
     if (!c->conn || !become_client(c)) return;
     c->session = h.session;
+    c->greeted = true;
     send_ack(c, st.cluster_id);
 }
 

@@ -23,6 +23,7 @@ static void sm_applied(void *arg, uint64_t index)
 {
     struct kv_server *s = arg;
     kv__admin_soon(s);
+    kv__tell_members(s);
     if (!list_empty(&s->queue)) kv__propose_flush(s);
     if (!list_empty(&s->watching)) kv__watch_pump_all(s);
     if (!s->choked || s->writes_bytes > KV_WRITES_BYTES / 2) return;

@@ -32,7 +32,8 @@ struct kv__conn {
     struct list link;                       /* server.conns */
     struct kv_server *server;
     struct conn *conn;                      /* NULL: closed */
-    bool client;                            /* it said HELLO */
+    bool client;                            /* it said HELLO, or asked for a change of the cluster */
+    bool greeted;                           /* it said HELLO */
     bool paused;
     bool away;                              /* a call of it was sent away, so all others are */
     uint32_t refs;                          /* 1 while open, 1 for each call under way */
@@ -118,6 +119,7 @@ struct kv_server {
     struct buf events;                      /* a frame being made */
     struct timer watch_timer;
     uint64_t watch_wait;                    /* until those whose connections are full are looked at again */
+    uint64_t members_index;                 /* of the configuration that clients were told */
     struct list admins;                     /* requests of admin.c that wait */
     struct timer admin_timer;
 
@@ -140,6 +142,7 @@ void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const st
 void kv__send_redirect(struct kv__conn *c, uint64_t id);
 void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv);
 void kv__conn_refuse(struct kv__conn *c, int err, const char *text);
+void kv__tell_members(struct kv_server *s);             /* to all clients, if they have changed */
 void kv__send_admin(struct kv__conn *c, int status, uint64_t leader, const char *addr, const char *text);
 /* admin.c */
 void kv__admin_init(struct kv_server *s);

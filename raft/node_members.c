@@ -60,6 +60,8 @@ uint32_t node_members(const struct node *n, struct raft_member out[RAFT_PEERS_MA
     return ms->n;
 }
 
+uint64_t node_members_index(const struct node *n) { return n->members_applied.index; }
+
 /* ---- peers ----------------------------------------------------------------------------------------------- */
 
 void node__peers_fit(struct node *n)

@@ -110,6 +110,8 @@ struct node_change {
 };
 int64_t node_change(struct node *n, const struct node_change *change, struct buf *why);
 bool node_change_done(const struct node *n, int64_t index);
+/* Rises with each configuration that has been applied: when it does, clients want to know. */
+uint64_t node_members_index(const struct node *n);
 /* The configuration in effect, with the addresses in use. */
 uint32_t node_members(const struct node *n, struct raft_member out[RAFT_PEERS_MAX]);
 

@@ -12,6 +12,7 @@ node() {        # N OPTIONS...: starts node N
     "$QFS" node --id "$n" --data "$D/n$n" --listen "$(addr "$n")" "$@" 2>> "$D/log/n$n" &
     until_ok 20 sh -c "'$QFS' status -C '$(addr "$n")' | grep -Eq '^$n .* (unformed|fenced|voter) '"    # it listens
 }
+end() { p=$(pid_of "$1"); kill -9 "$p"; wait "$p" 2>/dev/null || true; }
 m() { q member "$@" -C "$all"; }
 seats() { m list | awk '$2 ~ /voter|learner/ { printf "%s%s:%s", sep, $1, $2; sep = " " }'; }
 leader() {
@@ -31,7 +32,10 @@ refused() {     # TEXT COMMAND...: fails and says TEXT
 for i in 1 2 3; do node $i --cluster "$list"; done
 until_ok 30 q kv put first value -C "$all"
 
-say "somebody writes all the time"
+say "a mount that knows the first three addresses, and somebody who writes all the time"
+mkdir -p "$WORK/m"
+q mount --pidfile "$WORK/m.pid" --log "$D/log/mount" "$(addr 1),$(addr 2),$(addr 3)" "$WORK/m"
+echo before > "$WORK/m/through-the-mount"
 writer() {
     i=0
     while [ ! -e "$WORK/stop" ]; do
@@ -63,7 +67,7 @@ refused "another number" m replace 3 3="$(addr 5)"
 
 say "a dead member is replaced, twice over"
 victim=$(for n in 1 2 3; do [ "$n" = "$(leader)" ] || { echo "$n"; break; }; done)
-p=$(pid_of "$victim"); kill -9 "$p"; wait "$p" 2>/dev/null || true
+end "$victim"
 node 5 --join "$(addr 4)"
 m replace "$victim" 5="$(addr 5)"
 m replace "$victim" 5="$(addr 5)"
@@ -71,7 +75,8 @@ seats | grep -q "$victim:" && die "$victim is still a member"
 seats | grep -q "5:voter" || die "5 does not vote"
 
 say "the leader is removed"
-old=$(leader)
+for n in 1 2 3; do [ "$n" = "$victim" ] || old=$n; done
+q transfer "$old" -C "$all"
 m remove "$old"
 seats | grep -q "$old:" && die "$old is still a member"
 [ "$(leader)" != "$old" ] || die "the removed node leads"
@@ -87,7 +92,7 @@ say "what would lose quorum is refused, and the missing node named"
 l=$(leader)
 others=$(echo "$now" | tr ' ' '\n' | cut -d: -f1 | grep -v "^$l\$")
 dead=$(echo "$others" | head -1) alive=$(echo "$others" | tail -1)
-p=$(pid_of "$dead"); kill -9 "$p"; wait "$p" 2>/dev/null || true
+end "$dead"
 until_ok 10 sh -c "'$QFS' status -C '$all' | grep -q '^$dead .*no answer'"
 sleep 1         # the leader's patience with a silent member is an election timeout
 refused "node $dead does not answer" m remove "$alive"
@@ -101,14 +106,31 @@ sys.exit(0 if m[\"standing\"] == \"voter\" and m[\"vote\"] == \"yes\" else 1)'"
 q transfer "$dead" -C "$all"
 [ "$(leader)" = "$dead" ] || die "the refilled node does not lead"
 
+say "the last of the first three goes: the mount has followed"
+last=$(echo "$now" | tr ' ' '\n' | cut -d: -f1 | grep '^[123]$')
+node 6 --join "$(addr 4)"
+m replace "$last" 6="$(addr 6)"
+now=$(seats)
+[ "$now" = "4:voter 5:voter 6:voter" ] || die "the members are $now"
+end "$last"
+[ "$(cat "$WORK/m/through-the-mount")" = before ] || die "the mount reads something else"
+echo after > "$WORK/m/through-the-mount"
+q transfer 6 -C "$all"
+echo again >> "$WORK/m/through-the-mount"
+[ "$(cat "$WORK/m/through-the-mount")" = "after
+again" ] || die "the mount lost what was written"
+
 say "restarted from their directories alone, all know the members"
 expect "$now"
 for n in $(echo "$now" | tr ' ' '\n' | cut -d: -f1); do
-    p=$(pid_of "$n"); kill -9 "$p"; wait "$p" 2>/dev/null || true
+    end "$n"
     node "$n"
 done
 leader > /dev/null
 expect "$now"
+
+[ "$(wc -l < "$WORK/m/through-the-mount")" = 2 ] || die "the mount does not find the restarted nodes"
+umount "$WORK/m"
 
 say "the writer met no error, and nothing is lost"
 touch "$WORK/stop"

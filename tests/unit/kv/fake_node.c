@@ -313,6 +313,8 @@ uint32_t node_members(const struct node *n, struct raft_member out[RAFT_PEERS_MA
     return n->cfg.nmembers;
 }
 
+uint64_t node_members_index(const struct node *n) { return 0; }
+
 /* Changes of the configuration are tested on the real node. */
 int64_t node_change(struct node *n, const struct node_change *change, struct buf *why) { return QE_NOT_LEADER; }
 bool node_change_done(const struct node *n, int64_t index) { return false; }
