@@ -89,6 +89,13 @@ out_loop:
     return code;
 }
 
+static bool is_member(const struct cluster *c, uint64_t id)
+{
+    for (unsigned i = 0; i < c->n; i++)
+        if (c->members[i].id == id) return true;
+    return false;
+}
+
 int cmd_node(int argc, char **argv)
 {
     static const struct option options[] = {
@@ -168,6 +175,13 @@ int cmd_node(int argc, char **argv)
     int code = members || join ? cluster_parse("node", members ? members : join, &cluster) : EXIT_OK;
     if (code) return code;
     config.node.join = join != NULL;
+    if (members && !is_member(&cluster, config.node.id)) {
+        fprintf(stderr,
+                "quorumfs: node %llu is not a member in --cluster %s; to have it added to that cluster, start it with "
+                "--join instead and say: quorumfs member add %llu=ADDR -C ...\n",
+                (unsigned long long)config.node.id, members, (unsigned long long)config.node.id);
+        return EXIT_FAILED;
+    }
     if (members) {
         memcpy(config.node.members, cluster.members, sizeof cluster.members);
         config.node.nmembers = cluster.n;

@@ -78,7 +78,7 @@ printf 'then put x1 @%s\nthen put x2 @%s\nthen put x3 @%s\n' "$WORK/big" "$WORK/
 c=0; txn "$WORK/t3" 2>"$WORK/err" || c=$?; [ $c = 1 ] && grep -q "4 MiB" "$WORK/err" || die "too large a txn: $(cat "$WORK/err")"
 say "watching, through the mount and by kv, while leaders are killed"
 r=$(kv list --json --limit 0 | python3 -c 'import json,sys; print(json.load(sys.stdin)["revision"])')
-kv watch w/ --json > "$WORK/w.json" 2>"$WORK/w.err" & wpid=$!
+"$QFS" kv -C "$D" watch w/ --json > "$WORK/w.json" 2>"$WORK/w.err" & wpid=$!   # the process itself, to be killed
 until_ok 20 grep -q '"begin"' "$WORK/w.json"
 mkdir "$M/w"; echo 1 > "$M/w/1"; kv put w/2 two; mv "$M/w/1" "$M/w/3"; ln "$M/w/3" "$M/w/4"; echo more >> "$M/w/4"; truncate -s 1 "$M/w/2"
 kill -9 "$(pid_of "$(leader)")"; until_ok 30 kv put w/5 five; up
