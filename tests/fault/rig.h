@@ -60,7 +60,7 @@ struct server {
     unsigned ends; /* how often it ended itself */
 };
 
-enum countdown { COUNT_NONE, COUNT_ALLOC, COUNT_SEND };
+enum countdown { COUNT_NONE, COUNT_ALLOC, COUNT_SEND, COUNT_LOAD };
 
 struct cluster {
     struct sim_world *world;
