@@ -229,6 +229,23 @@ static void check_commit(struct node *n, uint64_t from, uint64_t to, bool leads)
     }
 }
 
+/* The configuration in effect is that of the newest such entry in the log, committed or not. */
+static void check_members(const struct node *n, uint32_t at)
+{
+    const struct raft_members *now = raft_members_now(n->raft);
+    uint64_t i = n->last;
+    while (i > n->base && n->log[i].kind != RAFT_CONFIG) i--;
+    uint32_t config = i > n->base ? n->log[i].config : config_at(n->base);
+    if (config == 0) return; /* the list that a node was started with may be any */
+    const struct raft_members *log = &w->config[config];
+    bool same = now->joint == log->joint && now->n == log->n;
+    for (uint32_t k = 0; k < log->n && same; k++) {
+        int m = raft_members_find(now, log->m[k].id);
+        same = m >= 0 && now->seat[m] == log->seat[k] && (!log->joint || now->next[m] == log->next[k]);
+    }
+    if (!same) DIE("node %" PRIu64 " goes by another configuration than that of entry %" PRIu64 "\n", id_of(at), i);
+}
+
 static void check_leader(uint32_t at, uint64_t term)
 {
     struct node *n = &w->node[at];
@@ -509,6 +526,7 @@ static void step(uint32_t at, struct raft_event ev, const struct event *src)
     const char *bad = raft_invariant(n->raft);
     if (bad) DIE("node %" PRIu64 ": %s\n", id_of(at), bad);
     absorb(at, &ev, src, &up);
+    if (up.flags & (RAFT_UP_MEMBERS | RAFT_UP_TRUNCATE)) check_members(n, at);
     set_timer(at, up.deadline);
     check_lease();
     if ((up.flags & RAFT_UP_COMMIT) && chance(80)) {
