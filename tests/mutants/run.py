@@ -77,9 +77,12 @@ class Mutant:
         self.caught = self.seeds = self.words = None
         self.cpu = self.wall = 0.0
 
+    def patch(self, *options):
+        return subprocess.run(["patch", "-p1", "-F1", "--no-backup-if-mismatch", "-r-", *options, "-i", self.path], cwd=TREE,
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
     def apply(self):
-        r = subprocess.run(["patch", "-p1", "-F0", "--no-backup-if-mismatch", "-r-", "-i", self.path], cwd=TREE, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        r = self.patch()
         if r.returncode:
             self.revert()
             die(f"{self.name}: the patch does not apply any more: the code it breaks has changed\n{r.stdout}")
@@ -216,12 +219,16 @@ def main():
         del args[at:at + 2]
     wanted = [a for a in args if not a.startswith("--")]
     mutants = [Mutant(os.path.join(HERE, n)) for n in sorted(os.listdir(HERE)) if n.endswith(".patch")]
+    every = mutants
     mutants = [m for m in mutants if (m.quick or not quick) and (not wanted or any(w in m.name for w in wanted))]
     if not mutants:
         die("no such mutant")
     start = time.monotonic()
     sync_tree()
     known = programs()
+    for m in every:
+        if m not in mutants and m.patch("--dry-run").returncode:
+            print(f"{m.name}: the patch does not apply any more: make it anew", flush=True)
     for m in mutants:
         for p, _ in m.programs:
             if p not in known:
