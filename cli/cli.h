@@ -26,6 +26,7 @@ int cmd_mr(int argc, char **argv);
 int cmd_member(int argc, char **argv);
 int cmd_transfer(int argc, char **argv);
 int cmd_recover(int argc, char **argv);
+int cmd_sim(int argc, char **argv);
 
 /* Prints "quorumfs: text" to stderr and returns `code`. */
 __attribute__((format(printf, 2, 3))) int fail(int code, const char *fmt, ...);

@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"node", cmd_node, "run one member of a cluster"},
     {"kv", cmd_kv, "get, put, append, delete, cas, list, txn, watch"},
     {"mr", cmd_mr, "run MapReduce jobs on files"},
+    {"sim", cmd_sim, "run clusters in virtual time under faults, by seed"},
 };
 
 static void print_help(FILE *to)

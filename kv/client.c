@@ -53,6 +53,7 @@ static struct kv__ccall *record_new(struct kv_client *c, struct kv_call *user)
     q->deadline = (struct timer){.fire = deadline_fired, .arg = q};
     c->slots[slot] = q;
     user->priv = q;
+    user->session = user->seq = 0;
     return q;
 }
 
@@ -169,6 +170,8 @@ static bool number(struct kv_client *c, struct kv__ccall *q)
     if (q->seq) return true;
     if (!c->session || c->next_seq >= kv__client_floor(c) + KV_WINDOW) return false;
     q->seq = c->next_seq++;
+    q->user->seq = q->seq;
+    q->user->session = c->session;
     return true;
 }
 

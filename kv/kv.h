@@ -239,6 +239,7 @@ struct kv_call {
     uint64_t deadline;                  /* ns, 0: none */
     void (*done)(struct kv_call *call, const struct kv_reply *reply);   /* reply lives during the call */
     void *arg;
+    uint64_t session, seq;              /* the client tells the number it sends a change under; 0: none so far */
     void *priv;                         /* the client's */
 };
 void kv_call(struct kv_client *c, struct kv_call *call);

@@ -156,6 +156,7 @@ static int open_log(struct log *log, const struct listing *ls, struct scan_resul
     log->next_no = 1 + max_u64(ls->most, max_u64(log->meta.dur_seg, im ? im->next_seg : 0));
     err = raft__scan(log, im, found);
     if (err == 0 && damaged && (found->damaged || log->last < damaged)) err = QE_CORRUPT;
+    if (err == QE_CORRUPT && !damaged && im) damaged = im->index; /* its list of places cannot be read */
     if (err && damaged)
         say(why, "ckpt-%016llx is damaged and the log does not reach back to an older one. Empty this node's data directory: it "
                  "is rebuilt from its peers", (unsigned long long)damaged);

@@ -23,7 +23,24 @@ void node__fatal(struct node *n, int err, const char *text)
     n->sm.fatal(n->sm.arg, err, text);
 }
 
+void node__core(struct node *n, const struct raft_event *ev, struct raft_update *up)
+{
+    raft_step(n->core, ev, up);
+    if (n->cfg.watch) n->cfg.watch->stepped(n->cfg.watch->arg, n->core, ev);
+}
+
+void node__restored(struct node *n, uint64_t index)
+{
+    if (n->cfg.watch) n->cfg.watch->restored(n->cfg.watch->arg, index, n->sm.digest(n->sm.arg));
+}
+
 /* ---- effects ---- */
+
+void node__append(struct node *n, const struct log_entry *e)
+{
+    log_append(n->log, e);
+    if (n->cfg.watch) n->cfg.watch->appended(n->cfg.watch->arg, e);
+}
 
 static void append_received(struct node *n, const struct raft_update *up)
 {
@@ -35,7 +52,7 @@ static void append_received(struct node *n, const struct raft_update *up)
             e.data = blob_new(body.n);
             memcpy(e.data->p, body.p, body.n);
         }
-        log_append(n->log, &e);
+        node__append(n, &e);
         blob_unref(e.data);
     }
 }
@@ -70,12 +87,12 @@ static void carry_out(struct node *n, const struct raft_update *up, enum raft_ki
     if (up->flags & RAFT_UP_APPEND) append_received(n, up);
     if (up->flags & RAFT_UP_NOOP) {
         struct log_entry e = {.index = up->noop_index, .term = up->term, .kind = RAFT_NOOP};
-        log_append(n->log, &e);
+        node__append(n, &e);
         n->noop_index = up->noop_index;
     }
     if (up->flags & RAFT_UP_PROPOSED) {
         struct log_entry e = {.index = up->proposed_first, .term = up->term, .kind = (uint8_t)kind, .data = proposal};
-        log_append(n->log, &e);
+        node__append(n, &e);
     }
     if (up->flags & RAFT_UP_CONFIG) node__members_append(n, up);
     if (up->flags & RAFT_UP_HARD) log_set_hard(n->log, &up->hard);
@@ -125,7 +142,7 @@ void node__step(struct node *n, struct raft_event *ev)
 {
     if (n->dead) return;
     struct raft_update up;
-    raft_step(n->core, ev, &up);
+    node__core(n, ev, &up);
     carry_out(n, &up, RAFT_COMMAND, NULL);
 }
 
@@ -244,6 +261,7 @@ static void apply_one(struct node *n, const struct log_entry *e)
 {
     struct slice data = e->data ? blob_slice(e->data) : (struct slice){NULL, 0};
     if (e->kind == RAFT_COMMAND) {
+        if (n->cfg.watch) n->cfg.watch->applying(n->cfg.watch->arg, e->index, e->term, data);
         n->sm.apply(n->sm.arg, e->index, e->term, data);
     } else if (e->kind == RAFT_CONFIG) {
         node__members_applied(n, e->index, data);
@@ -283,7 +301,9 @@ static void apply_committed(struct node *n)
     struct raft_event ev = event(n, RAFT_EV_APPLIED);
     ev.index = n->applied;
     node__step(n, &ev);
-    if (!n->dead) n->sm.applied(n->sm.arg, n->applied);
+    if (n->dead) return;
+    if (n->cfg.watch) n->cfg.watch->applied(n->cfg.watch->arg, n->applied, n->sm.digest(n->sm.arg));
+    n->sm.applied(n->sm.arg, n->applied);
 }
 
 /* ---- reads ---- */
@@ -453,6 +473,7 @@ static int restore_checkpoint(struct node *n, struct buf *why)
         buf_append(why, text, sizeof text - 1);
         return err;
     }
+    node__restored(n, index);
     n->applied = n->commit = n->ckpt_index = index;
     n->applied_term = term;
     log_applied(n->log, index);
@@ -598,7 +619,7 @@ int64_t node_propose(struct node *n, struct blob *data)
     ev.metas = &meta;
     ev.n = 1;
     struct raft_update up;
-    raft_step(n->core, &ev, &up);
+    node__core(n, &ev, &up);
     result = QE_NOT_LEADER;
     if (up.flags & RAFT_UP_PROPOSED) {
         result = (int64_t)up.proposed_first;

@@ -166,7 +166,7 @@ void node__members_append(struct node *n, const struct raft_update *up)
                           .term = up->term,
                           .kind = RAFT_CONFIG,
                           .data = node__members_entry(up->members, cluster)};
-    log_append(n->log, &e);
+    node__append(n, &e);
     blob_unref(e.data);
 }
 
@@ -175,7 +175,7 @@ static enum raft_verdict propose(struct node *n, const struct raft_members *want
 {
     struct raft_event ev = {.kind = RAFT_EV_MEMBERS, .now = clock_now(n->clock), .members = want, .ok = even_same};
     struct raft_update up;
-    raft_step(n->core, &ev, &up);
+    node__core(n, &ev, &up);
     enum raft_verdict v = up.verdict;
     *who = up.verdict_id;
     *index = up.members->index;

@@ -373,6 +373,19 @@ static bool transmit(struct peer *p, const struct raft_msg *m)
 
 static void pump_deferred(struct peer *p);
 
+/* Entries that followers need cannot be read back: what has been applied goes to them as a snapshot from now on, a fresh
+ * one; without an answer they would wait for ever. */
+static void unreadable(struct node *n, uint64_t last, int err)
+{
+    if (last > n->applied) return; /* later */
+    trace_warn(n->trace, "node %llu: entries up to %llu cannot be read back (%s): who needs them gets a snapshot",
+               (unsigned long long)n->cfg.id, (unsigned long long)last, err_text(err));
+    n->ckpt_wanted = true;
+    node__wake(n);
+    struct raft_event ev = {.kind = RAFT_EV_LOG_TRIMMED, .now = clock_now(n->clock), .index = last + 1};
+    node__step(n, &ev);
+}
+
 static void fetched(struct log_fetch *f, int err)
 {
     struct deferred *d = f->arg;
@@ -383,8 +396,11 @@ static void fetched(struct log_fetch *f, int err)
     }
     struct peer *p = d->peer;
     d->ready = true;
-    if (err) { /* trimmed meanwhile: the core learns that from LOG_TRIMMED and sends a snapshot */
+    if (err) { /* QE_GONE: trimmed meanwhile, which the core learns from LOG_TRIMMED, and sends a snapshot */
+        struct node *n = p->node;
+        uint64_t last = f->last;
         drop_deferred(p);
+        if (err != QE_GONE) unreadable(n, last, err);
         return;
     }
     pump_deferred(p);

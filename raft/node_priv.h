@@ -145,6 +145,9 @@ struct node {
 };
 
 /* node.c */
+void node__core(struct node *n, const struct raft_event *ev, struct raft_update *up);  /* a step, not carried out */
+void node__restored(struct node *n, uint64_t index);
+void node__append(struct node *n, const struct log_entry *e);
 void node__step(struct node *n, struct raft_event *ev);
 void node__carry_out(struct node *n, const struct raft_update *up);
 void node__msg(struct node *n, struct raft_msg *m, struct slice rest);  /* a decoded message; APPEND: rest has the entries */

@@ -463,7 +463,7 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
     struct raft_event ev = {.kind = RAFT_EV_MSG, .now = clock_now(n->clock), .msg = &m};
     struct raft_update up;
     if (n->dead) return;
-    raft_step(n->core, &ev, &up);
+    node__core(n, &ev, &up);
     bool take = (up.flags & RAFT_UP_SNAPSHOT_CHUNK) != 0;
     node__carry_out(n, &up);
     if (n->dead || n->in.installing) return;
@@ -516,6 +516,7 @@ static void install_done(void *arg, int err)
                     "rebuilt from its peers");
         return;
     }
+    node__restored(n, in.index);
     if (n->cluster_id == 0 && in.cluster) {
         n->cluster_id = in.cluster;
         log_set_identity(n->log, in.cluster);

@@ -50,6 +50,16 @@ struct node_sm {
     void (*fatal)(void *arg, int err, const char *text);
 };
 
+/* What checkers see of a node, as it happens; they must not call back into it. Production has none. */
+struct node_watch {
+    void *arg;
+    void (*stepped)(void *arg, struct raft *core, const struct raft_event *event);      /* the update is carried out next */
+    void (*appended)(void *arg, const struct log_entry *e);     /* to the log, in memory so far */
+    void (*applying)(void *arg, uint64_t index, uint64_t term, struct slice command);
+    void (*applied)(void *arg, uint64_t index, uint64_t digest);        /* a turn's end */
+    void (*restored)(void *arg, uint64_t index, uint64_t digest);       /* the state is that of a checkpoint or snapshot */
+};
+
 struct node_config {
     uint64_t id;
     /* The members a new cluster is formed with, or some of the existing ones (this node not among them: it waits to be
@@ -65,6 +75,7 @@ struct node_config {
     struct log_config log;                      /* cb is filled in by the node; zero fields get defaults */
     uint64_t seed;
     const struct trace *trace;
+    const struct node_watch *watch;             /* NULL: nobody */
 };
 
 struct node;

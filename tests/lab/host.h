@@ -89,6 +89,8 @@ struct host_figures {
     uint64_t snapshot_bytes; /* of that checkpoint's blocks; 0: there is none */
     uint64_t installed;      /* snapshots it got from others, in its present life */
 };
+/* How long what goes on in the background may take once changes have been answered; 0 in virtual time. */
+uint64_t host_settle_ms(struct host *h);
 void host_figures(struct host *h, unsigned i, struct host_figures *out); /* zeros where it is down */
 
 #endif

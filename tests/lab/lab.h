@@ -19,5 +19,6 @@ struct lab_test {
 };
 
 extern const struct lab_test lab_raft_tests[], lab_kv_tests[]; /* up to one without a title */
+extern const struct lab_test lab_more_tests[];                 /* beyond the labs, in the simulator only */
 
 #endif

@@ -7,7 +7,6 @@
 #include "tests/lab/lab.h"
 
 #define CLERKS_MAX 24u
-#define SETTLE_MS  10000u
 #define PAUSE_MS   20u
 
 struct kvlab;
@@ -69,7 +68,11 @@ static struct clerk *clerk_new(struct kvlab *l)
     const char *addrs[LAB_SERVERS_MAX];
     check(l->nclerks < CLERKS_MAX);
     struct clerk *c = &l->clerks[l->nclerks];
-    for (unsigned i = 0; i < l->n; i++) addrs[i] = host_addr(l->h, i);
+    for (unsigned i = 0; i < l->n; i++) { /* in random order */
+        unsigned at = (unsigned)prng_below(&l->rng, i + 1);
+        addrs[i] = addrs[at];
+        addrs[at] = host_addr(l->h, i);
+    }
     struct kv_client_config cfg = {.addrs = addrs, .naddrs = l->n, .name = "clerk", .seed = prng_u64(&l->rng)};
     *c = (struct clerk){.lab = l, .at = l->nclerks++};
     c->kv = kv_client_new(host_clerk_net(l->h, c->at), host_clerk_clock(l->h, c->at), &cfg);
@@ -264,11 +267,11 @@ static struct host_figures sizes(struct kvlab *l, unsigned servers)
     return most;
 }
 
-/* Checkpoints are written in the background, so the one that is under way when the last change has been answered is
+/* At once in virtual time. On real disks the checkpoint that is under way when the last change has been answered is
  * waited for. */
 static void check_log_size(struct kvlab *l, unsigned servers)
 {
-    uint64_t until = host_now(l->h) + SETTLE_MS * NS_PER_MS;
+    uint64_t until = host_now(l->h) + host_settle_ms(l->h) * NS_PER_MS;
     struct host_figures f;
     while ((f = sizes(l, servers)).log_bytes > 2 * (uint64_t)l->maxraftstate) {
         if (host_now(l->h) >= until)
@@ -423,7 +426,7 @@ static void install_snapshot(const struct lab_test *t, uint64_t seed)
     }
     host_sleep(l.h, ET);
     put(c, "b", "B");
-    check_log_size(&l, 2); /* the one that is cut off has nothing to trim by */
+    check_log_size(&l, l.n);
     camps(&l, 0, 1, 0);
     struct clerk *d = clerk_new(&l);
     clerk_reaches(d, 5);

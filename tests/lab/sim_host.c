@@ -16,8 +16,8 @@ struct host {
     uint64_t ever[LAB_SERVERS_MAX]; /* visible index applied by any life of the server */
 };
 
-/* In an unreliable network the calls between clients and servers get lost, too: on connections that means that they
- * break. */
+/* Messages between servers are lost; of the calls between clients and servers, which are on connections, as many break
+ * their connection. */
 void host_unreliable(struct host *h, bool on)
 {
     struct sim_net_config *w = sim_net_config(h->c->net);
@@ -25,18 +25,24 @@ void host_unreliable(struct host *h, bool on)
     w->delay_max = on ? 27 * NS_PER_MS : 200 * NS_PER_US;
     w->lossy_first = w->lossy_last = RAFT_FRAME_MSG;
     w->loss_percent = on ? 10 : 0;
-    if (!on) w->reorder_percent = w->slow_percent = 0;
-    if (!h->opt.integers) w->reset_ppm = on ? 10000 : 0;
+    w->reset_first = 64; /* kv's frames */
+    w->reset_last = 127;
+    w->reset_ppm = on ? 100000 : 0;
+    if (!on) w->late_percent = 0;
 }
 
-/* The labs hold two of three replies back for 0.2 to 2.2 s. On connections that keep their order that would hold back
- * all that follows, too; here two of three messages overtake the one before them, and one of ten is ten times slower.
- */
+static bool is_reply(uint8_t type, struct slice payload)
+{
+    unsigned m = type == RAFT_FRAME_MSG && payload.n ? payload.p[0] : 0;
+    return m == RAFT_MSG_APPEND_RESP || m == RAFT_MSG_VOTE_RESP || m == RAFT_MSG_PREVOTE_RESP;
+}
+
+/* Two of three replies are 0.2 to 2.2 s late, also where the way has been cut meanwhile. */
 void host_reorder(struct host *h)
 {
     struct sim_net_config *w = sim_net_config(h->c->net);
-    w->reorder_percent = 66;
-    w->slow_percent = 10;
+    w->late = is_reply;
+    w->late_percent = 67;
 }
 
 struct host *host_new(const struct host_options *opt)
@@ -206,6 +212,8 @@ void host_clerk_way(struct host *h, unsigned k, unsigned i, bool open)
 }
 
 void host_clerk_end(struct host *h, unsigned k) { sim_kill(h->c->world, SIM_CLIENT_PROC + k); }
+
+uint64_t host_settle_ms(struct host *h) { return 0; }
 
 void host_figures(struct host *h, unsigned i, struct host_figures *out)
 {

@@ -236,6 +236,8 @@ static uint64_t number(struct host *h, const char *text, const char *key)
     return strtoull(v, NULL, 10);
 }
 
+uint64_t host_settle_ms(struct host *h) { return 10000; }
+
 void host_figures(struct host *h, unsigned i, struct host_figures *out)
 {
     struct buf text = {0};

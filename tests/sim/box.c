@@ -14,8 +14,7 @@ struct sim_box {
 
 static void on_fatal(void *owner, int err, const char *text)
 {
-    struct sim_box *b = owner;
-    sim_fail(b->server->cluster, "server %u ends itself: %s (%s)", b->server->at + 1, text, err_text(err));
+    sim_server_fatal(((struct sim_box *)owner)->server, err, text);
 }
 
 /* ---- connections: all of them are peers' ---- */
@@ -82,12 +81,16 @@ static uint64_t commands_in(struct node *n, uint64_t first, uint64_t last)
 
 bool sim_box_start(struct sim_box *b, uint64_t command, uint64_t *index, uint64_t *term)
 {
-    struct node_status st;
-    struct blob *data = blob_new(8);
+    return sim_box_start_sized(b, command, 8, index, term);
+}
+
+bool sim_box_start_sized(struct sim_box *b, uint64_t command, uint32_t bytes, uint64_t *index, uint64_t *term)
+{
+    struct blob *data = blob_new(bytes);
+    memset(data->p, 0, bytes);
     store_u64(data->p, command);
     int64_t at = node_propose(b->node, data);
-    node_status(b->node, &st);
-    *term = st.raft.term;
+    *term = b->node->term;
     if (at < 0) return false;
     *index = b->machine.now.n + commands_in(b->node, b->node->applied + 1, (uint64_t)at);
     return true;

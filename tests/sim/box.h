@@ -14,6 +14,8 @@ struct node *sim_box_node(struct sim_box *b);
 
 /* Offers a command. True: accepted, at the visible index *index of *term. */
 bool sim_box_start(struct sim_box *b, uint64_t command, uint64_t *index, uint64_t *term);
+/* The same with a command of so many bytes, at least 8. */
+bool sim_box_start_sized(struct sim_box *b, uint64_t command, uint32_t bytes, uint64_t *index, uint64_t *term);
 uint64_t sim_box_applied(const struct sim_box *b);               /* visible */
 uint64_t sim_box_value(const struct sim_box *b, uint64_t index); /* 1 .. applied */
 

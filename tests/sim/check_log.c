@@ -1,63 +1,107 @@
-/* check_log.c - see check_log.h for what is checked. One run at a time in a program. */
+/* check_log.c - see check_log.h for what is checked. */
 #include "tests/sim/check_log.h"
 
 #include <stdlib.h>
 
+#include "raft/core_priv.h"
+#include "tests/sim/story.h"
+
 #define TERMS_MAX 100000u
 
-/* Between the node and its state machine, for one life of one server. */
-struct shim {
-    struct node_sm inner;
-    struct sim_server *server;
-    uint64_t applied;
+/* What lies in some log at an index: most indexes see one term, some a few. */
+struct version {
+    struct version *next;
+    uint64_t term, before, hash; /* before: the term of the entry before it */
 };
 
+struct slot {
+    struct sim_applied applied;
+    uint64_t committed; /* its term; 0: not committed as far as known */
+    struct version first;
+};
+
+/* One server, as this life of it has been seen. */
 struct seen {
-    struct shim *shim;
-    uint64_t term, commit, vote; /* of this life */
-    struct raft_hard durable;
+    struct sim_server *server;
+    struct node_watch watch;
+    struct raft *core;
+    struct sim_told told;
+    uint64_t term, commit, vote, applied;
+    struct raft_hard durable; /* outlives it */
 };
 
 struct sim_checks {
     struct sim_cluster *cluster;
-    struct sim_server *starting;
     struct seen seen[SIM_SERVERS_MAX];
-    uint8_t *leader_of;          /* by term: id, 0: none yet */
-    uint64_t leaders, top_term;  /* the highest that had one */
-    struct sim_applied *applied; /* by index */
-    uint64_t last, cap;
+    uint8_t *leader_of;         /* by term: id, 0: none yet */
+    uint64_t leaders, top_term; /* the highest that had one */
+    struct slot *slots;         /* by index */
+    uint64_t last, committed, cap;
 };
 
-static struct sim_checks *on; /* whom the wrapped functions tell */
+#define ULL(x) ((unsigned long long)(x))
 
-/* ---- what was applied ---- */
+static struct sim_cluster *cluster_of(const struct seen *s) { return s->server->cluster; }
+static unsigned id_of(const struct seen *s) { return s->server->at + 1; }
 
-static struct sim_applied *slot(struct sim_checks *k, uint64_t index)
+static struct slot *slot(struct sim_checks *k, uint64_t index)
 {
     if (index >= k->cap) {
         uint64_t cap = max_u64(index + 1, k->cap ? k->cap * 2 : 1024);
-        k->applied = xrealloc(k->applied, cap * sizeof *k->applied);
-        memset(k->applied + k->cap, 0, (cap - k->cap) * sizeof *k->applied);
+        k->slots = xrealloc(k->slots, cap * sizeof *k->slots);
+        memset(k->slots + k->cap, 0, (cap - k->cap) * sizeof *k->slots);
         k->cap = cap;
     }
-    return &k->applied[index];
+    return &k->slots[index];
 }
 
-static void check_command(struct shim *m, uint64_t index, uint64_t term, struct slice data)
+/* ---- logs ---- */
+
+static struct version *version_of(struct slot *at, uint64_t term)
 {
-    struct sim_cluster *c = m->server->cluster;
-    unsigned id = m->server->at + 1;
-    struct sim_applied *a = slot(c->checks, index);
-    if (index <= m->applied)
-        sim_fail(c, "server %u applies index %llu after %llu", id, (unsigned long long)index,
-                 (unsigned long long)m->applied);
+    struct version *v = &at->first;
+    while (v->term != term && v->next) v = v->next;
+    if (v->term == term || v->term == 0) return v;
+    return v->next = xcalloc(1, sizeof *v);
+}
+
+static void on_appended(void *arg, const struct log_entry *e)
+{
+    struct seen *s = arg;
+    struct sim_cluster *c = cluster_of(s);
+    if (s->server->gate.shut) return;
+    uint64_t hash = e->data ? hash64(e->kind, e->data->p, e->data->n) : e->kind;
+    uint64_t before = raft__term_at(&s->core->terms, e->index - 1);
+    struct slot *at = slot(c->checks, e->index);
+    struct version *v = version_of(at, e->term);
+    if (v->term == 0) {
+        *v = (struct version){.term = e->term, .before = before, .hash = hash};
+        return;
+    }
+    if (v->hash != hash)
+        sim_fail(c, "log matching: server %u has another entry %llu of term %llu than others", id_of(s), ULL(e->index),
+                 ULL(e->term));
+    if (v->before && before && v->before != before)
+        sim_fail(c, "log matching: before entry %llu of term %llu server %u has one of term %llu, others one of %llu",
+                 ULL(e->index), ULL(e->term), id_of(s), ULL(before), ULL(v->before));
+}
+
+/* ---- what was applied ---- */
+
+static void on_applying(void *arg, uint64_t index, uint64_t term, struct slice data)
+{
+    struct seen *s = arg;
+    struct sim_cluster *c = cluster_of(s);
+    if (s->server->gate.shut) return;
+    struct sim_applied *a = &slot(c->checks, index)->applied;
+    if (index <= s->applied)
+        sim_fail(c, "server %u applies index %llu after %llu", id_of(s), ULL(index), ULL(s->applied));
     if (a->data && (a->term != term || !slice_eq(blob_slice(a->data), data)))
-        sim_fail(c, "server %u applies another command at index %llu (term %llu, before %llu)", id,
-                 (unsigned long long)index, (unsigned long long)term, (unsigned long long)a->term);
+        sim_fail(c, "server %u applies another command at index %llu (term %llu, before %llu)", id_of(s), ULL(index),
+                 ULL(term), ULL(a->term));
     if (!a->data && a->digested)
-        sim_fail(c, "server %u applies a command at index %llu, another server had none there", id,
-                 (unsigned long long)index);
-    m->applied = index;
+        sim_fail(c, "server %u applies a command at index %llu, another server had none there", id_of(s), ULL(index));
+    s->applied = index;
     if (a->data) return;
     a->data = blob_new(data.n);
     if (data.n) memcpy(a->data->p, data.p, data.n);
@@ -65,193 +109,119 @@ static void check_command(struct shim *m, uint64_t index, uint64_t term, struct 
 }
 
 /* All up to index has been applied: the state there is known. */
-static void check_digest(struct shim *m, uint64_t index)
+static void on_applied(void *arg, uint64_t index, uint64_t digest)
 {
-    struct sim_cluster *c = m->server->cluster;
-    uint64_t digest = m->inner.digest(m->inner.arg);
-    struct sim_applied *a = slot(c->checks, index);
+    struct seen *s = arg;
+    struct sim_cluster *c = cluster_of(s);
+    if (s->server->gate.shut) return;
+    struct sim_applied *a = &slot(c->checks, index)->applied;
     if (a->digested && a->digest != digest)
-        sim_fail(c, "server %u has another state at index %llu than others had: %016llx, not %016llx",
-                 m->server->at + 1, (unsigned long long)index, (unsigned long long)digest,
-                 (unsigned long long)a->digest);
+        sim_fail(c, "server %u has another state at index %llu than others had: %016llx, not %016llx", id_of(s),
+                 ULL(index), ULL(digest), ULL(a->digest));
+    if (index < s->applied)
+        sim_fail(c, "server %u goes back from index %llu to %llu", id_of(s), ULL(s->applied), ULL(index));
     a->digest = digest;
     a->digested = true;
-    m->applied = index;
+    s->applied = index;
     c->checks->last = max_u64(c->checks->last, index);
-}
-
-/* ---- the shim ---- */
-
-static void shim_apply(void *arg, uint64_t index, uint64_t term, struct slice data)
-{
-    struct shim *m = arg;
-    check_command(m, index, term, data);
-    m->inner.apply(m->inner.arg, index, term, data);
-}
-
-static void shim_applied(void *arg, uint64_t index)
-{
-    struct shim *m = arg;
-    check_digest(m, index);
-    m->inner.applied(m->inner.arg, index);
-}
-
-static void *shim_snap_begin(void *arg)
-{
-    return ((struct shim *)arg)->inner.snap_begin(((struct shim *)arg)->inner.arg);
-}
-static void shim_restore_begin(void *arg)
-{
-    ((struct shim *)arg)->inner.restore_begin(((struct shim *)arg)->inner.arg);
-}
-static void shim_restore_cancel(void *arg)
-{
-    ((struct shim *)arg)->inner.restore_cancel(((struct shim *)arg)->inner.arg);
-}
-
-static int shim_restore_block(void *arg, struct slice block)
-{
-    return ((struct shim *)arg)->inner.restore_block(((struct shim *)arg)->inner.arg, block);
-}
-
-static int shim_restore_end(void *arg, uint64_t index)
-{
-    struct shim *m = arg;
-    int err = m->inner.restore_end(m->inner.arg, index);
-    if (!err && index < m->applied)
-        sim_fail(m->server->cluster, "server %u goes back from index %llu to a snapshot of %llu", m->server->at + 1,
-                 (unsigned long long)m->applied, (unsigned long long)index);
-    if (!err) check_digest(m, index);
-    return err;
-}
-
-static void shim_restore_ranges(void *arg, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len),
-                                void *ctx)
-{
-    struct shim *m = arg;
-    m->inner.restore_ranges(m->inner.arg, emit, ctx);
-}
-
-static void shim_live_ranges(void *arg, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len), void *ctx)
-{
-    struct shim *m = arg;
-    m->inner.live_ranges(m->inner.arg, index, emit, ctx);
-}
-
-static void shim_role(void *arg, enum raft_role role, uint64_t term, uint64_t leader)
-{
-    struct shim *m = arg;
-    m->inner.role(m->inner.arg, role, term, leader);
-}
-
-static uint64_t shim_digest(void *arg) { return ((struct shim *)arg)->inner.digest(((struct shim *)arg)->inner.arg); }
-
-static void shim_fatal(void *arg, int err, const char *text)
-{
-    struct shim *m = arg;
-    m->inner.fatal(m->inner.arg, err, text);
-}
-
-int __real_node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config,
-                    const struct node_sm *sm, struct node **out, struct buf *why);
-int __wrap_node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config,
-                    const struct node_sm *sm, struct node **out, struct buf *why);
-int __wrap_node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config,
-                    const struct node_sm *sm, struct node **out, struct buf *why)
-{
-    static const struct node_sm shim_sm = {NULL,
-                                           shim_apply,
-                                           shim_applied,
-                                           shim_snap_begin,
-                                           NULL,
-                                           NULL,
-                                           shim_restore_begin,
-                                           shim_restore_block,
-                                           shim_restore_end,
-                                           shim_restore_cancel,
-                                           shim_restore_ranges,
-                                           shim_live_ranges,
-                                           shim_role,
-                                           shim_digest,
-                                           shim_fatal};
-    struct sim_server *s = on ? on->starting : NULL;
-    if (!s) return __real_node_new(disk, net, clock, config, sm, out, why);
-    struct shim *m = xcalloc(1, sizeof *m);
-    struct node_sm outer = shim_sm;
-    m->inner = *sm;
-    m->server = s;
-    outer.arg = m;
-    outer.snap_next = sm->snap_next;
-    outer.snap_end = sm->snap_end;
-    check(!on->seen[s->at].shim);
-    on->seen[s->at].shim = m;
-    return __real_node_new(disk, net, clock, config, &outer, out, why);
 }
 
 /* ---- every step of every core ---- */
 
-static void check_leader(struct sim_checks *k, const struct raft_status *st)
+/* Its log has, up to its end, what was committed; and it does not end before that. */
+static void check_complete(struct sim_checks *k, const struct raft *r)
+{
+    uint64_t id = r->config.id;
+    if (r->terms.last < k->committed)
+        sim_fail(k->cluster, "leader %llu of term %llu lacks what was committed: its log ends at %llu, not at %llu",
+                 ULL(id), ULL(r->hard.term), ULL(r->terms.last), ULL(k->committed));
+    for (uint64_t i = r->terms.base + 1; i <= k->committed; i++) {
+        uint64_t term = raft__term_at(&r->terms, i), committed = slot(k, i)->committed;
+        if (committed && term && term != committed)
+            sim_fail(k->cluster, "leader %llu of term %llu has an entry of term %llu at %llu, committed was one of %llu",
+                     ULL(id), ULL(r->hard.term), ULL(term), ULL(i), ULL(committed));
+    }
+}
+
+static void check_leader(struct sim_checks *k, const struct raft *r)
 {
     struct sim_cluster *c = k->cluster;
-    if (st->term >= TERMS_MAX) sim_fail(c, "term %llu: something runs wild", (unsigned long long)st->term);
-    uint8_t *who = &k->leader_of[st->term];
-    if (*who == st->id) return;
-    if (*who)
-        sim_fail(c, "two leaders of term %llu: %u and %llu", (unsigned long long)st->term, *who,
-                 (unsigned long long)st->id);
-    *who = (uint8_t)st->id;
+    uint64_t term = r->hard.term, id = r->config.id;
+    if (term >= TERMS_MAX) sim_fail(c, "term %llu: something runs wild", ULL(term));
+    uint8_t *who = &k->leader_of[term];
+    if (*who == id) return;
+    if (*who) sim_fail(c, "two leaders of term %llu: %u and %llu", ULL(term), *who, ULL(id));
+    *who = (uint8_t)id;
     k->leaders++;
-    sim_say(c, "server %llu leads in term %llu, its log ends at %llu", (unsigned long long)st->id,
-            (unsigned long long)st->term, (unsigned long long)st->last);
     /* One that was elected in an older term and wakes up late need not have what later leaders committed. */
-    if (st->term < k->top_term) return;
-    k->top_term = st->term;
-    if (st->last < k->last)
-        sim_fail(c, "leader %llu of term %llu lacks what was applied: its log ends at %llu, %llu was applied",
-                 (unsigned long long)st->id, (unsigned long long)st->term, (unsigned long long)st->last,
-                 (unsigned long long)k->last);
+    if (term < k->top_term) return;
+    k->top_term = term;
+    check_complete(k, r);
 }
 
-static void check_step(struct sim_checks *k, struct raft *r, const struct raft_event *ev)
+static void check_commit(struct sim_checks *k, struct seen *s, const struct raft *r)
 {
     struct sim_cluster *c = k->cluster;
-    struct raft_status st;
-    const char *bad = raft_invariant(r);
-    raft_status(r, &st);
-    check(st.id >= 1 && st.id <= c->opt.n);
-    struct seen *s = &k->seen[st.id - 1];
-    unsigned id = (unsigned)st.id;
-    if (bad) sim_fail(c, "server %u: the core is broken: %s", id, bad);
-    if (ev->kind == RAFT_EV_HARD_PERSISTED) s->durable = ev->hard;
-    if (ev->kind == RAFT_EV_START &&
-        (st.term < s->durable.term || (st.term == s->durable.term && s->durable.vote && st.vote != s->durable.vote)))
-        sim_fail(c, "server %u forgot its term or vote: it starts with %llu/%llu, durable were %llu/%llu", id,
-                 (unsigned long long)st.term, (unsigned long long)st.vote, (unsigned long long)s->durable.term,
-                 (unsigned long long)s->durable.vote);
-    if (st.term < s->term)
-        sim_fail(c, "server %u: the term falls from %llu to %llu", id, (unsigned long long)s->term,
-                 (unsigned long long)st.term);
-    if (st.term == s->term && s->vote && st.vote != s->vote)
-        sim_fail(c, "server %u changes its vote in term %llu", id, (unsigned long long)st.term);
-    if (st.commit < s->commit)
-        sim_fail(c, "server %u: the commit index falls from %llu to %llu", id, (unsigned long long)s->commit,
-                 (unsigned long long)st.commit);
-    s->term = st.term;
-    s->vote = st.vote;
-    s->commit = st.commit;
-    if (st.role == RAFT_LEADER) check_leader(k, &st);
-    if (st.standing == RAFT_VOTER && s->durable.standing == RAFT_VOTER) c->servers[id - 1].lost = false;
-    if (ev->kind == RAFT_EV_MSG && (ev->msg->type == RAFT_MSG_APPEND || ev->msg->type == RAFT_MSG_VOTE ||
-                                    ev->msg->type == RAFT_MSG_PREVOTE || ev->msg->type == RAFT_MSG_PROBE))
-        c->servers[id - 1].last_received++;
+    if (r->commit < s->commit)
+        sim_fail(c, "server %u: the commit index falls from %llu to %llu", id_of(s), ULL(s->commit), ULL(r->commit));
+    for (uint64_t i = max_u64(s->commit, r->terms.base) + 1; i <= r->commit; i++) {
+        struct slot *at = slot(k, i);
+        uint64_t term = raft__term_at(&r->terms, i);
+        if (at->committed && term && at->committed != term)
+            sim_fail(c, "server %u commits entry %llu of term %llu, committed was one of term %llu", id_of(s), ULL(i),
+                     ULL(term), ULL(at->committed));
+        if (term) at->committed = term;
+    }
+    k->committed = max_u64(k->committed, r->commit);
 }
 
-void __real_raft_step(struct raft *r, const struct raft_event *event, struct raft_update *update);
-void __wrap_raft_step(struct raft *r, const struct raft_event *event, struct raft_update *update);
-void __wrap_raft_step(struct raft *r, const struct raft_event *event, struct raft_update *update)
+/* A damaged disk may have lost them, but then the server must not vote. */
+static void check_memory(struct seen *s, const struct raft *r)
 {
-    __real_raft_step(r, event, update);
-    if (on) check_step(on, r, event);
+    const struct raft_hard *d = &s->durable;
+    bool forgot = r->hard.term < d->term || (r->hard.term == d->term && d->vote && r->hard.vote != d->vote);
+    if (forgot && (!s->server->suspect || r->hard.standing == RAFT_VOTER))
+        sim_fail(cluster_of(s), "server %u forgot its term or vote: it starts with %llu/%llu, durable were %llu/%llu",
+                 id_of(s), ULL(r->hard.term), ULL(r->hard.vote), ULL(d->term), ULL(d->vote));
+    if (forgot) s->durable = r->hard;
+}
+
+static void check_terms(struct seen *s, const struct raft *r)
+{
+    if (r->hard.term < s->term)
+        sim_fail(cluster_of(s), "server %u: the term falls from %llu to %llu", id_of(s), ULL(s->term),
+                 ULL(r->hard.term));
+    if (r->hard.term == s->term && s->vote && r->hard.vote != s->vote)
+        sim_fail(cluster_of(s), "server %u changes its vote in term %llu", id_of(s), ULL(r->hard.term));
+}
+
+static bool is_request(const struct raft_msg *m)
+{
+    return m->type == RAFT_MSG_APPEND || m->type == RAFT_MSG_VOTE || m->type == RAFT_MSG_PREVOTE ||
+           m->type == RAFT_MSG_PROBE || m->type == RAFT_MSG_SNAPSHOT || m->type == RAFT_MSG_TIMEOUT_NOW;
+}
+
+static void on_stepped(void *arg, struct raft *r, const struct raft_event *ev)
+{
+    struct seen *s = arg;
+    struct sim_cluster *c = cluster_of(s);
+    struct sim_checks *k = c->checks;
+    if (s->server->gate.shut) return;
+    const char *bad = raft_invariant(r);
+    if (bad) sim_fail(c, "server %u: the core is broken: %s", id_of(s), bad);
+    check(r->config.id == id_of(s));
+    s->core = r;
+    if (ev->kind == RAFT_EV_HARD_PERSISTED) s->durable = ev->hard;
+    if (ev->kind == RAFT_EV_START) check_memory(s, r);
+    check_terms(s, r);
+    sim_story_step(s->server, &s->told, r, ev);
+    if (r->commit != s->commit) check_commit(k, s, r);
+    s->term = r->hard.term;
+    s->vote = r->hard.vote;
+    s->commit = r->commit;
+    if (r->role == RAFT_LEADER) check_leader(k, r);
+    if (r->hard.standing == RAFT_VOTER && s->durable.standing == RAFT_VOTER) s->server->lost = false;
+    if (ev->kind == RAFT_EV_MSG && is_request(ev->msg)) s->server->last_received++;
 }
 
 /* ---- life ---- */
@@ -259,43 +229,61 @@ void __wrap_raft_step(struct raft *r, const struct raft_event *event, struct raf
 struct sim_checks *sim_checks_new(struct sim_cluster *c)
 {
     struct sim_checks *k = xcalloc(1, sizeof *k);
-    check(!on);
     k->cluster = c;
     k->leader_of = xcalloc(TERMS_MAX, 1);
-    on = k;
     return k;
+}
+
+static void slot_free(struct slot *at)
+{
+    blob_unref(at->applied.data);
+    for (struct version *v = at->first.next, *next; v; v = next) {
+        next = v->next;
+        free(v);
+    }
 }
 
 void sim_checks_free(struct sim_checks *k)
 {
-    for (uint64_t i = 0; i < k->cap; i++) blob_unref(k->applied[i].data);
-    free(k->applied);
+    for (uint64_t i = 0; i < k->cap; i++) slot_free(&k->slots[i]);
+    free(k->slots);
     free(k->leader_of);
-    if (on == k) on = NULL;
     free(k);
 }
 
-void sim_checks_starting(struct sim_checks *k, struct sim_server *s) { k->starting = s; }
+const struct node_watch *sim_checks_watch(struct sim_checks *k, struct sim_server *s)
+{
+    struct seen *seen = &k->seen[s->at];
+    seen->server = s;
+    seen->watch = (struct node_watch){.arg = seen,
+                                      .stepped = on_stepped,
+                                      .appended = on_appended,
+                                      .applying = on_applying,
+                                      .applied = on_applied,
+                                      .restored = on_applied};
+    return &seen->watch;
+}
 
 void sim_checks_ended(struct sim_checks *k, struct sim_server *s)
 {
     struct seen *seen = &k->seen[s->at];
-    free(seen->shim);
     *seen = (struct seen){.durable = seen->durable};
 }
 
 void sim_checks_wiped(struct sim_checks *k, struct sim_server *s) { k->seen[s->at].durable = (struct raft_hard){0}; }
 
 uint64_t sim_applied_last(const struct sim_checks *k) { return k->last; }
+uint64_t sim_committed_last(const struct sim_checks *k) { return k->committed; }
 
 const struct sim_applied *sim_applied_at(const struct sim_checks *k, uint64_t index)
 {
     static const struct sim_applied none;
-    return index < k->cap ? &k->applied[index] : &none;
+    return index < k->cap ? &k->slots[index].applied : &none;
 }
 
 bool sim_durable_voter(const struct sim_checks *k, unsigned server)
 {
     return k->seen[server].durable.standing == RAFT_VOTER;
 }
+
 uint64_t sim_leaders_seen(const struct sim_checks *k) { return k->leaders; }

@@ -1,99 +1,36 @@
 /* cluster.c - servers come and go.
  *
- * A death happens between two events: the process's timers and connections end first, then its disk decides what stays
- * of the writes under way (it reads the dying process's memory for that), then the process's memory is freed; nothing
- * that freeing does can reach disk or network any more. A start is the production's: recovery from that disk,
- * listening, dialling.
+ * A death happens between two events, or between two calls of the doors within one: the process's timers and
+ * connections end first, then its disk decides what stays of the writes under way (it reads the dying process's memory
+ * for that). What the process still does until the event is over reaches neither disk nor network; then its memory is
+ * freed. A start is the production's: recovery from that disk, listening, dialling.
  *
  * Failures: a server that cannot start, that says of itself that it cannot go on, or that finds damage where nothing
- * but power cuts happened, fails the run - unless its disk was told to misbehave (may_fail). */
+ * but power cuts happened, fails the run - unless its disk was told to misbehave (may_end, suspect). */
 #include "tests/sim/cluster.h"
 
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "raft/node_priv.h"
 #include "tests/sim/box.h"
 #include "tests/sim/check_log.h"
+#include "tests/sim/story.h"
 
-#define LINES       512u
-#define LINES_SHOWN 80u
-#define LINE_BYTES  240u
+/* ---- what servers say ---- */
 
-/* The run that is under way, for messages when the program ends by a failed check() or a sanitizer's finding. */
-static struct {
-    struct sim_cluster *cluster;
-    const char *program, *title;
-    uint64_t seed, runs; /* runs: how many seeds were begun, of all tests of the program */
-    int loud;
-    uint64_t lines;
-    char line[LINES][LINE_BYTES];
-} run;
-
-/* ---- what is said ---- */
-
-static void keep_line(const char *text)
-{
-    uint64_t now = run.cluster && run.cluster->world ? sim_now(run.cluster->world) : 0;
-    char *line = run.line[run.lines++ % LINES];
-    snprintf(line, LINE_BYTES, "%9.3f ms  %s", (double)now / (double)NS_PER_MS, text);
-    if (run.loud) fprintf(stderr, "%s\n", line);
-}
-
+/* Lines begin with the number of whoever speaks; here the server is named anyway. */
 static void server_line(void *arg, enum trace_level level, const char *text)
 {
     struct sim_server *s = arg;
-    char line[LINE_BYTES];
-    snprintf(line, sizeof line, "server %u%s: %s", s->at + 1, level >= TRACE_WARN ? " !" : "", text);
-    keep_line(line);
+    char line[240];
+    const char *rest = strncmp(text, "node ", 5) && strncmp(text, "raft ", 5) ? NULL : strstr(text, ": ");
+    if (rest && sim_story_tells(rest + 2)) return;
+    snprintf(line, sizeof line, "server %u%s: %s", s->at + 1, level >= TRACE_WARN ? " !" : "", rest ? rest + 2 : text);
+    sim_report_line(line);
 }
 
-static void cluster_line(void *arg, enum trace_level level, const char *text) { keep_line(text); }
-
-void sim_say(struct sim_cluster *c, const char *fmt, ...)
-{
-    char text[LINE_BYTES];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    keep_line(text);
-}
-
-static void report(void)
-{
-    uint64_t from = run.lines > LINES_SHOWN ? run.lines - LINES_SHOWN : 0;
-    fprintf(stderr, "\n--- the last lines of the trace\n");
-    for (uint64_t i = from; i < run.lines; i++) fprintf(stderr, "%s\n", run.line[i % LINES]);
-    fprintf(stderr, "--- seed %llu of %s%s%s\n", (unsigned long long)run.seed, run.program, run.title ? ", " : "",
-            run.title ? run.title : "");
-    fprintf(stderr, "--- run %llu\n", (unsigned long long)run.runs);
-    if (run.cluster) fprintf(stderr, "--- options: %s\n", run.cluster->opt.text);
-    fprintf(stderr, "--- again, with all that happens: QFS_SEED=%llu QFS_TRACE=1 %s\n", (unsigned long long)run.seed,
-            run.program);
-    fflush(stderr);
-}
-
-void sim_fail(struct sim_cluster *c, const char *fmt, ...)
-{
-    va_list ap;
-    char text[1024];
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    report();
-    fprintf(stderr, "--- FAILED at %llu ms: %s\n", (unsigned long long)(c && c->world ? sim_ms(c) : 0), text);
-    fflush(stderr);
-    _Exit(1);
-}
-
-static void on_abort(int sig)
-{
-    signal(SIGABRT, SIG_DFL);
-    report();
-}
+static void cluster_line(void *arg, enum trace_level level, const char *text) { sim_report_line(text); }
 
 /* What waits for the disk when its node is freed is left behind: a node is freed when its process ends. */
 const char *__lsan_default_suppressions(void);
@@ -102,14 +39,11 @@ const char *__lsan_default_suppressions(void)
     return "leak:snap_pump\nleak:node__send\nleak:pull_more\nleak:want_range\nleak:node_payload\n";
 }
 
-void __asan_on_error(void);
-void __asan_on_error(void) { report(); }
-
 /* ---- options ---- */
 
 void sim_options_default(struct sim_options *opt, uint64_t seed)
 {
-    *opt = (struct sim_options){.seed = seed, .n = 3, .program = run.program};
+    *opt = (struct sim_options){.seed = seed, .n = 3};
     opt->disk = (struct sim_disk_config){
         .op_ns_min = 20 * NS_PER_US, .op_ns_max = 200 * NS_PER_US, .mib_ns = 500 * NS_PER_US, .wait_percent = 30};
     opt->node.lease_reads = true;
@@ -124,9 +58,39 @@ void sim_options_default(struct sim_options *opt, uint64_t seed)
 
 static struct sim_gate *gate_of(struct disk *d) { return container_of(d, struct sim_gate, door); }
 
+static void stop_effects(struct sim_server *s, enum sim_death how)
+{
+    sim_say(s->cluster, "server %u %s", s->at + 1, how == SIM_KILLED ? "is killed" : "loses its power");
+    if (how == SIM_KILLED) {
+        sim_kill(s->cluster->world, s->at);
+        sim_disk_kill(s->disk);
+    } else {
+        sim_power_off(s->cluster->world, s->at);
+        sim_disk_crash(s->disk);
+    }
+    s->gate.shut = true;
+}
+
+/* The server is about to do something to the world. */
+static void door_call(struct sim_server *s)
+{
+    if (!s->crash_in || --s->crash_in || s->gate.shut) return;
+    stop_effects(s, s->crash_how);
+    s->cluster->crashes_inside++;
+    sim_at(s->cluster->world, &s->ending, sim_now(s->cluster->world));
+}
+
+static void on_sending(void *arg, unsigned proc)
+{
+    struct sim_cluster *c = arg;
+    if (proc < c->opt.n) door_call(&c->servers[proc]);
+}
+
 static void gate_submit(struct disk *d, struct disk_io *io)
 {
-    if (!gate_of(d)->shut) disk_submit(gate_of(d)->disk, io);
+    struct sim_gate *g = gate_of(d);
+    door_call(container_of(g, struct sim_server, gate));
+    if (!g->shut) disk_submit(g->disk, io);
 }
 
 static int64_t gate_try_read(struct disk *d, const char *name, uint64_t off, void *p, uint32_t n)
@@ -162,7 +126,7 @@ static void server_init(struct sim_cluster *c, unsigned i)
     d.seed = prng_u64(&c->rng);
     s->disk = sim_disk_new(sim_clock(c->world, i), &d);
     s->gate = (struct sim_gate){.door = {&gate_ops}, .disk = sim_disk_door(s->disk)};
-    s->trace = (struct trace){.level = run.loud ? TRACE_DEBUG : TRACE_INFO, .line = server_line, .arg = s};
+    s->trace = (struct trace){.level = sim_loudness() >= SIM_DEBUG ? TRACE_DEBUG : TRACE_INFO, .line = server_line, .arg = s};
 }
 
 struct sim_cluster *sim_cluster_new(const struct sim_options *opt)
@@ -171,15 +135,14 @@ struct sim_cluster *sim_cluster_new(const struct sim_options *opt)
     c->opt = *opt;
     check(opt->n > 0 && opt->n <= SIM_SERVERS_MAX);
     prng_seed(&c->rng, opt->seed);
-    run.cluster = c;
-    run.seed = opt->seed;
-    run.title = opt->title;
-    run.lines = 0;
+    sim_report_cluster(c);
     c->world = sim_world_new(prng_u64(&c->rng));
     struct sim_net_config net = opt->net;
-    c->trace = (struct trace){.level = run.loud > 1 ? TRACE_DEBUG : TRACE_INFO, .line = cluster_line, .arg = c};
+    c->trace = (struct trace){.level = sim_loudness() == SIM_FRAMES ? TRACE_DEBUG : TRACE_INFO, .line = cluster_line, .arg = c};
     net.seed = prng_u64(&c->rng);
-    if (run.loud > 1) net.trace = &c->trace;
+    if (sim_loudness() == SIM_FRAMES) net.trace = &c->trace;
+    net.sending = on_sending;
+    net.sending_arg = c;
     c->net = sim_net_new(c->world, &net);
     c->checks = sim_checks_new(c);
     for (unsigned i = 0; i < opt->n; i++) server_init(c, i);
@@ -193,7 +156,7 @@ void sim_cluster_free(struct sim_cluster *c)
     sim_checks_free(c->checks);
     sim_net_free(c->net);
     sim_world_free(c->world);
-    if (run.cluster == c) run.cluster = NULL;
+    sim_report_cluster(NULL);
     free(c);
 }
 
@@ -205,16 +168,19 @@ static void on_ending(struct sim_event *e)
     sim_server_end(s->cluster, s->at, SIM_KILLED);
 }
 
-/* From inside of it: the process exits as soon as this event is over. */
-static void on_fatal(void *arg, int err, const char *text)
+/* From inside of it: the process exits as soon as this event is over. A different state is no disk's fault. */
+void sim_server_fatal(struct sim_server *s, int err, const char *text)
 {
-    struct sim_server *s = arg;
+    if (s->gate.shut) return;
     sim_say(s->cluster, "server %u ends: %s (%s)", s->at + 1, text, err_text(err));
-    if (!s->may_fail) sim_fail(s->cluster, "server %u ends itself: %s (%s)", s->at + 1, text, err_text(err));
-    s->failed = true;
-    s->ending = (struct sim_event){.run = on_ending, .arg = s};
+    if ((!s->may_end && !s->suspect) || strstr(text, "digest"))
+        sim_fail(s->cluster, "server %u ends itself: %s (%s)", s->at + 1, text, err_text(err));
+    snprintf(s->last_words, sizeof s->last_words, "%s", text);
+    s->cluster->fatal_ends++;
     sim_at(s->cluster->world, &s->ending, sim_now(s->cluster->world));
 }
+
+static void on_fatal(void *arg, int err, const char *text) { sim_server_fatal(arg, err, text); }
 
 static struct node_config config_of(struct sim_server *s)
 {
@@ -231,6 +197,7 @@ static struct node_config config_of(struct sim_server *s)
     }
     nc.seed = prng_u64(&c->rng);
     nc.trace = nc.log.trace = &s->trace;
+    nc.watch = sim_checks_watch(c->checks, s);
     return nc;
 }
 
@@ -250,26 +217,53 @@ static int bring_up(struct sim_server *s, struct buf *why)
     return err;
 }
 
-void sim_server_start(struct sim_cluster *c, unsigned i)
+/* It says why; then it is as if it had never run. */
+static void start_failed(struct sim_server *s, int err, struct slice why)
+{
+    struct sim_cluster *c = s->cluster;
+    snprintf(s->last_words, sizeof s->last_words, "%.*s", (int)why.n, why.n ? (const char *)why.p : "");
+    if ((!s->may_end && !s->suspect) || !why.n)
+        sim_fail(c, "server %u cannot start: %s (%s)", s->at + 1, s->last_words, err_text(err));
+    sim_say(c, "server %u cannot start: %s (%s)", s->at + 1, s->last_words, err_text(err));
+    stop_effects(s, SIM_KILLED);
+    sim_checks_ended(c->checks, s);
+}
+
+int sim_server_try_start(struct sim_cluster *c, unsigned i)
 {
     struct sim_server *s = &c->servers[i];
+    struct node_status st;
     struct buf why = {0};
     check(!s->node);
     if (!sim_alive(c->world, i)) sim_start(c->world, i);
     s->incarnation++;
-    s->failed = false;
     s->gate.shut = false;
+    s->crash_in = 0;
     s->last_received = 0;
+    s->ending = (struct sim_event){.run = on_ending, .arg = s};
     c->starts++;
     sim_say(c, "server %u starts (life %u)", i + 1, s->incarnation);
-    sim_checks_starting(c->checks, s);
     int err = bring_up(s, &why);
-    sim_checks_starting(c->checks, NULL);
-    if (err) sim_fail(c, "server %u cannot start: %.*s (%s)", i + 1, (int)why.n, (const char *)why.p, err_text(err));
-    struct node_status st;
+    if (err) {
+        start_failed(s, err, buf_slice(&why));
+        buf_free(&why);
+        return err;
+    }
     sim_status(c, i, &st);
-    if (st.damaged && !s->may_fail) sim_fail(c, "server %u finds damage, but there were only crashes", i + 1);
-    buf_free(&why);
+    if (st.damaged && !s->suspect) sim_fail(c, "server %u finds damage, but there were only crashes", i + 1);
+    return 0;
+}
+
+void sim_server_start(struct sim_cluster *c, unsigned i)
+{
+    int err = sim_server_try_start(c, i);
+    if (err) sim_fail(c, "server %u cannot start: %s (%s)", i + 1, c->servers[i].last_words, err_text(err));
+}
+
+void sim_server_crash_in(struct sim_cluster *c, unsigned i, uint64_t calls, enum sim_death how)
+{
+    c->servers[i].crash_in = calls;
+    c->servers[i].crash_how = how;
 }
 
 void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how)
@@ -279,16 +273,9 @@ void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how)
     if (!s->node) return;
     sim_status(c, i, &st);
     c->snapshots += st.snapshots_installed;
-    sim_say(c, "server %u %s", i + 1, how == SIM_KILLED ? "is killed" : "loses its power");
+    c->repairs += st.repairs;
     sim_cancel(c->world, &s->ending);
-    if (how == SIM_KILLED) {
-        sim_kill(c->world, i);
-        sim_disk_kill(s->disk);
-    } else {
-        sim_power_off(c->world, i);
-        sim_disk_crash(s->disk);
-    }
-    s->gate.shut = true;
+    if (!s->gate.shut) stop_effects(s, how);
     if (s->kv) kv_server_free(s->kv);
     if (s->box) sim_box_free(s->box);
     check(sim_disk_pending(s->disk) == 0);
@@ -307,6 +294,8 @@ void sim_server_wipe(struct sim_cluster *c, unsigned i)
     sim_say(c, "server %u gets an empty disk", i + 1);
     sim_disk_wipe(s->disk);
     s->lost = true;
+    s->suspect = s->may_end = false;
+    s->last_words[0] = 0;
     sim_checks_wiped(c->checks, s);
 }
 
@@ -379,29 +368,4 @@ void sim_sleep(struct sim_cluster *c, uint64_t ms) { sim_run_until(c->world, sim
 bool sim_wait(struct sim_cluster *c, bool (*done)(void *arg), void *arg, uint64_t ms)
 {
     return sim_run_while_not(c->world, done, arg, sim_now(c->world) + ms * NS_PER_MS);
-}
-
-/* ---- seeds ---- */
-
-void sim_seeds(uint64_t first, unsigned usual, void (*one)(uint64_t seed))
-{
-    const char *seed = getenv("QFS_SEED"), *seeds = getenv("QFS_SEEDS"), *slow = getenv("QFS_SLOW"),
-               *loud = getenv("QFS_TRACE");
-    unsigned n = seeds                               ? (unsigned)strtoul(seeds, NULL, 10)
-                 : slow && slow[0] && slow[0] != '0' ? (usual + 9) / 10
-                                                     : usual;
-    run.program = program_invocation_short_name;
-    run.loud = loud ? (int)strtol(loud, NULL, 10) : 0;
-    signal(SIGABRT, on_abort);
-    if (seed) {
-        run.seed = strtoull(seed, NULL, 10);
-        run.runs++;
-        one(run.seed);
-        return;
-    }
-    for (unsigned i = 0; i < n; i++) {
-        run.seed = first + i;
-        run.runs++;
-        one(run.seed);
-    }
 }

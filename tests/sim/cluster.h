@@ -10,6 +10,7 @@
 #include "kv/kv.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/net.h"
+#include "tests/sim/report.h"
 
 #define SIM_SERVERS_MAX 7u
 #define SIM_CLIENT_PROC 16u /* the first client's process */
@@ -19,14 +20,14 @@ struct sim_checks;
 
 struct sim_options {
     uint64_t seed;
-    const char *program, *title; /* for messages and for the command that replays */
+    const char *title; /* for messages */
     unsigned n;
     unsigned members; /* servers that form the cluster, 0: all; the others wait to be added */
     bool integers; /* nodes under a machine of integers instead of kv servers */
     struct sim_net_config net;
     struct sim_disk_config disk;
     struct node_config node; /* id, members, seed and trace are filled in */
-    char text[512];          /* the other options, for people */
+    char text[1024];          /* the other options, for people */
 };
 
 enum sim_death {
@@ -52,10 +53,13 @@ struct sim_server {
     struct node *node;
     struct trace trace;
     unsigned incarnation;
-    bool lost;     /* its disk was wiped, and it is no voter again yet */
-    bool may_fail; /* its disk was told to fail: then its end is no fault of ours */
-    bool failed;   /* it ended itself */
+    bool lost;    /* its disk was wiped, and it is no voter again yet */
+    bool may_end; /* its disk gives errors: then its end is no fault of ours */
+    bool suspect; /* its disk may hold damage: it may find it, and end itself or come up fenced */
+    char last_words[200]; /* why it ended itself, or did not start; "" with a new disk */
     struct sim_event ending;
+    uint64_t crash_in; /* calls of the doors until it dies; 0: it does not */
+    enum sim_death crash_how;
     uint64_t last_received; /* requests of peers that it got in this incarnation */
 };
 
@@ -67,7 +71,7 @@ struct sim_cluster {
     struct sim_server servers[SIM_SERVERS_MAX];
     struct sim_checks *checks;
     struct trace trace; /* the cluster's own lines */
-    uint64_t crashes, starts, snapshots;
+    uint64_t crashes, crashes_inside, fatal_ends, starts, snapshots, repairs;
 };
 
 /* All servers are down at first. */
@@ -77,8 +81,13 @@ void sim_cluster_free(struct sim_cluster *c);
 void sim_options_default(struct sim_options *opt, uint64_t seed);
 
 void sim_server_start(struct sim_cluster *c, unsigned i);
+/* Where its disk may be damaged a start may fail, with a reason in last_words: a negative error, and it is down. */
+int sim_server_try_start(struct sim_cluster *c, unsigned i);
 void sim_server_end(struct sim_cluster *c, unsigned i, enum sim_death how); /* a no-op where it is down */
 void sim_server_wipe(struct sim_cluster *c, unsigned i);                    /* it must be down */
+/* It dies before its `calls`-th write, send or other effect from now on, whatever it is in the middle of. */
+void sim_server_crash_in(struct sim_cluster *c, unsigned i, uint64_t calls, enum sim_death how);
+void sim_server_fatal(struct sim_server *s, int err, const char *text); /* it says of itself that it cannot go on */
 static inline bool sim_server_up(const struct sim_cluster *c, unsigned i) { return c->servers[i].node != NULL; }
 void sim_start_all(struct sim_cluster *c); /* those that are down */
 void sim_end_all(struct sim_cluster *c, enum sim_death how);
@@ -97,14 +106,5 @@ static inline uint64_t sim_ms(const struct sim_cluster *c) { return sim_now(c->w
 void sim_sleep(struct sim_cluster *c, uint64_t ms);
 /* Runs until done(arg) or the time is over; returns what done says. */
 bool sim_wait(struct sim_cluster *c, bool (*done)(void *arg), void *arg, uint64_t ms);
-
-__attribute__((noreturn, format(printf, 2, 3))) void sim_fail(struct sim_cluster *c, const char *fmt, ...);
-__attribute__((format(printf, 2, 3))) void sim_say(struct sim_cluster *c, const char *fmt, ...); /* a trace line */
-
-/* ---- seeds of a test program --- */
-
-/* QFS_SEED=n: that one; QFS_SEEDS=k: k of them; else `usual`, a tenth of it where QFS_SLOW is set. Calls run with each.
- */
-void sim_seeds(uint64_t first, unsigned usual, void (*run)(uint64_t seed));
 
 #endif

@@ -48,7 +48,10 @@ struct sim_disk {
         int err;
         const char *prefix;
     } fault;
+    bool hangs;
+    char lie[DISK_NAME_MAX];            /* the file of sim_disk_lies(); "": none */
     uint64_t done[OPS];
+    struct sim_disk_stats stats;
 };
 
 /* ---- blocks and images ---- */
@@ -171,7 +174,7 @@ static int64_t do_read(const struct sim_disk *d, const char *name, uint64_t off,
     while (done < n && off + done < (uint64_t)f->now.n * BLOCK) {
         uint64_t at = off + done, in = at % BLOCK, step = min_u64(n - done, BLOCK - in);
         const struct block *b = f->now.v[at / BLOCK];
-        if (is_bad(f, at / BLOCK)) return -EIO;
+        if (f->nbad && is_bad(f, at / BLOCK)) return -EIO;
         if (b)
             memcpy(p + done, b->p + in, step);
         else
@@ -207,10 +210,14 @@ static struct block *torn(struct sim_disk *d, const struct block *old, const uin
     struct block *b = block_copy(old);
     uint64_t mode = prng_below(&d->rng, 4), mask = prng_u64(&d->rng);
     unsigned cut = (unsigned)prng_below(&d->rng, BLOCK / SECTOR + 1);
+    unsigned taken = 0;
     for (unsigned s = 0; s < BLOCK / SECTOR; s++) {
         bool take = mode == 0 ? true : mode == 1 ? false : mode == 2 ? s < cut : (mask >> s & 1) != 0;
         if (take) memcpy(b->p + s * SECTOR, bytes + s * SECTOR, SECTOR);
+        taken += take;
     }
+    d->stats.unsynced += taken == 0;
+    d->stats.torn += taken > 0 && taken < BLOCK / SECTOR;
     return b;
 }
 
@@ -293,13 +300,28 @@ static int64_t perform(struct sim_disk *d, struct disk_io *io)
     return -EINVAL;
 }
 
+static int64_t fail(struct sim_disk *d, struct disk_io *io)
+{
+    d->stats.write_errors += io->op == DISK_WRITE;
+    d->stats.read_errors += io->op == DISK_READ;
+    d->stats.sync_errors += io->op == DISK_SYNC || (io->op == DISK_WRITE && io->durable);
+    if (io->op == DISK_WRITE) partial_write(d, io);
+    return d->fault.err;
+}
+
+/* The file tells the next durable write that it has no right to this one. */
+static void lied(struct sim_disk *d, const struct disk_io *io, uint64_t *count)
+{
+    (*count)++;
+    if (io->durable) snprintf(d->lie, sizeof d->lie, "%s", io->name);
+}
+
 static int64_t perform_faulty(struct sim_disk *d, struct disk_io *io)
 {
     int64_t result;
     switch (d->fault.what) {
     case SIM_DISK_ERROR:
-        if (io->op == DISK_WRITE) partial_write(d, io);
-        return d->fault.err;
+        return fail(d, io);
     case SIM_DISK_SHORT:
         if (io->op != DISK_WRITE) return perform(d, io);
         result = do_write(d, io, io->off, io->n / BLOCK / 2 * BLOCK);
@@ -308,10 +330,14 @@ static int64_t perform_faulty(struct sim_disk *d, struct disk_io *io)
         struct file *f = file_find(d, io->name);
         if (io->op != DISK_WRITE || !f || f->now.n * BLOCK <= io->n) return perform(d, io);
         uint64_t off = prng_below(&d->rng, f->now.n - io->n / BLOCK + 1) * BLOCK;
-        if (off == io->off) off = 0;
+        if (off == io->off) off = off ? 0 : io->n;
+        lied(d, io, &d->stats.misdirected);
         return do_write(d, io, off, io->n);
     }
-    case SIM_DISK_LOST: return io->op == DISK_WRITE ? (int64_t)io->n : perform(d, io);
+    case SIM_DISK_LOST:
+        if (io->op != DISK_WRITE) return perform(d, io);
+        lied(d, io, &d->stats.lost);
+        return (int64_t)io->n;
     }
     return -EINVAL;
 }
@@ -331,6 +357,8 @@ static void complete(struct sim_disk *d, struct disk_io *io)
     bool meant = (d->fault.ops >> io->op & 1) && (!d->fault.prefix || strncmp(io->name, d->fault.prefix, strlen(d->fault.prefix)) == 0);
     bool faulty = d->fault.nth && meant && --d->fault.nth == 0;
     int64_t result = faulty ? perform_faulty(d, io) : perform(d, io);
+    if (d->lie[0] && !faulty && io->durable && result > 0 && strcmp(d->lie, io->name) == 0) d->lie[0] = 0;
+    d->stats.nospace += result == -ENOSPC;
     io->done(io, result);
 }
 
@@ -339,25 +367,22 @@ static struct disk_io *earliest(const struct sim_disk *d)
 {
     struct disk_io *best = NULL;
     for (int lane = 0; lane < 3; lane++) {
-        list_for_each(l, &d->lane[lane]) {
-            struct disk_io *io = container_of(l, struct disk_io, link);
-            if (!best || io->door < best->door) best = io;
-            if (lane != DISK_LANE_READ) break;
-        }
+        struct disk_io *io = head_of(d, lane);
+        if (io && (!best || io->door < best->door)) best = io;
     }
     return best;
 }
 
 static void rearm(struct sim_disk *d)
 {
-    struct disk_io *io = earliest(d);
+    struct disk_io *io = d->hangs ? NULL : earliest(d);
     if (d->clock && io) clock_arm(d->clock, &d->timer, io->door);
 }
 
 static void fired(struct timer *t)
 {
     struct sim_disk *d = t->arg;
-    struct disk_io *io = earliest(d);
+    struct disk_io *io = d->hangs ? NULL : earliest(d);
     if (!io) return;
     if (io->door <= clock_now(d->clock)) complete(d, io);
     rearm(d);
@@ -378,19 +403,30 @@ bool sim_disk_step(struct sim_disk *d)
 
 uint32_t sim_disk_pending(const struct sim_disk *d) { return d->pending; }
 
+/* Reads are independent of each other: their lane is in the order of completion. */
+static void enqueue(struct sim_disk *d, struct disk_io *io)
+{
+    struct list *before = d->lane[io->lane].prev;
+    while (before != &d->lane[io->lane] && container_of(before, struct disk_io, link)->door > io->door) before = before->prev;
+    list_insert_after(before, &io->link);
+}
+
 static void op_submit(struct disk *door, struct disk_io *io)
 {
     struct sim_disk *d = container_of(door, struct sim_disk, door);
     if (d->shut) return;
-    list_push_back(&d->lane[io->lane], &io->link);
     d->pending++;
-    if (!d->clock) return;
+    if (!d->clock) {
+        list_push_back(&d->lane[io->lane], &io->link);
+        return;
+    }
     uint64_t now = clock_now(d->clock), begin = now, bytes = io->op == DISK_ALLOC ? (io->durable ? io->off : 0) : io->n;
     uint64_t cost = prng_between(&d->rng, d->cfg.op_ns_min, max_u64(d->cfg.op_ns_min, d->cfg.op_ns_max));
     cost = (cost + bytes * d->cfg.mib_ns / MIB) * d->slow;
     if (io->lane != DISK_LANE_READ) begin = max_u64(now, d->lane_free[io->lane]);
     io->door = begin + cost;
     d->lane_free[io->lane] = io->door;
+    enqueue(d, io);
     rearm(d);
 }
 
@@ -457,6 +493,8 @@ static void forget_ops(struct sim_disk *d)
 void sim_disk_wipe(struct sim_disk *d)
 {
     forget_ops(d);
+    d->fault.nth = 0;
+    d->lie[0] = 0;
     while (!list_empty(&d->files)) file_free(container_of(d->files.next, struct file, link));
 }
 
@@ -673,7 +711,26 @@ bool sim_disk_flip(struct sim_disk *d, const char *name, uint64_t off, uint8_t b
     b->p[off % BLOCK] ^= bits;
     image_set(&f->now, i, b);
     if (i < f->safe.n) image_set(&f->safe, i, block_ref(b));
+    d->stats.rotten++;
     return true;
+}
+
+bool sim_disk_any_block(struct sim_disk *d, struct prng *r, char name[DISK_NAME_MAX], uint64_t *block)
+{
+    uint64_t blocks = sim_disk_used(d) / BLOCK;
+    if (!blocks) return false;
+    uint64_t at = prng_below(r, blocks);
+    list_for_each(l, &d->files) {
+        const struct file *f = container_of(l, struct file, link);
+        if (f->removed) continue;
+        if (at < f->now.n) {
+            snprintf(name, DISK_NAME_MAX, "%s", f->name);
+            *block = at;
+            return true;
+        }
+        at -= f->now.n;
+    }
+    return false;
 }
 
 bool sim_disk_unreadable(struct sim_disk *d, const char *name, uint64_t block)
@@ -705,6 +762,14 @@ bool sim_disk_delete(struct sim_disk *d, const char *name)
 
 void sim_disk_slow(struct sim_disk *d, uint32_t factor) { d->slow = factor ? factor : 1; }
 void sim_disk_capacity(struct sim_disk *d, uint64_t bytes) { d->cfg.capacity = bytes; }
+void sim_disk_stats(const struct sim_disk *d, struct sim_disk_stats *out) { *out = d->stats; }
+bool sim_disk_lies(const struct sim_disk *d) { return d->lie[0] != 0; }
+
+void sim_disk_hang(struct sim_disk *d, bool on)
+{
+    d->hangs = on;
+    if (!on) rearm(d);
+}
 
 uint64_t sim_disk_size(const struct sim_disk *d, const char *name)
 {

@@ -68,8 +68,21 @@ bool sim_disk_unreadable(struct sim_disk *d, const char *name, uint64_t block);
 bool sim_disk_replace(struct sim_disk *d, const char *name, uint64_t block, const struct sim_disk *from, const char *from_name);
 /* Removes a file, also for good. */
 bool sim_disk_delete(struct sim_disk *d, const char *name);
+/* A block of a random file, weighed by size. False: the disk is empty. */
+bool sim_disk_any_block(struct sim_disk *d, struct prng *r, char name[DISK_NAME_MAX], uint64_t *block);
 void sim_disk_slow(struct sim_disk *d, uint32_t factor);        /* 1: as configured */
+void sim_disk_hang(struct sim_disk *d, bool on);                /* nothing completes meanwhile */
+/* It has just claimed a durable write that did not happen, or not there, and no later write to that file has been
+ * durable: nothing on it gives the lie away yet. */
+bool sim_disk_lies(const struct sim_disk *d);
 void sim_disk_capacity(struct sim_disk *d, uint64_t bytes);
+
+/* What has gone wrong so far. */
+struct sim_disk_stats {
+    uint64_t unsynced, torn;            /* blocks whose unsynced write a crash undid, or left in part */
+    uint64_t write_errors, read_errors, sync_errors, misdirected, lost, rotten, nospace;
+};
+void sim_disk_stats(const struct sim_disk *d, struct sim_disk_stats *out);
 
 uint64_t sim_disk_size(const struct sim_disk *d, const char *name);     /* 0: none */
 uint64_t sim_disk_used(const struct sim_disk *d);

@@ -14,6 +14,7 @@ struct numbers {
 struct integers {
     struct numbers now, image;
     uint64_t raft_index; /* applied last */
+    uint64_t digest;     /* of the list */
     /* what is told, with `owner`; may be NULL */
     void (*applied)(void *owner, uint64_t upto); /* at a turn's end: the visible index applied last */
     void (*fatal)(void *owner, int err, const char *text);

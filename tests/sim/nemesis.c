@@ -1,45 +1,35 @@
-/* nemesis.c - see nemesis.h. Each fault that lasts has an event that ends it. */
-#include "tests/sim/nemesis.h"
-
-#include <stdio.h>
+/* nemesis.c - when faults strike; those of processes, ways and clocks. Each fault that lasts has an event that ends it.
+ * See nemesis_priv.h for how to add a kind. */
 #include <stdlib.h>
 
-#include "tests/sim/check_log.h"
+#include "tests/sim/nemesis_priv.h"
 
-static const char *const names[] = {"kill",  "power",     "power-all", "pause", "isolate", "split",  "one-way",
-                                    "reset", "slow-disk", "lost-disk", "wall",  "drift",   "client", "transfer"};
-#define KINDS (sizeof names / sizeof *names)
+#define WATCH_MS 500u
 
-struct lasting {
-    struct sim_nemesis *nemesis;
-    unsigned server;
-    struct sim_event start, resume, quick;
-};
-
-struct sim_nemesis {
-    struct sim_cluster *cluster;
-    struct sim_load *load;
-    unsigned kinds;
-    uint64_t pause_ms;
-    struct prng rng;
-    struct sim_event next, heal;
-    struct lasting servers[SIM_SERVERS_MAX];
-};
-
-static uint64_t after(struct sim_nemesis *m, uint64_t ms_max)
+uint64_t sim__after(struct sim_nemesis *m, uint64_t ms_max)
 {
     return sim_now(m->cluster->world) + prng_below(&m->rng, ms_max * 1000) * NS_PER_US;
 }
 
-static uint64_t while_cut(struct sim_nemesis *m) { return after(m, prng_chance(&m->rng, 60) ? 1000 : 6000); }
+static uint64_t while_cut(struct sim_nemesis *m) { return sim__after(m, prng_chance(&m->rng, 60) ? 1000 : 6000); }
 static unsigned any(struct sim_nemesis *m) { return (unsigned)prng_below(&m->rng, m->cluster->opt.n); }
 
 /* ---- ends of faults ---- */
 
+/* As a supervisor and an operator would: what the server says has to be done is done. */
 static void start_again(struct sim_event *e)
 {
     struct lasting *l = e->arg;
-    if (!sim_server_up(l->nemesis->cluster, l->server)) sim_server_start(l->nemesis->cluster, l->server);
+    struct sim_cluster *c = l->nemesis->cluster;
+    struct sim_server *s = &c->servers[l->server];
+    if (sim_server_up(c, l->server)) return;
+    if (s->suspect && (sim_disk_lies(s->disk) || strcasestr(s->last_words, "empty this node's data directory")))
+        sim_server_wipe(c, l->server);
+    s->last_words[0] = 0;
+    if (sim_server_try_start(c, l->server))
+        sim_at(c->world, &l->start, sim_now(c->world) + NS_PER_S);
+    else if (!sim_disk_fault_due(s->disk) && !heap_contains(&l->quick.node))
+        s->may_end = false;
 }
 
 static void run_again(struct sim_event *e)
@@ -52,67 +42,227 @@ static void run_again(struct sim_event *e)
 static void quick_again(struct sim_event *e)
 {
     struct lasting *l = e->arg;
-    sim_disk_slow(l->nemesis->cluster->servers[l->server].disk, 1);
+    sim_say(l->nemesis->cluster, "server %u's disk is well again", l->server + 1);
+    sim__disk_mend(l->nemesis, l->server);
 }
 
 static void join_again(struct sim_event *e) { sim_join(((struct sim_nemesis *)e->arg)->cluster); }
 
-/* ---- faults ---- */
-
-/* A paused leader dies now and then, too: whoever ends it, its pause is over. */
-static void end_server(struct sim_nemesis *m, unsigned i, enum sim_death how)
+/* Those that ended themselves are started again. */
+static void on_watch(struct sim_event *e)
 {
-    if (!sim_server_up(m->cluster, i)) return;
-    sim_cancel(m->cluster->world, &m->servers[i].resume);
-    sim_server_end(m->cluster, i, how);
-    sim_at(m->cluster->world, &m->servers[i].start, after(m, prng_chance(&m->rng, 70) ? 300 : 4000));
+    struct sim_nemesis *m = e->arg;
+    struct sim_world *w = m->cluster->world;
+    for (unsigned i = 0; i < m->cluster->opt.n; i++) {
+        struct lasting *l = &m->servers[i];
+        bool starts = heap_contains(&l->start.node) || heap_contains(&l->die.node);
+        if (!sim_server_up(m->cluster, i) && !starts) sim_at(w, &l->start, sim__after(m, WATCH_MS));
+    }
+    sim_at(w, &m->watch, sim_now(w) + WATCH_MS * NS_PER_MS);
 }
 
-/* Would the others be enough to go on, if this one lost all it knows? */
-static bool can_spare(const struct sim_nemesis *m, unsigned i)
+/* ---- processes ---- */
+
+/* A paused leader dies now and then, too: whoever ends it, its pause is over. */
+bool sim__end_server(struct sim_nemesis *m, unsigned i, enum sim_death how)
+{
+    if (!sim_server_up(m->cluster, i)) return false;
+    sim_cancel(m->cluster->world, &m->servers[i].resume);
+    sim_server_end(m->cluster, i, how);
+    sim_at(m->cluster->world, &m->servers[i].start, sim__after(m, prng_chance(&m->rng, 70) ? 300 : 4000));
+    return true;
+}
+
+bool sim__can_spare(const struct sim_nemesis *m, unsigned i)
 {
     const struct sim_cluster *c = m->cluster;
     unsigned voters = 0;
-    for (unsigned j = 0; j < c->opt.n; j++) voters += j != i && !c->servers[j].lost && sim_durable_voter(c->checks, j);
+    for (unsigned j = 0; j < c->opt.n; j++) {
+        const struct sim_server *s = &c->servers[j];
+        voters += j != i && !s->lost && !s->suspect && sim_durable_voter(c->checks, j);
+    }
     return voters >= sim_majority(c);
 }
 
-static void lose_disk(struct sim_nemesis *m, unsigned i)
+static bool kill_server(struct sim_nemesis *m, unsigned i) { return sim__end_server(m, i, SIM_KILLED); }
+static bool power(struct sim_nemesis *m, unsigned i) { return sim__end_server(m, i, SIM_POWER_CUT); }
+
+static bool power_all(struct sim_nemesis *m, unsigned i)
 {
-    if (!can_spare(m, i)) return;
-    end_server(m, i, SIM_POWER_CUT);
-    if (sim_server_up(m->cluster, i)) return;
-    sim_server_wipe(m->cluster, i);
+    bool any_up = false;
+    for (unsigned j = 0; j < m->cluster->opt.n; j++) any_up |= sim__end_server(m, j, SIM_POWER_CUT);
+    return any_up;
 }
 
-static void one_way(struct sim_nemesis *m)
+static bool inside(struct sim_nemesis *m, unsigned i)
 {
-    unsigned n = m->cluster->opt.n;
-    for (unsigned i = 0; i < n; i++) {
-        for (unsigned j = 0; j < n; j++) {
-            if (i == j || !prng_chance(&m->rng, 25)) continue;
-            sim_say(m->cluster, "nothing comes from server %u to server %u", i + 1, j + 1);
-            sim_cut(m->cluster->net, i, j, true);
-        }
+    if (!sim_server_up(m->cluster, i)) return false;
+    sim_server_crash_in(m->cluster, i, prng_between(&m->rng, 1, prng_chance(&m->rng, 50) ? 20 : 300),
+                        prng_chance(&m->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
+    return true;
+}
+
+static void die_again(struct sim_event *e)
+{
+    struct lasting *l = e->arg;
+    struct sim_nemesis *m = l->nemesis;
+    if (sim_server_up(m->cluster, l->server)) {
+        sim_cancel(m->cluster->world, &l->resume);
+        sim_server_end(m->cluster, l->server, prng_chance(&m->rng, 50) ? SIM_KILLED : SIM_POWER_CUT);
     }
+    sim_at(m->cluster->world, &l->start, sim__after(m, 60));
+    if (l->storm && --l->storm) sim_at(m->cluster->world, &l->die, sim__after(m, 500));
 }
 
-static void split(struct sim_nemesis *m)
+/* Some of the servers, or all, come up and die many times. */
+static bool storm(struct sim_nemesis *m, unsigned i)
 {
-    uint8_t side[SIM_SERVERS_MAX];
-    for (unsigned i = 0; i < m->cluster->opt.n; i++) side[i] = (uint8_t)prng_below(&m->rng, 2);
-    sim_split(m->cluster, side);
+    bool all = prng_chance(&m->rng, 30);
+    sim_say(m->cluster, "a restart storm begins: %s", all ? "all servers" : "one server");
+    for (unsigned j = 0; j < m->cluster->opt.n; j++) {
+        struct lasting *l = &m->servers[j];
+        if (!all && j != i) continue;
+        l->storm = (unsigned)prng_between(&m->rng, 3, 12);
+        sim_at(m->cluster->world, &l->die, sim__after(m, 300));
+    }
+    return true;
 }
 
-/* An operation takes up to half a second; what was begun slowly ends slowly. */
-static void slow_disk(struct sim_nemesis *m, unsigned i)
+static bool stand_still(struct sim_nemesis *m, unsigned i)
 {
     struct sim_cluster *c = m->cluster;
-    uint64_t most = 500 * NS_PER_MS / max_u64(c->opt.disk.op_ns_max, NS_PER_US);
-    sim_say(c, "server %u has a slow disk", i + 1);
-    sim_disk_slow(c->servers[i].disk, (uint32_t)prng_between(&m->rng, 2, most));
-    sim_at(c->world, &m->servers[i].quick, after(m, 3000));
+    if (!sim_runs(c->world, i)) return false;
+    sim_say(c, "server %u stands still", i + 1);
+    sim_pause(c->world, i, true);
+    sim_at(c->world, &m->servers[i].resume, sim__after(m, prng_chance(&m->rng, 70) ? 800 : 5000));
+    return true;
 }
+
+static bool client(struct sim_nemesis *m, unsigned i)
+{
+    sim_load_kill(m->load, (unsigned)prng_below(&m->rng, sim_load_clients(m->load)));
+    return true;
+}
+
+static bool transfer(struct sim_nemesis *m, unsigned i)
+{
+    struct sim_cluster *c = m->cluster;
+    int l = sim_leader(c);
+    if (l < 0) return false;
+    uint64_t to = prng_chance(&m->rng, 50) ? 0 : any(m) + 1;
+    sim_say(c, "server %d is asked to hand over to %s%llu", l + 1, to ? "server " : "anyone: ", (unsigned long long)to);
+    node_transfer(c->servers[l].node, to);
+    return true;
+}
+
+/* ---- ways ---- */
+
+static bool isolate(struct sim_nemesis *m, unsigned i)
+{
+    sim_isolate(m->cluster, i, true);
+    sim_at(m->cluster->world, &m->heal, while_cut(m));
+    return true;
+}
+
+static bool split(struct sim_nemesis *m, unsigned i)
+{
+    uint8_t side[SIM_SERVERS_MAX];
+    for (unsigned j = 0; j < m->cluster->opt.n; j++) side[j] = (uint8_t)prng_below(&m->rng, 2);
+    sim_split(m->cluster, side);
+    sim_at(m->cluster->world, &m->heal, while_cut(m));
+    return true;
+}
+
+/* Some ways between servers: in one direction, or in both. */
+static bool some_ways(struct sim_nemesis *m, bool both)
+{
+    struct sim_cluster *c = m->cluster;
+    bool cut = false;
+    for (unsigned i = 0; i < c->opt.n; i++) {
+        for (unsigned j = 0; j < c->opt.n; j++) {
+            if (i == j || (both && j < i) || !prng_chance(&m->rng, 25)) continue;
+            sim_say(c, "server %u %s server %u", i + 1, both ? "and the other do not reach each other:" : "is not heard by",
+                    j + 1);
+            sim_cut(c->net, i, j, true);
+            if (both) sim_cut(c->net, j, i, true);
+            cut = true;
+        }
+    }
+    if (cut) sim_at(c->world, &m->heal, while_cut(m));
+    return cut;
+}
+
+static bool pairs(struct sim_nemesis *m, unsigned i) { return some_ways(m, true); }
+static bool one_way(struct sim_nemesis *m, unsigned i) { return some_ways(m, false); }
+
+static bool client_cut(struct sim_nemesis *m, unsigned i)
+{
+    struct sim_cluster *c = m->cluster;
+    unsigned who = (unsigned)prng_below(&m->rng, sim_load_clients(m->load)), proc = SIM_CLIENT_PROC + who;
+    bool cut = false;
+    for (unsigned j = 0; j < c->opt.n; j++) {
+        if (!prng_chance(&m->rng, 50)) continue;
+        sim_say(c, "client %u does not reach server %u", who, j + 1);
+        sim_cut(c->net, proc, j, true);
+        if (prng_chance(&m->rng, 70)) sim_cut(c->net, j, proc, true);
+        cut = true;
+    }
+    if (cut) sim_at(c->world, &m->heal, while_cut(m));
+    return cut;
+}
+
+static bool slow_link(struct sim_nemesis *m, unsigned i)
+{
+    struct sim_cluster *c = m->cluster;
+    uint64_t ms = prng_between(&m->rng, 5, prng_chance(&m->rng, 70) ? 80 : 600);
+    for (unsigned j = 0; j < c->opt.n; j++) {
+        if (j == i || !prng_chance(&m->rng, 60)) continue;
+        sim_say(c, "from server %u to server %u it takes %llu ms", i + 1, j + 1, (unsigned long long)ms);
+        sim_slow_way(c->net, i, j, ms * NS_PER_MS);
+        if (prng_chance(&m->rng, 50)) sim_slow_way(c->net, j, i, ms * NS_PER_MS);
+    }
+    sim_at(c->world, &m->heal, while_cut(m));
+    return true;
+}
+
+static bool reset(struct sim_nemesis *m, unsigned i)
+{
+    sim_reset(m->cluster->net, i, any(m));
+    return true;
+}
+
+/* ---- clocks ---- */
+
+static bool wall(struct sim_nemesis *m, unsigned i)
+{
+    int64_t by = (int64_t)prng_below(&m->rng, 7200) * 1000000000 - 3600000000000;
+    sim_say(m->cluster, "server %u's wall clock is wrong by %lld s", i + 1, (long long)(by / 1000000000));
+    sim_wall_offset(m->cluster->world, i, by);
+    return true;
+}
+
+/* Leases rest on a bound of drift; without them there is none. */
+static bool drift(struct sim_nemesis *m, unsigned i)
+{
+    uint64_t most = m->cluster->opt.node.lease_reads ? 400 : 200000;
+    int32_t ppm = (int32_t)prng_below(&m->rng, 2 * most) - (int32_t)most;
+    sim_say(m->cluster, "server %u's clock is off by %d ppm", i + 1, ppm);
+    sim_drift(m->cluster->world, i, ppm);
+    return true;
+}
+
+/* ---- which and when ---- */
+
+static const sim_strike strikes[SIM_FAULT_KINDS] = {
+    [SIM_FAULT_KILL] = kill_server, [SIM_FAULT_POWER] = power,           [SIM_FAULT_POWER_ALL] = power_all,
+    [SIM_FAULT_INSIDE] = inside,    [SIM_FAULT_STORM] = storm,           [SIM_FAULT_PAUSE] = stand_still,
+    [SIM_FAULT_ISOLATE] = isolate,  [SIM_FAULT_SPLIT] = split,           [SIM_FAULT_PAIRS] = pairs,
+    [SIM_FAULT_ONE_WAY] = one_way,  [SIM_FAULT_CLIENT_CUT] = client_cut, [SIM_FAULT_SLOW_LINK] = slow_link,
+    [SIM_FAULT_RESET] = reset,      [SIM_FAULT_WALL] = wall,             [SIM_FAULT_DRIFT] = drift,
+    [SIM_FAULT_CLIENT] = client,    [SIM_FAULT_TRANSFER] = transfer,
+};
+
+static sim_strike strike_of(unsigned kind) { return strikes[kind] ? strikes[kind] : sim__disk_strikes[kind]; }
 
 static unsigned victim(struct sim_nemesis *m)
 {
@@ -120,87 +270,65 @@ static unsigned victim(struct sim_nemesis *m)
     return l >= 0 && prng_chance(&m->rng, 40) ? (unsigned)l : any(m);
 }
 
-static void do_fault(struct sim_nemesis *m, unsigned kind)
-{
-    struct sim_cluster *c = m->cluster;
-    unsigned s = victim(m);
-    struct lasting *l = &m->servers[s];
-    switch (kind) {
-    case SIM_FAULT_KILL:
-        end_server(m, s, SIM_KILLED);
-        break;
-    case SIM_FAULT_POWER:
-        end_server(m, s, SIM_POWER_CUT);
-        break;
-    case SIM_FAULT_POWER_ALL:
-        for (unsigned i = 0; i < c->opt.n; i++) end_server(m, i, SIM_POWER_CUT);
-        break;
-    case SIM_FAULT_PAUSE:
-        if (!sim_runs(c->world, s)) break;
-        sim_say(c, "server %u stands still", s + 1);
-        sim_pause(c->world, s, true);
-        sim_at(c->world, &l->resume, after(m, prng_chance(&m->rng, 70) ? 800 : 5000));
-        break;
-    case SIM_FAULT_ISOLATE:
-        sim_isolate(c, s, true);
-        sim_at(c->world, &m->heal, while_cut(m));
-        break;
-    case SIM_FAULT_SPLIT:
-        split(m);
-        sim_at(c->world, &m->heal, while_cut(m));
-        break;
-    case SIM_FAULT_ONE_WAY:
-        one_way(m);
-        sim_at(c->world, &m->heal, while_cut(m));
-        break;
-    case SIM_FAULT_RESET:
-        sim_reset(c->net, s, any(m));
-        break;
-    case SIM_FAULT_SLOW_DISK:
-        slow_disk(m, s);
-        break;
-    case SIM_FAULT_LOST_DISK:
-        lose_disk(m, s);
-        break;
-    case SIM_FAULT_WALL:
-        sim_wall_offset(c->world, s, (int64_t)prng_below(&m->rng, 7200) * 1000000000 - 3600000000000);
-        break;
-    case SIM_FAULT_DRIFT:
-        sim_drift(c->world, s, (int32_t)prng_below(&m->rng, 800) - 400);
-        break;
-    case SIM_FAULT_CLIENT:
-        sim_load_kill(m->load, (unsigned)prng_below(&m->rng, sim_load_clients(m->load)));
-        break;
-    case SIM_FAULT_TRANSFER:
-        if (sim_server_up(c, s) && sim_runs(c->world, s)) node_transfer(c->servers[s].node, 0);
-        break;
-    default:
-        check(false);
-    }
-}
-
+/* The weather's kinds have no strike: they are there all the time. */
 static void go_on(struct sim_event *e)
 {
     struct sim_nemesis *m = e->arg;
     unsigned kind;
-    do kind = 1u << prng_below(&m->rng, KINDS);
-    while (!(kind & m->kinds));
-    do_fault(m, kind);
-    sim_at(m->cluster->world, &m->next, after(m, m->pause_ms));
+    do kind = (unsigned)prng_below(&m->rng, SIM_FAULT_KINDS);
+    while (!(m->kinds >> kind & 1));
+    m->counts.n[kind] += strike_of(kind)(m, victim(m));
+    sim_at(m->cluster->world, &m->next, sim__after(m, m->pause_ms));
+}
+
+static void count_disks(const struct sim_nemesis *m, struct sim_fault_counts *out)
+{
+    struct sim_disk_stats d;
+    for (unsigned i = 0; i < m->cluster->opt.n; i++) {
+        sim_disk_stats(m->cluster->servers[i].disk, &d);
+        out->n[SIM_FAULT_WRITE_ERROR] += d.write_errors;
+        out->n[SIM_FAULT_SYNC_ERROR] += d.sync_errors;
+        out->n[SIM_FAULT_READ_ERROR] += d.read_errors;
+        out->n[SIM_FAULT_MISDIRECT] += d.misdirected;
+        out->n[SIM_FAULT_STALE] += d.lost;
+        out->n[SIM_FAULT_FULL_DISK] += d.nospace;
+    }
+}
+
+/* What was only prepared when it struck is counted where it happened. */
+void sim_nemesis_count(const struct sim_nemesis *m, struct sim_fault_counts *out)
+{
+    static const sim_fault_set elsewhere = SIM_FAULT(WRITE_ERROR) | SIM_FAULT(SYNC_ERROR) | SIM_FAULT(READ_ERROR) |
+                                           SIM_FAULT(MISDIRECT) | SIM_FAULT(STALE) | SIM_FAULT(FULL_DISK) |
+                                           SIM_FAULT(INSIDE);
+    struct sim_net_stats net;
+    sim_net_stats(m->cluster->net, &net);
+    for (unsigned i = 0; i < SIM_FAULT_KINDS; i++)
+        if (!(elsewhere >> i & 1)) out->n[i] += m->counts.n[i];
+    count_disks(m, out);
+    out->n[SIM_FAULT_INSIDE] += m->cluster->crashes_inside;
+    out->n[SIM_FAULT_RESET] += net.resets;
+    out->n[SIM_FAULT_LOSS] += net.lost;
+    out->n[SIM_FAULT_DOUBLE] += net.doubled;
+    out->n[SIM_FAULT_REORDER] += net.reordered;
+    out->n[SIM_FAULT_DELAY] += net.delayed;
+    out->n[SIM_FAULT_CORRUPT] += net.corrupted;
 }
 
 /* ---- life ---- */
 
-struct sim_nemesis *sim_nemesis_new(struct sim_cluster *c, struct sim_load *l, unsigned kinds, uint64_t pause_ms)
+struct sim_nemesis *sim_nemesis_new(struct sim_cluster *c, struct sim_load *l, sim_fault_set kinds, uint64_t pause_ms)
 {
     struct sim_nemesis *m = xcalloc(1, sizeof *m);
     m->cluster = c;
     m->load = l;
-    m->kinds = kinds & SIM_FAULT_ALL;
     m->pause_ms = pause_ms;
+    for (unsigned i = 0; i < SIM_FAULT_KINDS; i++)
+        if (kinds >> i & 1 && strike_of(i)) m->kinds |= 1ull << i;
     prng_seed(&m->rng, prng_u64(&c->rng));
     m->next = (struct sim_event){.run = go_on, .arg = m};
     m->heal = (struct sim_event){.run = join_again, .arg = m};
+    m->watch = (struct sim_event){.run = on_watch, .arg = m};
     for (unsigned i = 0; i < c->opt.n; i++) {
         struct lasting *s = &m->servers[i];
         s->nemesis = m;
@@ -208,8 +336,10 @@ struct sim_nemesis *sim_nemesis_new(struct sim_cluster *c, struct sim_load *l, u
         s->start = (struct sim_event){.run = start_again, .arg = s};
         s->resume = (struct sim_event){.run = run_again, .arg = s};
         s->quick = (struct sim_event){.run = quick_again, .arg = s};
+        s->die = (struct sim_event){.run = die_again, .arg = s};
     }
-    if (m->kinds) sim_at(c->world, &m->next, after(m, pause_ms));
+    sim_at(c->world, &m->watch, sim_now(c->world) + WATCH_MS * NS_PER_MS);
+    if (m->kinds) sim_at(c->world, &m->next, sim__after(m, pause_ms));
     return m;
 }
 
@@ -222,6 +352,7 @@ static void cancel_all(struct sim_nemesis *m)
         sim_cancel(w, &m->servers[i].start);
         sim_cancel(w, &m->servers[i].resume);
         sim_cancel(w, &m->servers[i].quick);
+        sim_cancel(w, &m->servers[i].die);
     }
 }
 
@@ -232,27 +363,23 @@ void sim_nemesis_stop(struct sim_nemesis *m)
     sim_say(c, "no more faults");
     cancel_all(m);
     sim_join(c);
-    w->loss_percent = w->double_percent = w->reorder_percent = w->reset_ppm = w->slow_percent = 0;
+    w->loss_percent = w->double_percent = w->reorder_percent = w->reset_ppm = w->slow_percent = w->corrupt_ppm = 0;
     w->delay_max = min_u64(w->delay_max, NS_PER_MS);
     w->delay_min = min_u64(w->delay_min, w->delay_max);
     for (unsigned i = 0; i < c->opt.n; i++) {
-        if (!sim_server_up(c, i)) sim_server_start(c, i);
-        sim_pause(c->world, i, false);
-        sim_disk_slow(c->servers[i].disk, 1);
+        struct sim_server *s = &c->servers[i];
+        sim__disk_mend(m, i);
+        sim_disk_fault(s->disk, SIM_DISK_ERROR, 0, 0, 0);
+        s->crash_in = 0;
         sim_drift(c->world, i, 0);
+        sim_pause(c->world, i, false);
+        if (!sim_server_up(c, i)) start_again(&m->servers[i].start);
     }
 }
 
 void sim_nemesis_free(struct sim_nemesis *m)
 {
     cancel_all(m);
+    sim_cancel(m->cluster->world, &m->watch);
     free(m);
-}
-
-void sim_faults_text(unsigned kinds, char *out, size_t n)
-{
-    size_t at = 0;
-    out[0] = 0;
-    for (unsigned i = 0; i < KINDS && at < n; i++)
-        if (kinds & (1u << i)) at += (size_t)snprintf(out + at, n - at, "%s%s", at ? " " : "", names[i]);
 }

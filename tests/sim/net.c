@@ -24,9 +24,18 @@ struct packet {
     struct list link;
     enum packet_kind kind;
     uint8_t type;
+    bool corrupt;
     uint32_t n;
     uint64_t at; /* arrives not before */
     uint8_t p[];
+};
+
+/* A frame on its way past all others. */
+struct straggler {
+    struct list link;
+    struct sim_event ev;
+    struct end *to;
+    struct packet *packet;
 };
 
 enum end_state { END_DIALLING, END_OPEN, END_CLOSING };
@@ -45,7 +54,7 @@ struct end {
     bool owes, drain;   /* drained() is to come once the queue is low; now */
     size_t under_way;   /* bytes of ours in the peer's inbox */
     uint64_t line_free; /* when the direction from us has sent what it is sending */
-    struct list inbox;
+    struct list inbox, stragglers;
     struct sim_event work, silence, dial;
     uint64_t dial_until;
     struct listener *listener; /* of an accepted end, until accept() */
@@ -74,6 +83,7 @@ struct sim_net {
     struct list ends, listeners;
     struct door doors[SIM_PROCS_MAX];
     bool cut[SIM_PROCS_MAX][SIM_PROCS_MAX];
+    uint64_t slow[SIM_PROCS_MAX][SIM_PROCS_MAX]; /* ns more */
     struct sim_net_stats stats;
 };
 
@@ -101,8 +111,12 @@ static bool reachable(const struct end *e)
 static uint64_t delay(struct sim_net *n)
 {
     uint64_t d = prng_between(&n->prng, n->cfg.delay_min, n->cfg.delay_max);
-    return prng_chance(&n->prng, n->cfg.slow_percent) ? d * 10 : d;
+    if (!n->cfg.slow_percent || !prng_chance(&n->prng, n->cfg.slow_percent)) return d;
+    n->stats.delayed++;
+    return d * 10;
 }
+
+static bool happens(struct sim_net *n, uint32_t ppm) { return ppm && prng_below(&n->prng, 1000000) < ppm; }
 
 /* ---- ends -----------------------------------------------------------------------------------------------------------
  */
@@ -134,12 +148,21 @@ static void drop_inbox(struct end *e)
     for (struct list *i; (i = list_pop_front(&e->inbox));) free(container_of(i, struct packet, link));
 }
 
+static void straggler_free(struct straggler *s)
+{
+    sim_cancel(s->to->net->world, &s->ev);
+    list_remove(&s->link);
+    free(s->packet);
+    free(s);
+}
+
 static void end_free(struct end *e)
 {
     sim_cancel(e->net->world, &e->work);
     sim_cancel(e->net->world, &e->silence);
     sim_cancel(e->net->world, &e->dial);
     drop_inbox(e);
+    while (!list_empty(&e->stragglers)) straggler_free(container_of(e->stragglers.next, struct straggler, link));
     list_remove(&e->link);
     e->net->stats.connections--;
     free(e);
@@ -267,9 +290,32 @@ static void do_accept(struct end *e)
     if (e->state == END_OPEN && !e->base.cb) end_fail(e, 0, false);
 }
 
+/* The frame as it was on the wire, some bits of it changed: does the receiver notice? */
+static int decode_damaged(struct sim_net *n, const struct packet *p)
+{
+    struct slice s = slice_of(p->p, p->n);
+    struct frame f;
+    uint8_t *wire = xmalloc(FRAME_HEADER_BYTES + p->n);
+    check(frame_header(wire, p->type, 0, &s, 1) == 0);
+    if (p->n) memcpy(wire + FRAME_HEADER_BYTES, p->p, p->n);
+    uint64_t bits = (FRAME_HEADER_BYTES + p->n) * 8ull, at = prng_below(&n->prng, bits);
+    for (uint64_t end = min_u64(bits, at + prng_between(&n->prng, 1, 24)); at < end; at++)
+        wire[at / 8] ^= (uint8_t)(1u << at % 8);
+    int err = frame_decode(slice_of(wire, FRAME_HEADER_BYTES + p->n), &f);
+    free(wire);
+    return err;
+}
+
 static void do_frame(struct end *e, struct packet *p)
 {
     struct slice s = slice_of(p->p, p->n);
+    if (p->corrupt) {
+        e->net->stats.corrupted++;
+        check(decode_damaged(e->net, p) < 0);
+        consumed(e->peer, p->n + FRAME_HEADER_BYTES);
+        end_fail(e, QE_FRAME, false);
+        return;
+    }
     e->net->stats.frames++;
     e->net->stats.bytes += p->n;
     consumed(e->peer, p->n + FRAME_HEADER_BYTES);
@@ -329,6 +375,19 @@ static void work(struct sim_event *ev)
 /* ---- listening and dialling -----------------------------------------------------------------------------------------
  */
 
+static void on_straggler(struct sim_event *ev)
+{
+    struct straggler *s = ev->arg;
+    struct end *e = s->to;
+    struct packet *p = s->packet;
+    if (e->state == END_OPEN && !e->zombie && !e->listener && sim_runs(e->net->world, e->proc)) {
+        note(e, "late", p->n);
+        e->net->stats.late++;
+        e->base.cb->frame(&e->base, p->type, slice_of(p->p, p->n));
+    }
+    straggler_free(s);
+}
+
 static struct end *end_new(struct sim_net *n, unsigned proc, unsigned to)
 {
     struct end *e = xcalloc(1, sizeof(*e));
@@ -339,6 +398,7 @@ static struct end *end_new(struct sim_net *n, unsigned proc, unsigned to)
     e->work = (struct sim_event){.run = work, .arg = e};
     e->silence = (struct sim_event){.run = on_silence, .arg = e};
     list_init(&e->inbox);
+    list_init(&e->stragglers);
     list_push_back(&n->ends, &e->link);
     n->stats.connections++;
     return e;
@@ -438,17 +498,35 @@ static bool lossy(const struct sim_net *n, uint8_t type)
     return n->cfg.lossy_last && type >= n->cfg.lossy_first && type <= n->cfg.lossy_last;
 }
 
+static void gather(struct packet *p, const struct slice *v, unsigned nv)
+{
+    for (size_t i = 0, at = 0; i < nv; at += v[i++].n) {
+        if (v[i].n) memcpy(p->p + at, v[i].p, v[i].n);
+    }
+}
+
+static void post_straggler(struct end *e, uint8_t type, const struct slice *v, unsigned nv, size_t bytes)
+{
+    struct straggler *s = xcalloc(1, sizeof *s);
+    s->packet = xmalloc(sizeof *s->packet + bytes);
+    *s->packet = (struct packet){.kind = PACKET_FRAME, .type = type, .n = (uint32_t)bytes};
+    gather(s->packet, v, nv);
+    s->to = e->peer;
+    s->ev = (struct sim_event){.run = on_straggler, .arg = s};
+    list_push_back(&e->peer->stragglers, &s->link);
+    sim_at(e->net->world, &s->ev, now(e->net) + (200 + prng_below(&e->net->prng, 1 + prng_below(&e->net->prng, 2000))) * NS_PER_MS);
+}
+
 static void post_frame(struct end *e, uint8_t type, const struct slice *v, unsigned nv, size_t bytes)
 {
     struct sim_net *n = e->net;
     struct list *before = e->peer->inbox.prev;
     uint64_t start = max_u64(now(n), e->line_free);
     e->line_free = start + (n->cfg.bytes_per_s ? bytes * NS_PER_S / n->cfg.bytes_per_s : 0);
-    struct packet *p = post(e->peer, PACKET_FRAME, e->line_free + delay(n), bytes);
+    struct packet *p = post(e->peer, PACKET_FRAME, e->line_free + delay(n) + n->slow[e->proc][e->to], bytes);
     p->type = type;
-    for (size_t i = 0, at = 0; i < nv; at += v[i++].n) {
-        if (v[i].n) memcpy(p->p + at, v[i].p, v[i].n);
-    }
+    p->corrupt = happens(n, n->cfg.corrupt_ppm);
+    gather(p, v, nv);
     e->under_way += bytes + FRAME_HEADER_BYTES;
     /* Overtakes the one before it, if that is another frame of the kind. */
     if (!lossy(n, type) || !prng_chance(&n->prng, n->cfg.reorder_percent) || before == &e->peer->inbox) return;
@@ -478,26 +556,35 @@ static size_t total(const struct slice *v, unsigned nv)
     return n;
 }
 
+static bool breaks(struct sim_net *n, uint8_t type)
+{
+    bool meant = !n->cfg.reset_last || (type >= n->cfg.reset_first && type <= n->cfg.reset_last);
+    return meant && happens(n, n->cfg.reset_ppm);
+}
+
 static int op_send(struct conn *c, uint8_t type, const struct slice *v, unsigned nv)
 {
     struct end *e = of(c);
     struct sim_net *n = e->net;
-    uint8_t header[FRAME_HEADER_BYTES];
+    if (n->cfg.sending) n->cfg.sending(n->cfg.sending_arg, e->proc);
     if (e->state != END_OPEN || e->zombie) return -ENOTCONN;
-    int err = frame_header(header, type, 0, v, nv);
-    if (err) return err;
     size_t bytes = total(v, nv);
+    if (bytes > FRAME_PAYLOAD_MAX) return -EMSGSIZE;
     if (queued(e) + bytes + FRAME_HEADER_BYTES > n->cfg.queue_max) {
         e->owes = true;
         return -ENOBUFS;
     }
     if (!e->peer) return 0; /* the other side is gone; we have not heard of it yet */
-    if (n->cfg.reset_ppm && prng_below(&n->prng, 1000000) < n->cfg.reset_ppm) {
+    if (breaks(n, type)) {
         reset_both(e);
         return 0;
     }
     if (lossy(n, type) && prng_chance(&n->prng, n->cfg.loss_percent)) {
         n->stats.lost++;
+        return 0;
+    }
+    if (n->cfg.late && nv && n->cfg.late(type, v[0]) && prng_chance(&n->prng, n->cfg.late_percent)) {
+        post_straggler(e, type, v, nv, bytes);
         return 0;
     }
     post_frame(e, type, v, nv, bytes);
@@ -561,7 +648,14 @@ void sim_partition(struct sim_net *n, const uint8_t *side, unsigned procs)
 void sim_heal(struct sim_net *n)
 {
     memset(n->cut, 0, sizeof(n->cut));
+    memset(n->slow, 0, sizeof(n->slow));
     way_changed(n);
+}
+
+void sim_slow_way(struct sim_net *n, unsigned from, unsigned to, uint64_t ns)
+{
+    check(from < SIM_PROCS_MAX && to < SIM_PROCS_MAX);
+    n->slow[from][to] = ns;
 }
 
 void sim_reset(struct sim_net *n, unsigned a, unsigned b)

@@ -27,6 +27,15 @@ struct sim_net_config {
     /* Frames of the types first .. last only (0, 0: none). */
     uint8_t lossy_first, lossy_last;
     uint32_t loss_percent, double_percent, reorder_percent;
+    uint32_t corrupt_ppm; /* of frames of any type: bits change on the way, which breaks the connection */
+    uint8_t reset_first, reset_last; /* reset_ppm concerns these types only (0, 0: all) */
+    /* Frames that `late` chooses arrive 200 to 2200 ms late in late_percent of cases, past those behind them, also when
+     * the way has been cut since. NULL: none. */
+    bool (*late)(uint8_t type, struct slice payload);
+    uint32_t late_percent;
+    /* Before a process sends a frame; it may kill the process. */
+    void (*sending)(void *arg, unsigned proc);
+    void *sending_arg;
     const struct trace *trace;
 };
 
@@ -42,12 +51,14 @@ void sim_cut(struct sim_net *n, unsigned from, unsigned to, bool on);
 /* Both ways between every pair on different sides: side[i] is the side of process i. */
 void sim_partition(struct sim_net *n, const uint8_t *side, unsigned procs);
 void sim_heal(struct sim_net *n);
+/* What `from` sends to `to` takes so much longer; 0: as always. sim_heal() ends it, too. */
+void sim_slow_way(struct sim_net *n, unsigned from, unsigned to, uint64_t ns);
 /* Breaks the connections between two processes (a == b: all of a), both ends are told. */
 void sim_reset(struct sim_net *n, unsigned a, unsigned b);
 
 struct sim_net_stats {
     uint64_t frames, bytes; /* delivered */
-    uint64_t lost, doubled, reordered, resets, timeouts, refused, dials;
+    uint64_t lost, doubled, reordered, corrupted, delayed, late, resets, timeouts, refused, dials;
     uint64_t connections; /* ends that are open now */
 };
 void sim_net_stats(const struct sim_net *n, struct sim_net_stats *out);

@@ -1,7 +1,5 @@
 /* workload.c - random operations on a small world of names, so that clients get in each other's way: a few keys, a few
- * append-only keys, directories and files whose inodes all clients know of each other (and which may be gone).
- *
- * The number that the client gives a change is seen where it is encoded for the wire (--wrap=kv__call_encode). */
+ * append-only keys, directories and files whose inodes all clients know of each other (and which may be gone). */
 #include "tests/sim/workload.h"
 
 #include <stdarg.h>
@@ -9,8 +7,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "kv/client.h"
 #include "tests/sim/check_history.h"
+#include "tests/sim/story.h"
 #include "tests/sim/watchers.h"
 
 #define CLIENTS_MAX 24u
@@ -53,31 +51,6 @@ struct sim_load {
     uint64_t answered;
     struct trace trace;
 };
-
-static struct sim_load *on;
-
-/* ---- numbers on the wire ---- */
-
-void __real_kv__call_encode(const struct kv__call *c, uint8_t out[KV_CALL_HEAD]);
-void __wrap_kv__call_encode(const struct kv__call *c, uint8_t out[KV_CALL_HEAD]);
-void __wrap_kv__call_encode(const struct kv__call *c, uint8_t out[KV_CALL_HEAD])
-{
-    __real_kv__call_encode(c, out);
-    for (unsigned i = 0; on && c->seq && i < on->opt.clients; i++) {
-        struct client *cl = &on->clients[i];
-        if (!cl->kv || kv_client_session(cl->kv) != c->session) continue;
-        for (unsigned k = 0; k < WIDTH_MAX; k++) {
-            const struct kv__ccall *q = cl->calls[k].busy ? cl->calls[k].call.priv : NULL;
-            if (!q || q->id != c->id) continue;
-            struct sim_record *r = &on->history.v[cl->calls[k].record];
-            if (r->seq && (r->seq != c->seq || r->session != c->session))
-                sim_fail(on->cluster, "client %u gives one call two numbers: %llu and %llu", i,
-                         (unsigned long long)r->seq, (unsigned long long)c->seq);
-            r->seq = c->seq;
-            r->session = c->session;
-        }
-    }
-}
 
 /* ---- arguments ---- */
 
@@ -197,7 +170,7 @@ static void kv_operation(struct client *c, struct call *call, struct kv_op *op)
         return;
     }
     op->data = any_bytes(l, &call->data, tag);
-    if (what >= 92) {
+    if (what >= 92 && !l->opt.single_keys) {
         transaction(l, call, op);
         return;
     }
@@ -286,6 +259,20 @@ static void fs_change(struct client *c, struct call *call, struct kv_op *op)
 
 static void pump(struct client *c);
 
+/* Under which number the change went out, if it did. */
+static void note_number(const struct call *call)
+{
+    struct sim_record *r = &call->client->load->history.v[call->record];
+    r->session = call->call.session;
+    r->seq = call->call.seq;
+}
+
+static void note_numbers(const struct client *c)
+{
+    for (unsigned i = 0; i < WIDTH_MAX; i++)
+        if (c->calls[i].busy) note_number(&c->calls[i]);
+}
+
 /* The append-only files are not among those that anybody may write to. */
 static void learn(struct sim_load *l, const struct sim_record *r, const struct kv_reply *reply)
 {
@@ -306,6 +293,7 @@ static void done(struct kv_call *kc, const struct kv_reply *reply)
     struct client *c = call->client;
     struct sim_load *l = c->load;
     struct sim_record *r = &l->history.v[call->record];
+    note_number(call);
     call->busy = false;
     l->answered++;
     r->returned = sim_now(l->cluster->world);
@@ -313,6 +301,7 @@ static void done(struct kv_call *kc, const struct kv_reply *reply)
     r->index = reply->index;
     r->known = reply->status != QE_SESSION;
     kv_reply_encode(r->code, reply, &r->reply);
+    sim_story_answered(l->cluster, r, reply);
     learn(l, r, reply);
     if (r->code == KV_OWED && reply->status >= 0) {
         struct reader in = reader_of(reply->data);
@@ -360,6 +349,7 @@ static void begin(struct client *c, struct call *call)
     r->change = kv_is_change(op.code);
     r->invoked = sim_now(l->cluster->world);
     kv_op_encode(&op, &r->op, NULL);
+    sim_story_asked(l->cluster, r, &op);
     call->busy = true;
     call->call = (struct kv_call){.op = op, .done = done, .arg = call};
     kv_call(c->kv, &call->call);
@@ -422,11 +412,10 @@ static void client_start(struct client *c)
 struct sim_load *sim_load_new(struct sim_cluster *c, const struct sim_load_options *opt)
 {
     struct sim_load *l = xcalloc(1, sizeof *l);
-    check(opt->clients <= CLIENTS_MAX && opt->width <= WIDTH_MAX && !on);
+    check(opt->clients <= CLIENTS_MAX && opt->width <= WIDTH_MAX);
     l->cluster = c;
     l->opt = *opt;
     prng_seed(&l->rng, prng_u64(&c->rng));
-    on = l;
     for (unsigned i = 0; i < opt->clients; i++) {
         l->clients[i] = (struct client){.load = l, .at = i, .life = 1, .left = UINT64_MAX};
         client_start(&l->clients[i]);
@@ -439,6 +428,7 @@ void sim_load_kill(struct sim_load *l, unsigned client)
     struct client *c = &l->clients[client];
     sim_say(l->cluster, "client %u is killed", client);
     sim_kill(l->cluster->world, SIM_CLIENT_PROC + client);
+    note_numbers(c);
     sim_watch_dead(&l->watches, client);
     kv_client_free(c->kv);
     sim_start(l->cluster->world, SIM_CLIENT_PROC + client);
@@ -468,8 +458,13 @@ bool sim_load_idle(const struct sim_load *l)
 }
 
 unsigned sim_load_clients(const struct sim_load *l) { return l->opt.clients; }
+uint64_t sim_load_asked(const struct sim_load *l) { return l->history.n; }
 uint64_t sim_load_answered(const struct sim_load *l) { return l->answered; }
-const struct sim_history *sim_load_history(const struct sim_load *l) { return &l->history; }
+const struct sim_history *sim_load_history(const struct sim_load *l)
+{
+    for (unsigned i = 0; i < l->opt.clients; i++) note_numbers(&l->clients[i]);
+    return &l->history;
+}
 const struct sim_watches *sim_load_watches(const struct sim_load *l) { return &l->watches; }
 
 void sim_load_free(struct sim_load *l)
@@ -493,6 +488,5 @@ void sim_load_free(struct sim_load *l)
         buf_free(&l->history.v[i].reply);
     }
     free(l->history.v);
-    if (on == l) on = NULL;
     free(l);
 }

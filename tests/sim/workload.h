@@ -13,7 +13,8 @@ struct sim_load_options {
     uint64_t think_ms; /* at most, between two of them */
     uint32_t fs_percent, read_percent, big_percent;
     uint32_t ttl_ms;
-    bool mounts; /* some sessions are mounts' */
+    bool mounts;      /* some sessions are mounts' */
+    bool single_keys; /* no transactions */
 };
 
 struct sim_load;
@@ -26,6 +27,7 @@ void sim_load_kill(struct sim_load *l, unsigned client);
 void sim_load_finish(struct sim_load *l, unsigned more);
 bool sim_load_idle(const struct sim_load *l); /* finished, nothing is under way */
 unsigned sim_load_clients(const struct sim_load *l);
+uint64_t sim_load_asked(const struct sim_load *l);
 uint64_t sim_load_answered(const struct sim_load *l);
 const struct sim_history *sim_load_history(const struct sim_load *l);
 struct sim_watches;
