@@ -19,6 +19,8 @@
 #define PIECES      24u
 #define PIECE_BYTES (128u * KIB)
 #define MEMORY      (64ull * MIB)
+#define CUTS_BYTES  (8u * MIB) /* all of them go to each worker in one message */
+#define CUT_BYTES   4096u
 
 struct piece {
     const struct job *job;
@@ -127,12 +129,14 @@ static int choose_cuts(struct job *j, struct sorted *in, uint64_t pairs)
 {
     struct format *f = &j->format;
     struct slice key, value;
+    size_t longest = min_u64(CUT_BYTES, CUTS_BYTES / j->reducers);
     uint64_t seen = 0;
 
     f->cuts = xcalloc(j->reducers, sizeof *f->cuts);
     for (uint32_t part = 1; part < j->reducers && in->next(in, &key, &value); seen++) {
         if (seen < pairs * part / j->reducers) continue;
         while (part < j->reducers && seen >= pairs * part / j->reducers) part++;
+        key.n = min_u64(key.n, longest); /* its beginning parts the keys as well */
         if (f->cuts_n && slice_eq(f->cuts[f->cuts_n - 1], key)) continue;
         f->cuts[f->cuts_n++] = slice_of(mr__str(key), key.n);
     }

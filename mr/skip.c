@@ -18,6 +18,7 @@ bool mr__skipped(const struct skip *s, uint64_t off)
     return false;
 }
 
+#define LIST_BYTES     MIB /* of a task's records that are listed */
 #define DONE_AFTER_ALL 2 /* it did not happen again, and the map output is there */
 
 struct attempt {
@@ -123,8 +124,10 @@ static void add(const struct skip_options *o, struct buf *lines, struct skip_ran
     const uint8_t *lf = why.n ? memchr(why.p, '\n', why.n) : NULL;
     o->skip->v = xrealloc(o->skip->v, (o->skip->n + 1) * sizeof *o->skip->v);
     o->skip->v[o->skip->n++] = bad;
+    if (lines->n > LIST_BYTES) return;
     mr__fmt(lines, "%s\t%llu\t%llu\t%.*s\n", o->path, (unsigned long long)bad.off, (unsigned long long)bad.len,
             (int)min_u64(lf ? (size_t)(lf - why.p) : why.n, 300), why.p);
+    if (lines->n > LIST_BYTES) mr__fmt(lines, "%s\t\t\tothers of this task are not listed\n", o->path);
 }
 
 static int search(const struct skip_options *o, struct task_result *r, struct buf *lines)

@@ -85,6 +85,32 @@ done
 wait $master || { cat workers.log; die TestManyFailures; }
 check_output TestManyFailures; clean TestManyFailures 50; ok TestManyFailures
 
+say "a worker that is given two tasks at once ends the run"
+export GAUGE=$WORK/t/gauge
+start; inputs 4; master; worker 0 -1; w=$!                  # alone, its first task waits a second for another
+until_ok 20 grep -q '^1 1' gauge
+mkdir other; cp 824-* other/; cd other
+"$QFS" mr lab master "unix:$WORK/t/m2.sock" --app "$WORK/app.so" --job test $FILES > ../m2.log 2>&1 & second=$!
+until_ok 20 test -S ../m2.sock; cd ..
+python3 - "$WORK/t/m2.sock" "unix:$WORK/t/w0.sock" <<'P'
+import socket, struct, sys
+def crc32c(data):
+    c = 0xffffffff
+    for b in data:
+        c ^= b
+        for _ in range(8): c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
+    return c ^ 0xffffffff
+addr = sys.argv[2].encode()
+payload = struct.pack("<H", len(addr)) + addr
+head = b"QFS1" + struct.pack("<BBHII", 160, 0, 0, len(payload), crc32c(payload))
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+s.sendall(head + struct.pack("<I", crc32c(head)) + payload)
+assert s.recv(100)[4] == 161
+P
+c=0; wait $second || c=$?; [ $c = 1 ] && grep -q 'second task' m2.log || { cat m2.log workers.log; die "two tasks at once: exit $c"; }
+c=0; wait $w || c=$?; [ $c = 1 ] || die "the worker with two tasks ended with $c"
+worker 5 -1; wait $master || die "the first master's job"; check_output "two tasks"; unset GAUGE
+
 say "a failing program is told"
 start; printf 'x' > in; printf '#include "mr.h"\nstatic int map(struct mr_ctx *c, const struct mr_record *r) { c->fail(c, "no %%s", r->document); return 0; }\nstatic int red(struct mr_ctx *c, struct mr_bytes k, struct mr_values *v) { return 0; }\nconst struct mr_app mr_application = {.abi = MR_ABI, .unit = MR_FILE, .map = map, .reduce = red};\n' > bad.c
 cc -shared -fPIC -I "$TOP/mr" -o bad.so bad.c
