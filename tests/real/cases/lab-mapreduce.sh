@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# limit: 300
+# limit: 900
 # The lab's MapReduce suite by name on real processes, in the lab's mode: its files, its checks, its worker limits.
 . "$TOP/tests/real/lib.sh"
 cc -O2 -Wall -shared -fPIC -I "$TOP/mr" -o "$WORK/app.so" "$TOP/tests/real/lab_app.c"
@@ -22,7 +22,7 @@ check_output() {
 check_workers() { grep -q 'tasks [1-9]' stats && ! grep -q 'tasks 0$' stats || { cat stats; die "$1: a worker had nothing to do"; }; }
 clean() { lab clean --job test --reducers "$2" $FILES || die "$1: a file is missing"; [ -z "$(ls | grep -v -e stats -e '\.sock$' -e '\.log$' -e gauge)" ] || { ls | head; die "$1: files are left"; }; }
 start() { rm -rf "$WORK/t"; mkdir "$WORK/t"; cd "$WORK/t"; }
-master() { "$QFS" mr lab master "unix:$WORK/t/m.sock" --app "$WORK/app.so" --job test --reducers 50 $FILES > stats & master=$!; until_ok 20 test -S m.sock; }
+master() { "$QFS" mr lab master "unix:$WORK/t/m.sock" --app "$WORK/app.so" --job test --reducers 50 $FILES > stats & master=$!; until_ok 120 test -S m.sock; }
 worker() { "$QFS" mr lab worker "unix:$WORK/t/m.sock" "unix:$WORK/t/w$1.sock" --limit "$2" >> workers.log 2>&1 & }
 ok() { echo "$1 ... ok"; }
 
@@ -79,7 +79,7 @@ two_workers TestOneFailure 10; clean TestOneFailure 50; ok TestOneFailure
 
 start; inputs 100; master; i=0
 while kill -0 $master 2>/dev/null; do
-    worker "a$i" 10; worker "b$i" 10; i=$((i + 1)); [ $i -lt 60 ] || die "TestManyFailures: no end"
+    worker "a$i" 10; worker "b$i" 10; i=$((i + 1)); [ $i -lt 300 ] || die "TestManyFailures: no end"
     for _ in $(seq 10); do kill -0 $master 2>/dev/null || break; sleep 0.1; done
 done
 wait $master || { cat workers.log; die TestManyFailures; }
@@ -88,10 +88,10 @@ check_output TestManyFailures; clean TestManyFailures 50; ok TestManyFailures
 say "a worker that is given two tasks at once ends the run"
 export GAUGE=$WORK/t/gauge
 start; inputs 4; master; worker 0 -1; w=$!                  # alone, its first task waits a second for another
-until_ok 20 grep -q '^1 1' gauge
+until_ok 120 grep -q '^1 1' gauge
 mkdir other; cp 824-* other/; cd other
 "$QFS" mr lab master "unix:$WORK/t/m2.sock" --app "$WORK/app.so" --job test $FILES > ../m2.log 2>&1 & second=$!
-until_ok 20 test -S ../m2.sock; cd ..
+until_ok 120 test -S ../m2.sock; cd ..
 python3 - "$WORK/t/m2.sock" "unix:$WORK/t/w0.sock" <<'P'
 import socket, struct, sys
 def crc32c(data):
@@ -130,7 +130,7 @@ if [ -d "$BOOKS" ]; then
     ok "ii"
     say "the same with a master and three workers of 100 connections"
     "$QFS" mr lab master "unix:$WORK/t/m.sock" "$BOOKS"/pg-*.txt > stats & master=$!
-    until_ok 20 test -S m.sock; cp mrtmp.iiseq "$WORK/"; cd "$WORK/t"; rm -f mrtmp.wcseq-res-*
+    until_ok 120 test -S m.sock; cp mrtmp.iiseq "$WORK/"; cd "$WORK/t"; rm -f mrtmp.wcseq-res-*
     for i in 1 2 3; do worker $i 100; done
     wait $master || { cat workers.log; die "wc with workers"; }
     [ "$(sort -n -k2 mrtmp.wcseq | tail -1)" = "the: 154024" ] && [ "$(wc -l < mrtmp.wcseq)" = 65824 ] || die "wc with workers"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# limit: 300
+# limit: 900
 # The worked examples of docs/MAPREDUCE.md, extracted and run as written, in a mount and with --local: they print what it says.
 . "$TOP/tests/real/lib.sh"
 python3 - "$TOP/docs/MAPREDUCE.md" "$WORK" <<'P'

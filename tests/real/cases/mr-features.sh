@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# limit: 600
+# limit: 900
 # What a job can do, each against an independent tool: sort, grep, uniq, awk. With workers and --local, the same bytes.
 . "$TOP/tests/real/lib.sh"
 cd "$WORK"; mkdir in

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# limit: 300
+# limit: 900
 # Random jobs over random inputs against an oracle (tests/real/mr_property.py): every record once, in its place, --local the same.
 . "$TOP/tests/real/lib.sh"
 command -v zstd >/dev/null || skip "there is no zstd here"
