@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "mr/output.h"
@@ -230,6 +231,7 @@ static pid_t start_publisher(const char *id, bool replace, unsigned step, bool f
     pid_t pid = fork();
     if (pid == 0) {
         struct jobdir d;
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* it may be frozen when a check fails */
         setenv("QFS_MR_STOP", plan, 1);
         if (begin(in_dir("out"), id, &d) < 0) _exit(1);
         put_part(d.attempts, 0, 0, "one\n");

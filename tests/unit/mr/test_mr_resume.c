@@ -3,6 +3,7 @@
  * and executors are this very program, started again. */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "mr/mr.h"
@@ -62,6 +63,7 @@ static pid_t start(const char *dir, const struct mr_options *o, const char *plan
 {
     pid_t pid = fork();
     if (pid) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* it may be frozen when a check fails */
     if (chdir(dir) < 0) _exit(90);
     int fd = open("said", O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(fd, 1);
