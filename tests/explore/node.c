@@ -33,7 +33,7 @@ struct driver {
 
 static struct {
     struct ex_bounds bounds;
-    struct ex_pool states, msgs, steps;
+    struct ex_pool states, msgs, configs;
     struct ex_view *views[VIEW_CHUNKS]; /* by state; what was lent stays where it is */
     struct {
         uint64_t key;
@@ -118,16 +118,11 @@ static void write_from(uint64_t first)
     for (uint64_t i = first; i <= x.d.last; i++) w->e[i] = x.d.log[i];
 }
 
-static bool same_entry(struct ex_entry a, struct ex_entry b)
-{
-    return a.term == b.term && a.kind == b.kind && a.owner == b.owner;
-}
-
 static bool on_disk(uint64_t upto)
 {
     if (x.d.dlast < upto || x.d.last < upto) return false;
     for (uint64_t i = 1; i <= upto; i++)
-        if (!same_entry(x.d.log[i], x.d.disk[i])) return false;
+        if (!ex_same(x.d.log[i], x.d.disk[i])) return false;
     return true;
 }
 
@@ -153,6 +148,7 @@ static void send(const struct raft_msg *m)
     memset(&out, 0, sizeof out);
     out.m = *m;
     out.m.entries = NULL;
+    out.m.members = NULL;
     out.m.round = min_u64(m->round, NOW + x.d.stamp);
     if (m->type == RAFT_MSG_APPEND) out.m.last = max_u64(m->index + m->n, m->commit); /* only fenced nodes look at it */
     if (m->type == RAFT_MSG_APPEND) {
@@ -178,6 +174,50 @@ static void answer_read(const struct raft_update *up)
     if (up->flags & RAFT_UP_READS_FAILED) x.d.reading = x.d.floor = 0;
 }
 
+/* ---- configurations ---- */
+
+static uint8_t config_keep(const struct raft_members *ms)
+{
+    struct raft_members as;
+    bool added;
+    memcpy(&as, ms, sizeof as);
+    as.index = 0;
+    uint32_t number = ex_pool_put(&x.configs, &as, sizeof as, &added);
+    check(number < 255);
+    return (uint8_t)(number + 1);
+}
+
+static struct raft_members config_get(struct ex_entry e, uint64_t index)
+{
+    struct raft_members ms = *(const struct raft_members *)ex_pool_get(&x.configs, e.config - 1u);
+    ms.index = index;
+    return ms;
+}
+
+const struct raft_members *ex_members(const struct ex_entry *log, unsigned upto)
+{
+    static struct raft_members all;
+    while (upto > 0 && !log[upto].config) upto--;
+    if (upto) return ex_pool_get(&x.configs, log[upto].config - 1u);
+    if (all.n == 0)
+        for (uint32_t i = 0; i < EX_NODES; i++) raft_members_add(&all, i + 1, "", RAFT_VOTING);
+    return &all;
+}
+
+/* The configuration in effect is that of the newest such entry in the log. */
+static void check_members(void)
+{
+    const struct raft_members *now = raft_members_now(x.core), *log = ex_members(x.d.log, x.d.last);
+    bool same = now->joint == log->joint && now->n == log->n;
+    for (uint32_t k = 0; k < log->n && same; k++) {
+        int m = raft_members_find(now, log->m[k].id);
+        same = m >= 0 && now->seat[m] == log->seat[k] && (!log->joint || now->next[m] == log->next[k]);
+    }
+    if (!same) broken("another configuration is in effect than the log's newest");
+}
+
+/* ---- an update ---- */
+
 static void carry_out(const struct raft_event *ev, const struct raft_update *up, const struct ex_msg *got)
 {
     uint8_t self = x.d.id, term = (uint8_t)up->term, before;
@@ -185,9 +225,10 @@ static void carry_out(const struct raft_event *ev, const struct raft_update *up,
     before = x.d.last;
     if (up->flags & RAFT_UP_APPEND)
         for (uint32_t i = 0; i < up->append_n; i++) append(got->e[up->append_skip + i]);
-    if (up->flags & RAFT_UP_NOOP) append((struct ex_entry){term, RAFT_NOOP, self});
+    if (up->flags & RAFT_UP_NOOP) append((struct ex_entry){term, RAFT_NOOP, self, 0});
     if (up->flags & RAFT_UP_PROPOSED)
-        for (uint32_t i = 0; i < ev->n; i++) append((struct ex_entry){term, ev->metas[i].kind, self});
+        for (uint32_t i = 0; i < ev->n; i++) append((struct ex_entry){term, ev->metas[i].kind, self, 0});
+    if (up->flags & RAFT_UP_CONFIG) append((struct ex_entry){term, RAFT_CONFIG, self, config_keep(up->members)});
     if (x.beyond) return;
     if (x.d.last > before) write_from(before + 1u);
     if (up->flags & RAFT_UP_HARD) {
@@ -210,6 +251,7 @@ static void step(struct raft_event *ev, const struct ex_msg *got)
     if (up.term < term) broken("the term falls");
     if (up.commit < commit) broken("the commit index falls");
     if (!x.beyond) carry_out(ev, &up, got);
+    if (!x.beyond) check_members();
 }
 
 /* ---- what time only counts ---- */
@@ -340,6 +382,10 @@ static void deliver(uint32_t number)
     struct ex_msg got = *(const struct ex_msg *)ex_pool_get(&x.msgs, number);
     struct raft_entry_meta metas[EX_LOG];
     for (uint32_t i = 0; i < got.m.n; i++) metas[i] = (struct raft_entry_meta){got.e[i].term, got.e[i].kind, 1};
+    struct raft_members members[EX_LOG];
+    for (uint32_t i = 0; i < got.m.n; i++)
+        if (got.e[i].config) members[got.m.nmembers++] = config_get(got.e[i], got.m.index + 1 + i);
+    got.m.members = members;
     got.m.entries = got.m.n ? metas : NULL;
     step(&(struct raft_event){.kind = RAFT_EV_MSG, .msg = &got.m}, &got);
 }
@@ -406,6 +452,11 @@ static void start(unsigned id)
     for (uint8_t i = 1; i <= x.d.dlast; i++)
         if (from.nruns == 0 || runs[from.nruns - 1].term != x.d.disk[i].term)
             runs[from.nruns++] = (struct raft_run){i, x.d.disk[i].term};
+    struct raft_members told[EX_LOG];
+    for (uint8_t i = 1; i <= x.d.dlast; i++)
+        if (x.d.disk[i].config) told[from.nmembers++] = config_get(x.d.disk[i], i);
+    from.members = told + (from.nmembers > 2 ? from.nmembers - 2 : 0);
+    from.nmembers = (uint32_t)min_u64(from.nmembers, 2);
     struct raft *fresh = raft_new(&config, &from);
     memcpy(x.core, fresh, sizeof *fresh);
     if (fresh->terms.n) memcpy(x.runs, fresh->terms.runs, fresh->terms.n * sizeof x.runs[0]);
@@ -432,6 +483,14 @@ static void propose(void)
 {
     static const struct raft_entry_meta meta = {.kind = RAFT_COMMAND, .len = 1};
     step(&(struct raft_event){.kind = RAFT_EV_PROPOSE, .metas = &meta, .n = 1}, NULL);
+}
+
+static void change_members(uint32_t voters)
+{
+    struct raft_members want = {0};
+    for (uint32_t i = 0; i < EX_NODES; i++)
+        raft_members_add(&want, i + 1, "", voters & 1u << i ? RAFT_VOTING : RAFT_LEARNER);
+    step(&(struct raft_event){.kind = RAFT_EV_MEMBERS, .members = &want}, NULL);
 }
 
 static void read_asked(uint32_t floor)
@@ -463,6 +522,8 @@ static bool possible(enum ex_act act, uint32_t arg)
         return leads && !x.d.reading;
     case EX_TRANSFER:
         return leads && arg != x.d.id;
+    case EX_MEMBERS:
+        return leads;
     case EX_ELECT:
         break;
     }
@@ -499,6 +560,9 @@ static void act_on(enum ex_act act, uint32_t arg)
         break;
     case EX_TRANSFER:
         step(&(struct raft_event){.kind = RAFT_EV_TRANSFER, .peer = arg}, NULL);
+        break;
+    case EX_MEMBERS:
+        change_members(arg);
         break;
     case EX_ELECT:
         break;
@@ -584,6 +648,7 @@ void ex_nodes_close(void)
 {
     ex_pool_free(&x.states);
     ex_pool_free(&x.msgs);
+    ex_pool_free(&x.configs);
     for (unsigned i = 0; i < VIEW_CHUNKS; i++) free(x.views[i]);
     free(x.memo);
     free(x.sent);

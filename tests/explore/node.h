@@ -19,10 +19,15 @@
 #define EX_QUEUE 6u /* writes under way to a disk */
 #define EX_TERMS 7u
 
-/* An entry is known by its term, its kind and who led when it was made. term 0: none. */
+/* An entry is known by its term, its kind, who led when it was made, and the configuration it carries (number + 1).
+ * term 0: none. */
 struct ex_entry {
-    uint8_t term, kind, owner;
+    uint8_t term, kind, owner, config;
 };
+static inline bool ex_same(struct ex_entry a, struct ex_entry b)
+{
+    return a.term == b.term && a.kind == b.kind && a.owner == b.owner && a.config == b.config;
+}
 
 struct ex_msg {
     struct raft_msg m;         /* entries NULL */
@@ -39,6 +44,7 @@ enum ex_act {
     EX_CRASH,    /* arg: so many of the writes under way reach the disk; then it starts again */
     EX_READ,     /* arg: what is committed by now: the read must see it */
     EX_TRANSFER, /* arg: to this id */
+    EX_MEMBERS,  /* arg: a bit for each node that is to vote; the others are to be learners */
     EX_ELECT,    /* of the search: timeout, pre-vote of node arg, its answer, in one go */
 };
 
@@ -56,7 +62,7 @@ struct ex_result {
 #define EX_NONE UINT32_MAX
 
 struct ex_bounds {
-    unsigned terms, entries, crashes, reads, transfers;
+    unsigned terms, entries, crashes, reads, transfers, changes;
     unsigned late; /* so many messages are held back, to come at any later time, once or often or never */
     unsigned slow; /* so many steps leave their writes under way; after the others all are done at once */
     bool swift;    /* an election that is won is one move; what is lost on the way has no part in it */
@@ -69,6 +75,8 @@ void ex_nodes_close(void);
 uint32_t ex_node_first(unsigned id); /* a new node of a new cluster */
 struct ex_result ex_node_step(uint32_t node, enum ex_act act, uint32_t arg);
 const struct ex_view *ex_node_view(uint32_t node);
+/* The configuration by this log up to index `upto`. */
+const struct raft_members *ex_members(const struct ex_entry *log, unsigned upto);
 const uint32_t *ex_sent(uint32_t at);
 const struct ex_msg *ex_msg(uint32_t number);
 uint32_t ex_node_count(void);

@@ -10,7 +10,7 @@
 struct past {
     uint8_t leader_of[EX_TERMS + 1];
     uint8_t voted[EX_TERMS + 1][EX_NODES]; /* granted and sent */
-    uint8_t ncommitted, crashes, reads, transfers, slow;
+    uint8_t ncommitted, crashes, reads, transfers, changes, slow;
     struct {
         struct ex_entry e;
         uint8_t by; /* in this term */
@@ -73,8 +73,8 @@ static bool add_world(const struct world *w, uint32_t from, uint32_t how)
 
 #define HOW_SLOW (1u << 25)
 #define HOW_LATE (1u << 24) /* with DELIVER: it will come again; with LOSE: it will come */
-#define LOSE     11u
-#define WIN      12u
+#define LOSE     12u
+#define WIN      13u
 
 static uint32_t how_of(enum ex_act act, unsigned node, uint32_t arg) { return (uint32_t)act << 28 | node << 26 | arg; }
 
@@ -180,6 +180,9 @@ static void say_how(uint32_t how)
     case EX_TRANSFER:
         printf("is to hand over to node %u", arg);
         break;
+    case EX_MEMBERS:
+        printf("is asked for a change of members: voters %u%u%u", arg & 1, arg >> 1 & 1, arg >> 2);
+        break;
     case EX_ELECT:
         printf("has an election timeout and asks node %u for its pre-vote", arg + 1);
         break;
@@ -192,7 +195,10 @@ static void say_node(unsigned i, const struct ex_view *v)
     printf("      node %u: %s, term %u, voted %u (disk %u/%u), commit %u, log", i + 1,
            raft_role_name((enum raft_role)v->role), v->term, v->vote, v->hard_term, v->hard_vote, v->commit);
     for (unsigned k = 1; k <= v->last; k++)
-        printf(" %u.%u%s", v->log[k].term, v->log[k].owner, v->log[k].kind == RAFT_NOOP ? "n" : "");
+        printf(" %u.%u%s", v->log[k].term, v->log[k].owner,
+               v->log[k].kind == RAFT_NOOP     ? "n"
+               : v->log[k].kind == RAFT_CONFIG ? "c"
+                                               : "");
     printf(" (%u on disk, %u writes under way)\n", v->dlast, v->nwrites);
 }
 
@@ -224,47 +230,52 @@ static void violation(uint32_t from, uint32_t how, const struct world *w, const 
 
 /* ---- checks ---- */
 
-static bool same(struct ex_entry a, struct ex_entry b)
-{
-    return a.term == b.term && a.kind == b.kind && a.owner == b.owner;
-}
-
 static const char *check_matching(const struct ex_view *a, const struct ex_view *b)
 {
     unsigned k = a->last < b->last ? a->last : b->last;
     while (k > 0 && a->log[k].term != b->log[k].term) k--;
     for (; k > 0; k--)
-        if (!same(a->log[k], b->log[k])) return "two logs with an entry of one index and term differ at it or before";
+        if (!ex_same(a->log[k], b->log[k]))
+            return "two logs with an entry of one index and term differ at it or before";
     return NULL;
 }
 
 static const char *check_leader(const struct ex_view *v, const struct past *p)
 {
     for (unsigned k = 1; k <= p->ncommitted; k++)
-        if (p->committed[k].by < v->term && (k > v->last || !same(p->committed[k].e, v->log[k])))
+        if (p->committed[k].by < v->term && (k > v->last || !ex_same(p->committed[k].e, v->log[k])))
             return "a leader lacks an entry that was committed in an earlier term";
     return NULL;
 }
 
-static unsigned holders(const struct world *w, unsigned upto, const struct ex_view *of)
+/* A majority of the voters of both configurations, where there are two, has the leader's log up to there on disk. */
+static bool held(const struct world *w, unsigned upto, const struct ex_view *of)
 {
-    unsigned n = 0;
-    for (unsigned i = 0; i < EX_NODES; i++) {
-        const struct ex_view *v = ex_node_view(w->node[i]);
-        n += v->dlast >= upto && same(v->disk[upto], of->log[upto]);
+    const struct raft_members *ms = ex_members(of->log, of->last);
+    for (unsigned next = 0; next < 2; next++) {
+        unsigned n = 0, voters = 0;
+        for (unsigned i = 0; i < ms->n; i++) {
+            const struct ex_view *v = ex_node_view(w->node[ms->m[i].id - 1]);
+            if ((next && ms->joint ? ms->next[i] : ms->seat[i]) != RAFT_VOTING) continue;
+            voters++;
+            n += v->dlast >= upto && ex_same(v->disk[upto], of->log[upto]);
+        }
+        if (n <= voters / 2) return false;
     }
-    return n;
+    return true;
 }
 
-static const char *check_commit(const struct world *w, const struct ex_view *v, struct past *p)
+/* A leader that is removed commits that and steps down in one. */
+static const char *check_commit(const struct world *w, unsigned i, const struct ex_view *v, struct past *p)
 {
     for (unsigned k = 1; k <= v->commit; k++) {
         if (k <= p->ncommitted) {
-            if (!same(p->committed[k].e, v->log[k])) return "another entry is committed where one was committed before";
+            if (!ex_same(p->committed[k].e, v->log[k]))
+                return "another entry is committed where one was committed before";
             continue;
         }
-        if (v->role != RAFT_LEADER) return "a follower commits before any leader";
-        if (holders(w, k, v) <= EX_NODES / 2) return "committed, but no majority has it on disk";
+        if (v->role != RAFT_LEADER && p->leader_of[v->term] != i + 1) return "a follower commits before any leader";
+        if (!held(w, k, v)) return "committed, but no majority has it on disk";
         p->committed[k].e = v->log[k];
         p->committed[k].by = v->term;
         p->ncommitted = (uint8_t)k;
@@ -277,7 +288,7 @@ static const char *check_commit(const struct world *w, const struct ex_view *v, 
 static const char *check_world(const struct world *w, unsigned i, struct past *p)
 {
     const struct ex_view *v = ex_node_view(w->node[i]);
-    const char *bad = check_commit(w, v, p);
+    const char *bad = check_commit(w, i, v, p);
     if (v->role == RAFT_LEADER) {
         if (p->leader_of[v->term] && p->leader_of[v->term] != i + 1) return "two leaders in one term";
         if (!p->leader_of[v->term]) s.out.leaders++;
@@ -378,6 +389,7 @@ static void simple(const struct move *of, unsigned i, enum ex_act act, uint32_t 
     if (act == EX_CRASH) m.past.crashes++;
     if (act == EX_READ) m.past.reads++;
     if (act == EX_TRANSFER) m.past.transfers++;
+    if (act == EX_MEMBERS) m.past.changes++;
     if (!part(&m, i, act, arg, &res)) return;
     if (act == EX_PERSIST)
         end_move(&m, i);
@@ -461,6 +473,8 @@ static void moves_of(const struct move *of, unsigned i)
         if (of->past.reads < b->reads) simple(of, i, EX_READ, of->past.ncommitted);
         for (unsigned j = 0; j < EX_NODES && of->past.transfers < b->transfers; j++)
             if (j != i) simple(of, i, EX_TRANSFER, j + 1);
+        for (unsigned voters = 1; voters < 1u << EX_NODES && of->past.changes < b->changes; voters++)
+            simple(of, i, EX_MEMBERS, voters);
     } else if (b->prevote) {
         simple(of, i, EX_TIMEOUT, 0);
     } else if (!b->swift) {

@@ -1,4 +1,5 @@
-/* test_explore.c [--terms N] [--entries N] [--crashes N] [--reads N] [--transfers N] [--slow N] [--late N] [--swift]
+/* test_explore.c [--terms N] [--entries N] [--crashes N] [--reads N] [--transfers N] [--changes N] [--slow N] [--late
+ * N] [--swift]
  * [--singly] [--prevote] [--states N] - searches all that three cores can do within bounds (search.h). Without
  * arguments: the bounds of scripts/test, each complete (only the first where QFS_SLOW is set). */
 #include <stdio.h>
@@ -13,13 +14,14 @@ static const struct ex_bounds usual[] = {
     {.terms = 2, .entries = 2, .swift = true, .crashes = 2, .slow = 2},
     {.terms = 2, .entries = 2, .swift = true, .reads = 1},
     {.terms = 2, .entries = 2},
+    {.terms = 2, .entries = 3, .swift = true, .changes = 1},
 };
 
 static bool search(const struct ex_bounds *b, uint64_t max)
 {
     printf("3 nodes, terms up to %u, entries up to %u, crashes %u, late messages %u, slow writes %u, reads %u, "
-           "transfers %u%s%s%s ...\n",
-           b->terms, b->entries, b->crashes, b->late, b->slow, b->reads, b->transfers,
+           "transfers %u, changes %u%s%s%s ...\n",
+           b->terms, b->entries, b->crashes, b->late, b->slow, b->reads, b->transfers, b->changes,
            b->swift ? ", swift elections" : "", b->singly ? ", one entry a message" : "",
            b->prevote ? ", pre-votes message by message" : "");
     fflush(stdout);
@@ -43,7 +45,8 @@ static bool search(const struct ex_bounds *b, uint64_t max)
 static int usage(const char *program)
 {
     fprintf(stderr,
-            "usage: %s [--terms N] [--entries N] [--crashes N] [--reads N] [--transfers N] [--slow N] [--late N] "
+            "usage: %s [--terms N] [--entries N] [--crashes N] [--reads N] [--transfers N] [--changes N] [--slow N] "
+            "[--late N] "
             "[--swift] [--singly] [--prevote] [--states N]\n",
             program);
     return 2;
@@ -80,6 +83,8 @@ int main(int argc, char **argv)
             b.reads = (unsigned)n;
         else if (strcmp(a, "--transfers") == 0)
             b.transfers = (unsigned)n;
+        else if (strcmp(a, "--changes") == 0)
+            b.changes = (unsigned)n;
         else if (strcmp(a, "--slow") == 0)
             b.slow = (unsigned)n;
         else if (strcmp(a, "--late") == 0)
