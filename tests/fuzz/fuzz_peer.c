@@ -132,6 +132,7 @@ static void send_hello(struct far *p, struct conn *c, uint8_t type)
     put_u64(&b, 0);
     put_u64(&b, p->at + 2);
     put_u64(&b, 1);
+    put_slice16(&b, slice_str(addrs[p->at + 1]));
     send(c, type, &b);
     buf_free(&b);
 }
@@ -431,6 +432,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check(start(y) == 0);
     for (unsigned i = 0; i < PEERS; i++) dial(y, &y->far[i]);
     fake_run(&y->f, 5 * NS_PER_MS);
+    struct node_status st;
+    node_status(y->node, &st);
+    check(st.peers_connected == PEERS); /* else nothing that follows would get anywhere */
     while (fuzz_more(&y->r)) step(y);
     fake_run(&y->f, 3 * NS_PER_S);
     stop(y, false);
