@@ -38,7 +38,8 @@
     X(WALL, "wall", "a wall clock jumps by up to an hour")                                                             \
     X(DRIFT, "drift", "a clock runs too fast or too slow: within the bound of leases, or far beyond without leases")   \
     X(CLIENT, "client", "a client's process dies")                                                                     \
-    X(TRANSFER, "transfer", "the leader is asked to hand over")
+    X(TRANSFER, "transfer", "the leader is asked to hand over")                                                        \
+    X(MEMBERS, "members", "a server is removed, added again as a learner, or promoted")
 
 enum sim_fault_kind {
 #define X(id, name, what) SIM_FAULT_##id,

@@ -77,6 +77,7 @@ bool sim__can_spare(const struct sim_nemesis *m, unsigned i)
 {
     const struct sim_cluster *c = m->cluster;
     unsigned voters = 0;
+    if (m->kinds & SIM_FAULT(MEMBERS) && !sim__members_whole(m)) return false;
     for (unsigned j = 0; j < c->opt.n; j++) {
         const struct sim_server *s = &c->servers[j];
         voters += j != i && !s->lost && !s->suspect && sim_durable_voter(c->checks, j);
@@ -260,6 +261,7 @@ static const sim_strike strikes[SIM_FAULT_KINDS] = {
     [SIM_FAULT_ONE_WAY] = one_way,  [SIM_FAULT_CLIENT_CUT] = client_cut, [SIM_FAULT_SLOW_LINK] = slow_link,
     [SIM_FAULT_RESET] = reset,      [SIM_FAULT_WALL] = wall,             [SIM_FAULT_DRIFT] = drift,
     [SIM_FAULT_CLIENT] = client,    [SIM_FAULT_TRANSFER] = transfer,
+    [SIM_FAULT_MEMBERS] = sim__change_members,
 };
 
 static sim_strike strike_of(unsigned kind) { return strikes[kind] ? strikes[kind] : sim__disk_strikes[kind]; }
@@ -329,6 +331,7 @@ struct sim_nemesis *sim_nemesis_new(struct sim_cluster *c, struct sim_load *l, s
     m->next = (struct sim_event){.run = go_on, .arg = m};
     m->heal = (struct sim_event){.run = join_again, .arg = m};
     m->watch = (struct sim_event){.run = on_watch, .arg = m};
+    m->mend = (struct sim_event){.run = sim__mend_members, .arg = m};
     for (unsigned i = 0; i < c->opt.n; i++) {
         struct lasting *s = &m->servers[i];
         s->nemesis = m;
@@ -375,11 +378,13 @@ void sim_nemesis_stop(struct sim_nemesis *m)
         sim_pause(c->world, i, false);
         if (!sim_server_up(c, i)) start_again(&m->servers[i].start);
     }
+    if (m->kinds & SIM_FAULT(MEMBERS)) sim_at(c->world, &m->mend, sim_now(c->world));
 }
 
 void sim_nemesis_free(struct sim_nemesis *m)
 {
     cancel_all(m);
     sim_cancel(m->cluster->world, &m->watch);
+    sim_cancel(m->cluster->world, &m->mend);
     free(m);
 }

@@ -1,4 +1,5 @@
-/* nemesis_priv.h - what the files of the nemesis share: nemesis.c (when, processes, network, clocks), nemesis_disk.c.
+/* nemesis_priv.h - what the files of the nemesis share: nemesis.c (when, processes, network, clocks), nemesis_disk.c,
+ * nemesis_members.c.
  *
  * A kind of fault is a row of a table: what strikes. It returns false where that is not possible now (the budget, a
  * server that is down); then it does not count. */
@@ -21,7 +22,7 @@ struct sim_nemesis {
     sim_fault_set kinds;
     uint64_t pause_ms;
     struct prng rng;
-    struct sim_event next, heal, watch;
+    struct sim_event next, heal, watch, mend;
     struct lasting servers[SIM_SERVERS_MAX];
     struct sim_fault_counts counts;
 };
@@ -37,5 +38,10 @@ bool sim__can_spare(const struct sim_nemesis *m, unsigned server);
 bool sim__end_server(struct sim_nemesis *m, unsigned server, enum sim_death how);
 /* The disk is as good as new, but for what it holds. */
 void sim__disk_mend(struct sim_nemesis *m, unsigned server);
+
+/* nemesis_members.c */
+bool sim__change_members(struct sim_nemesis *m, unsigned server);
+bool sim__members_whole(const struct sim_nemesis *m); /* all servers run and vote, by what each of them knows */
+void sim__mend_members(struct sim_event *e);          /* until all servers are voters again */
 
 #endif
