@@ -100,7 +100,7 @@ cat bad/* | grep -v '[a-z]' | sort > want; same k1.all want "the good records"
 grep -q '"skipped_records": 4' k1/_counters && grep -q '4 bad records left out' k1.log || { cat k1/_counters k1.log; die "the bad records are not counted"; }
 for f in a b c; do grep -bH '[a-z]' "$WORK/bad/$f"; done | awk -F: -v OFS='\t' '{ print $1, $2, length($3) + 1 }' > want; cut -f1-3 k1/_skipped > got; same got want "the list of bad records"
 fails q mr run --local --map ./bad.so --reduce cat --skip-bad 3 --input bad --output x; grep -q 'bad record' out || { cat out; die "more than N bad records"; }
-fails q mr run --local --attempts 1 --map ./bad.so --reduce cat --skip-bad 1 --input bad/a --output x; [ ! -e x ] || die "output of a failed job"
+fails q mr run --local --attempts 1 --map ./bad.so --reduce cat --skip-bad 1 --input bad/a --output x; grep -q "another at byte" out && [ ! -e x ] || die "output of a failed job"
 printf '#!/bin/sh\nawk "/crash|fail/ { exit 4 } { print }"\n' > bad.sh; chmod +x bad.sh
 both k2 --map ./bad.sh --reduce 'cut -f1' --skip-bad 9 --input bad; same k2.all k1.all "the good records, by a command"
 cut -f1-3 k2/_skipped > got; same got want "the list of bad records, by a command"
