@@ -21,6 +21,7 @@ with open(p, "r+b") as f:
             at = r.randrange(used); f.seek(at); f.write(bytes([data[at] ^ 1 << r.randrange(8)]))
 P
 }
+votes() { [ "$(field "$1" standing)" = voter ]; }
 case_of() {     # NODE FILE HOW
     [ -e "$2" ] || return 0     # a spare that was taken into use meanwhile
     say "node $1: $(basename "$2"): $3"
@@ -29,6 +30,7 @@ case_of() {     # NODE FILE HOW
     damage "$2" "$3"
     if q up --dir "$D" > "$WORK/up.log" 2>&1; then
         verify "$2 $3"
+        until_ok 30 votes "$1"      # what comes next takes another node away
         l=$(leader); [ "$l" = "$1" ] || { kill -9 "$(pid_of "$l")"; until_ok 20 kv put x y; up > /dev/null; }
         verify "$2 $3, after a change of leaders"
     else
