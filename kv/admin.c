@@ -19,6 +19,13 @@ struct kv__admin {
     bool handing;  /* a transfer is under way */
 };
 
+static void drop(struct kv__admin *a)
+{
+    list_remove(&a->link);
+    kv__conn_end(a->conn, sizeof *a);
+    free(a);
+}
+
 static void answer(struct kv_server *s, struct kv__admin *a, int status, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
@@ -32,9 +39,7 @@ static void answer(struct kv_server *s, struct kv__admin *a, int status, const c
     struct raft_member m = {0};
     if (s->leader && !node_member(s->node, s->leader, &m)) m = (struct raft_member){0};
     kv__send_admin(a->conn, status, s->leader, m.addr, text);
-    list_remove(&a->link);
-    kv__conn_unref(a->conn);
-    free(a);
+    drop(a);
 }
 
 static void look_at_transfer(struct kv_server *s, struct kv__admin *a)
@@ -80,9 +85,7 @@ static void try_change(struct kv_server *s, struct kv__admin *a, uint64_t now)
 static void look_at(struct kv_server *s, struct kv__admin *a, uint64_t now)
 {
     if (!a->conn->conn) { /* nobody waits any more */
-        list_remove(&a->link);
-        kv__conn_unref(a->conn);
-        free(a);
+        drop(a);
     } else if (a->ask.what == KV_ADMIN_TRANSFER) {
         look_at_transfer(s, a);
     } else if (a->index && node_change_done(s->node, a->index)) {
@@ -124,7 +127,7 @@ void kv__admin(struct kv__conn *c, const struct kv__admin_ask *ask)
     struct kv__admin *a = xcalloc(1, sizeof *a);
     *a = (struct kv__admin){.conn = c, .ask = *ask};
     a->deadline = clock_now(s->clock) + min_u64(ask->wait_ms, KV_ADMIN_WAIT_MAX_MS) * NS_PER_MS;
-    c->refs++;
+    kv__conn_begin(c, sizeof *a);
     list_push_back(&s->admins, &a->link);
     clock_arm(s->clock, &s->admin_timer, 0);
 }
@@ -132,9 +135,5 @@ void kv__admin(struct kv__conn *c, const struct kv__admin_ask *ask)
 void kv__admin_free(struct kv_server *s)
 {
     clock_disarm(s->clock, &s->admin_timer);
-    for (struct list *l; (l = list_pop_front(&s->admins));) {
-        struct kv__admin *a = container_of(l, struct kv__admin, link);
-        kv__conn_unref(a->conn);
-        free(a);
-    }
+    list_for_each_safe(l, next, &s->admins) drop(container_of(l, struct kv__admin, link));
 }

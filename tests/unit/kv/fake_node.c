@@ -315,8 +315,19 @@ uint32_t node_members(const struct node *n, struct raft_member out[RAFT_PEERS_MA
 
 uint64_t node_members_index(const struct node *n) { return 0; }
 
-/* Changes of the configuration are tested on the real node. */
-int64_t node_change(struct node *n, const struct node_change *change, struct buf *why) { return QE_NOT_LEADER; }
-bool node_change_done(const struct node *n, int64_t index) { return false; }
+/* What a change does to the members is tested on the real node. */
+int64_t node_change(struct node *n, const struct node_change *change, struct buf *why)
+{
+    struct fake_cluster *c = n->c;
+    if (c->leader != n->cfg.id) return QE_NOT_LEADER;
+    if (c->refuse_changes) {
+        put_bytes(why, slice_str("the test says so"));
+        return c->refuse_changes;
+    }
+    append(c, NULL);
+    return (int64_t)c->last;
+}
+
+bool node_change_done(const struct node *n, int64_t index) { return n->c->commit >= (uint64_t)index; }
 
 const char *raft_standing_name(enum raft_standing s) { return s == RAFT_VOTER ? "voter" : "?"; }

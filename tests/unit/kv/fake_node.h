@@ -22,6 +22,7 @@ struct fake_cluster {
     uint64_t commit_delay;
     bool stalled;                   /* nothing commits */
     bool busy, disk_full;
+    int refuse_changes;             /* of members: with this error; 0: they are taken, and are entries like no-ops */
     bool lease;                     /* the leader has one */
     unsigned lease_breaks;          /* per cent of the looks after a read at which it has just ended */
     unsigned payload_late;          /* per cent of the payload that has to be waited for */

@@ -12,7 +12,7 @@ struct raw {
     struct world *w;
     bool open, closed;
     int refused;
-    unsigned acks, replies, redirects;
+    unsigned acks, replies, redirects, admins;
     int32_t status;
     uint64_t off, redirect_to;
     size_t bytes;
@@ -39,6 +39,13 @@ static void raw_frame(struct conn *c, uint8_t type, struct slice p)
     if (type == KV_FRAME_REDIRECT) {
         assert_int_equal(kv__redirect_decode(p, &id, &r->redirect_to, &text), 0);
         r->redirects++;
+    }
+    if (type == KV_FRAME_ADMIN_RESP) {
+        char addr[ADDR_MAX];
+        int status;
+        assert_int_equal(kv__admin_resp_decode(p, &status, &id, addr, &text), 0);
+        r->status = status;
+        r->admins++;
     }
     if (type != KV_FRAME_REPLY) return;
     r->replies++;
@@ -299,6 +306,43 @@ static void back_pressure(void **state)
     assert_int_equal(w->servers[1]->writes_bytes, 0);
     kv_client_free(c);
     for (unsigned i = 0; i < 48; i++) buf_free(&s[i].data);
+    world_free(w);
+}
+
+/* Changes of the members that wait: as many as calls, and each is answered. */
+static void many_changes(void **state)
+{
+    struct world *w = world_new(11);
+    struct kv__admin_ask ask = {.what = KV_ADMIN_ADD, .id = 4, .wait_ms = 5000, .addr = "n4"};
+    struct buf b = {0};
+    struct raw r;
+    kv__admin_encode(&ask, &b);
+    w->c->refuse_changes = QE_BUSY;         /* later, perhaps */
+    raw_client(w, &r, "n1");
+    struct kv__conn *conn = container_of(w->servers[1]->conns.prev, struct kv__conn, link);
+    for (unsigned i = 0; i < 2 * KV_CONN_CALLS; i++) {
+        raw_send(&r, KV_FRAME_ADMIN, b.p, b.n);
+        if (i % 100 == 0) fake_run(&w->f, 1 * MS);
+    }
+    fake_run(&w->f, 100 * MS);
+    assert_true(conn->paused && conn->calls <= KV_CONN_CALLS + 1);
+    assert_int_equal(r.admins, 0);
+    w->c->refuse_changes = -EPERM;
+    fake_run(&w->f, 1 * S);
+    assert_int_equal(r.admins, 2 * KV_CONN_CALLS);
+    assert_int_equal(r.status, -EPERM);
+    w->c->refuse_changes = 0;               /* taken, but nothing commits: the answer comes when it is */
+    w->c->stalled = true;
+    raw_send(&r, KV_FRAME_ADMIN, b.p, b.n);
+    fake_run(&w->f, 1 * S);
+    assert_int_equal(r.admins, 2 * KV_CONN_CALLS);
+    w->c->stalled = false;
+    fake_run(&w->f, 100 * MS);
+    assert_int_equal(r.admins, 2 * KV_CONN_CALLS + 1);
+    assert_int_equal(r.status, 0);
+    assert_int_equal(conn->calls, 0);
+    raw_close(w, &r);
+    buf_free(&b);
     world_free(w);
 }
 
@@ -602,6 +646,7 @@ int main(void)
         cmocka_unit_test(sent_away),
         cmocka_unit_test(one_entry_a_turn),
         cmocka_unit_test(back_pressure),
+        cmocka_unit_test(many_changes),
         cmocka_unit_test(a_client_that_does_not_read),
         cmocka_unit_test(full_disk),
         cmocka_unit_test(abandoned_sessions_end),

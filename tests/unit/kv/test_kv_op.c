@@ -322,6 +322,58 @@ static void watch_frames_round_trip(void **state)
     buf_free(&b);
 }
 
+static void admin_frames_round_trip(void **state)
+{
+    static const struct { struct kv__admin_ask ask; int err; } asks[] = {
+        {{KV_ADMIN_ADD, 4, 5, "host:1"}, 0},
+        {{KV_ADMIN_ADD, 4, 5, ""}, QE_FRAME},               /* where is it? */
+        {{KV_ADMIN_PROMOTE, UINT64_MAX, UINT32_MAX, ""}, 0},
+        {{KV_ADMIN_REMOVE, 4, 0, "host:1"}, 0},
+        {{KV_ADMIN_REMOVE, 0, 0, ""}, QE_FRAME},            /* whom? */
+        {{KV_ADMIN_TRANSFER, 0, 0, ""}, 0},                 /* to anyone */
+        {{(enum kv_admin_what)0, 4, 0, "host:1"}, QE_FRAME},
+        {{(enum kv_admin_what)(KV_ADMIN_TRANSFER + 1), 4, 0, "host:1"}, QE_FRAME},
+    };
+    struct buf b = {0};
+    struct kv__admin_ask a;
+    for (size_t i = 0; i < sizeof asks / sizeof *asks; i++) {
+        buf_clear(&b);
+        kv__admin_encode(&asks[i].ask, &b);
+        for (size_t n = 0; n < b.n; n++) assert_int_equal(kv__admin_decode(slice_of(b.p, n), &a), QE_FRAME);
+        assert_int_equal(kv__admin_decode(buf_slice(&b), &a), asks[i].err);
+        assert_true(a.what == asks[i].ask.what && a.id == asks[i].ask.id && a.wait_ms == asks[i].ask.wait_ms);
+        assert_string_equal(a.addr, asks[i].ask.addr);
+        put_u8(&b, 0);
+        assert_int_equal(kv__admin_decode(buf_slice(&b), &a), QE_FRAME);
+    }
+
+    int status;
+    uint64_t leader;
+    struct slice text;
+    char addr[ADDR_MAX], longest[ADDR_MAX + 1] = "";
+    buf_clear(&b);
+    kv__admin_resp_encode(-EPERM, 2, "host:2", "no", &b);
+    for (size_t n = 0; n < b.n; n++)
+        assert_int_equal(kv__admin_resp_decode(slice_of(b.p, n), &status, &leader, addr, &text), QE_FRAME);
+    assert_int_equal(kv__admin_resp_decode(buf_slice(&b), &status, &leader, addr, &text), 0);
+    assert_true(status == -EPERM && leader == 2 && slice_eq(text, slice_str("no")));
+    assert_string_equal(addr, "host:2");
+    b.p[14] = 0;                                            /* a byte 0 in the address */
+    assert_int_equal(kv__admin_resp_decode(buf_slice(&b), &status, &leader, addr, &text), QE_FRAME);
+    buf_clear(&b);
+    kv__admin_resp_encode(1, 0, "", "no error is positive", &b);
+    assert_int_equal(kv__admin_resp_decode(buf_slice(&b), &status, &leader, addr, &text), QE_FRAME);
+    memset(longest, 'x', ADDR_MAX);
+    for (unsigned over = 0; over < 2; over++) {
+        longest[ADDR_MAX - 1 + over] = 0;
+        if (over) longest[ADDR_MAX - 1] = 'x';
+        buf_clear(&b);
+        kv__admin_resp_encode(0, 0, longest, "", &b);
+        assert_int_equal(kv__admin_resp_decode(buf_slice(&b), &status, &leader, addr, &text), over ? QE_FRAME : 0);
+    }
+    buf_free(&b);
+}
+
 static void batches_round_trip(void **state)
 {
     struct prng r;
@@ -391,6 +443,7 @@ int main(void)
         cmocka_unit_test(attributes_are_small),
         cmocka_unit_test(frames_round_trip),
         cmocka_unit_test(watch_frames_round_trip),
+        cmocka_unit_test(admin_frames_round_trip),
         cmocka_unit_test(batches_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
