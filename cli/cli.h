@@ -48,6 +48,8 @@ struct cluster {
 /* SPEC: "ADDR,ADDR,...", "ID=ADDR,ID=ADDR,..." or a directory made by `up`. NULL: $QUORUMFS_CLUSTER, else the cluster that the
  * current directory lies in. Prints what is wrong; 0 or EXIT_USAGE. */
 int cluster_parse(const char *command, const char *spec, struct cluster *out);
+/* An "ADDR,ADDR,..." or "ID=ADDR,ID=ADDR,..." of different ids into an empty *out. 0 or -EINVAL. */
+int cluster_list(const char *spec, struct cluster *out);
 /* Reads DIR/cluster. 0 or a negative errno. */
 int cluster_load(const char *dir, struct cluster *out);
 

@@ -8,7 +8,9 @@
 
 static int add_member(struct cluster *c, uint64_t id, const char *addr)
 {
-    if (c->n == RAFT_PEERS_MAX || strlen(addr) >= ADDR_MAX || !strchr(addr, ':')) return -EINVAL;
+    if (c->n == RAFT_PEERS_MAX || id == 0 || strlen(addr) >= ADDR_MAX || !strchr(addr, ':')) return -EINVAL;
+    for (unsigned i = 0; i < c->n; i++)
+        if (c->members[i].id == id) return -EINVAL;
     struct raft_member *m = &c->members[c->n++];
     m->id = id;
     memcpy(m->addr, addr, strlen(addr) + 1);
@@ -28,9 +30,12 @@ int cluster_load(const char *dir, struct cluster *out)
     int err = -EINVAL;
     if (!fgets(line, sizeof line, f) || strcmp(line, "quorumfs cluster 1\n") != 0) goto out;
     while (fgets(line, sizeof line, f)) {
-        unsigned long long id;
-        char addr[ADDR_MAX], full[4096 + ADDR_MAX];
-        if (sscanf(line, "%llu %255s", &id, addr) != 2) goto out;
+        uint64_t id;
+        char *addr = strchr(line, ' '), full[4096 + sizeof line];
+        if (!addr) goto out;
+        *addr++ = 0;
+        addr[strcspn(addr, "\n")] = 0;
+        if (!parse_u64(line, &id)) goto out;
         if (strncmp(addr, "unix:", 5) == 0 && addr[5] != '/')
             snprintf(full, sizeof full, "unix:%s/%s", out->dir, addr + 5);
         else
@@ -43,7 +48,7 @@ out:
     return err;
 }
 
-static int parse_list(const char *spec, struct cluster *out)
+int cluster_list(const char *spec, struct cluster *out)
 {
     char copy[RAFT_PEERS_MAX * (ADDR_MAX + 8)], *save = NULL;
     if (strlen(spec) >= sizeof copy) return -EINVAL;
@@ -53,7 +58,7 @@ static int parse_list(const char *spec, struct cluster *out)
         uint64_t id = out->n + 1;
         if (eq) {
             *eq = 0;
-            if (!parse_u64(item, &id) || id == 0) return -EINVAL;
+            if (!parse_u64(item, &id)) return -EINVAL;
             item = eq + 1;
         }
         if (add_member(out, id, item)) return -EINVAL;
@@ -90,7 +95,7 @@ int cluster_parse(const char *command, const char *spec, struct cluster *out)
         if (err) return usage_error(command, "cannot read the cluster in '%s': %s", spec, err_text(err));
         return 0;
     }
-    if (parse_list(spec, out))
+    if (cluster_list(spec, out))
         return usage_error(command, "'%s' is no list of addresses (HOST:PORT or unix:/PATH, comma-separated)", spec);
     return 0;
 }
