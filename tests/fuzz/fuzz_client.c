@@ -25,6 +25,8 @@ enum {
     DO_UNWATCH,
     DO_EVENTS,
     DO_WATCH_END,
+    DO_ADMIN,
+    DO_ADMIN_RESP,
     DOS
 };
 
@@ -64,7 +66,8 @@ struct play {
     uint64_t watch_ids[16]; /* of WATCH frames that arrived */
     unsigned nwatch_ids;
     struct kv_status_call status;
-    bool asking, closing, closed;
+    struct kv_admin_call admin;
+    bool asking, changing, closing, closed;
 };
 
 /* ---- the servers' ends ---- */
@@ -208,6 +211,41 @@ static void ask_status(struct play *y)
     kv_status(&y->f.net, &y->f.clock, &y->status);
 }
 
+static void on_admin(struct kv_admin_call *call, int err, struct slice text)
+{
+    struct play *y = call->arg;
+    check(y->changing && err <= 0 && strlen(call->leader_addr) < ADDR_MAX);
+    y->changing = false;
+}
+
+static void ask_change(struct play *y)
+{
+    uint8_t what = get_u8(&y->r) % 4;
+    if (y->changing) return;
+    y->changing = true;
+    y->admin = (struct kv_admin_call){.addr = "s1",
+                                      .deadline = y->f.now + NS_PER_S,
+                                      .what = KV_ADMIN_ADD + what,
+                                      .id = 3,
+                                      .member_addr = "s3",
+                                      .done = on_admin,
+                                      .arg = y};
+    kv_admin(&y->f.net, &y->f.clock, &y->admin);
+}
+
+static void send_admin_resp(struct play *y)
+{
+    uint8_t status = get_u8(&y->r);
+    uint64_t leader = fuzz_number(&y->r);
+    char addr[300] = {0};
+    struct slice s = fuzz_bytes(&y->r);
+    struct buf b = {0};
+    if (s.n) memcpy(addr, s.p, s.n);
+    kv__admin_resp_encode(status == 255 ? 1 : -(int)status, leader, addr, "text", &b);
+    send_all(y, KV_FRAME_ADMIN_RESP, buf_slice(&b));
+    buf_free(&b);
+}
+
 static void cancel_one(struct play *y)
 {
     uint8_t k = get_u8(&y->r);
@@ -340,6 +378,12 @@ static void step(struct play *y)
     case DO_WATCH_END:
         send_events(y, true);
         break;
+    case DO_ADMIN:
+        ask_change(y);
+        break;
+    case DO_ADMIN_RESP:
+        send_admin_resp(y);
+        break;
     }
     fake_run(&y->f, NS_PER_MS / 2);
 }
@@ -356,7 +400,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (fuzz_more(&y->r)) step(y);
     fake_run(&y->f, 30 * NS_PER_S);
     for (unsigned i = 0; i < y->ncalls; i++) check(!y->calls[i].busy && y->calls[i].answers == 1);
-    check(!y->asking && (!y->closing || y->closed));
+    check(!y->asking && !y->changing && (!y->closing || y->closed));
     kv_client_free(y->client);
     for (unsigned i = 0; i < 16; i++)
         if (y->far[i].conn) conn_close(y->far[i].conn);
@@ -430,6 +474,12 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     put_u8(&b, DO_RAW);
     put_u8(&b, KV_FRAME_STATUS_RESP);
     put_slice16(&b, slice_str("role leader\n"));
+    put_u8(&b, DO_ADMIN);
+    put_u8(&b, 0);
+    put_u8(&b, DO_ADMIN_RESP);
+    put_u8(&b, 0);
+    put_fuzz_number(&b, 2);
+    put_fuzz_bytes(&b, slice_str("s2"));
     put_u8(&b, DO_REFUSE);
     put_u8(&b, 200);
     put_fuzz_bytes(&b, slice_str("no"));

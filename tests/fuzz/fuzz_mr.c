@@ -13,9 +13,10 @@
 #include "mr/shuffle.h"
 #include "mr/task.h"
 #include "mr/util.h"
+#include "mr/worker.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { JOB, TASK, RESULT, COUNTERS, RUN, JOBFILE, JOURNAL, KINDS };
+enum { JOB, TASK, RESULT, COUNTERS, RUN, JOBFILE, JOURNAL, GATHER, KINDS };
 
 static void again(struct buf *once, struct buf *twice)
 {
@@ -218,11 +219,21 @@ static void journal(struct slice in)
     buf_free(&raw);
 }
 
+/* Who has what a reduce task needs. There is no partition for it here, so it is read to its end and refused. */
+static void gather(struct slice in)
+{
+    static struct io_loop *loop;
+    uint32_t no, attempt;
+    if (!loop) loop = io_loop_new();
+    struct gather_options o = {.loop = loop, .coordinator = "host:1"};
+    check(!mr__gather_start(&o, in, &no, &attempt));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const kinds[KINDS])(struct slice in) = {
         [JOB] = job, [TASK] = task,       [RESULT] = result,  [COUNTERS] = counters,
-        [RUN] = run, [JOBFILE] = jobfile, [JOURNAL] = journal};
+        [RUN] = run, [JOBFILE] = jobfile, [JOURNAL] = journal,  [GATHER] = gather};
     if (size) kinds[data[0] % KINDS](slice_of(data + 1, size - 1));
     return 0;
 }
@@ -306,5 +317,17 @@ void fuzz_seeds(void (*emit)(struct slice seed))
                                  {.kind = JOURNAL_PUBLISH, .inode = 78}};
     for (unsigned i = 0; i < 3; i++) mr__journal_put(&b, &e[i]);
     emit_kind(emit, JOURNAL, &b);
+    for (unsigned i = 0; i < 3; i++) put_u32(&b, i < 2 ? i : 2); /* number, attempt, workers */
+    for (unsigned i = 0; i < 2; i++) {
+        put_slice16(&b, slice_str("host"));
+        put_slice16(&b, slice_str("/work"));
+        put_slice16(&b, slice_str(i ? ":7000" : "unix:/sock"));
+    }
+    put_u32(&b, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        put_u32(&b, i % 2);
+        put_u32(&b, i);
+    }
+    emit_kind(emit, GATHER, &b);
     buf_free(&b);
 }

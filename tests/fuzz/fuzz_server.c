@@ -1,5 +1,5 @@
 /* fuzz_server.c - a server and what may come from clients: frames of any type and bytes in any order, well-formed
- * operations among them, connections that close, stand still or do not read, a leader that is deposed, a full disk,
+ * operations and changes of members among them, connections that close, stand still or do not read, a leader that is deposed, a full disk,
  * payload that comes late or not at all. Afterwards the filesystem must not contradict itself, and nothing is left
  * over. */
 #include <stdio.h>
@@ -24,6 +24,7 @@ enum {
     DO_LATE,
     DO_WATCH,
     DO_STOP,
+    DO_ADMIN,
     DOS
 };
 
@@ -58,12 +59,22 @@ static void check_events(struct slice payload)
     check(!r.bad);
 }
 
+static void check_admin(struct slice payload)
+{
+    int status;
+    uint64_t leader;
+    char addr[ADDR_MAX];
+    struct slice text;
+    check(kv__admin_resp_decode(payload, &status, &leader, addr, &text) == 0 && text.n > 0);
+}
+
 static void far_frame(struct conn *c, uint8_t type, struct slice payload)
 {
     struct far *p = c->arg;
     struct reader r = reader_of(payload);
     struct kv_reply reply;
     if (type == KV_FRAME_EVENTS) check_events(payload);
+    if (type == KV_FRAME_ADMIN_RESP) check_admin(payload);
     if (type != KV_FRAME_REPLY) return;
     uint64_t id = get_u64(&r);
     enum kv_code code = (enum kv_code)get_u8(&r);
@@ -139,6 +150,17 @@ static void send_watch(struct play *y, struct far *p, bool stop)
     buf_free(&b);
 }
 
+static void send_admin(struct play *y, struct far *p)
+{
+    struct kv__admin_ask ask = {.what = 1 + get_u8(&y->r) % 5, .id = fuzz_number(&y->r), .wait_ms = get_u16(&y->r)};
+    struct slice addr = fuzz_bytes(&y->r);
+    struct buf b = {0};
+    if (addr.n) memcpy(ask.addr, addr.p, min_u64(addr.n, ADDR_MAX - 1));
+    kv__admin_encode(&ask, &b);
+    send(p, KV_FRAME_ADMIN, buf_slice(&b), (struct slice){0});
+    buf_free(&b);
+}
+
 static void step(struct play *y)
 {
     uint8_t k = get_u8(&y->r);
@@ -180,10 +202,14 @@ static void step(struct play *y)
     case DO_STOP:
         send_watch(y, p, k % 16 % DOS == DO_STOP);
         break;
+    case DO_ADMIN:
+        send_admin(y, p);
+        break;
     case DO_LATE:
         y->c->payload_late = get_u8(&y->r) % 101;
         y->c->payload_gone = get_u8(&y->r) % 101;
         y->c->lease = y->c->payload_late & 1;
+        y->c->refuse_changes = y->c->payload_gone % 3 ? 0 : y->c->payload_gone & 1 ? QE_BUSY : -EPERM;
         break;
     }
 }
@@ -285,6 +311,14 @@ void fuzz_seeds(void (*emit)(struct slice seed))
         put_pass(&b, 50);
         put_u8(&b, DO_STOP);
         put_u8(&b, 1);
+        for (uint8_t what = KV_ADMIN_ADD; what <= KV_ADMIN_TRANSFER; what++) {
+            put_u8(&b, DO_ADMIN);
+            put_u8(&b, (uint8_t)(what - 1));
+            put_fuzz_number(&b, 4);
+            put_u16(&b, 100);
+            put_fuzz_bytes(&b, slice_str("n4:1"));
+            put_pass(&b, 30);
+        }
         put_u8(&b, DO_LEAD);
         put_u16(&b, 0);
         put_call(&b, &life[0]);

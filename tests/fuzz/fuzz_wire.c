@@ -23,6 +23,8 @@ enum {
     WATCH,
     EVENTS,
     WATCH_END,
+    ADMIN,
+    ADMIN_RESP,
     KINDS
 };
 
@@ -233,6 +235,25 @@ static void watch_end(struct slice in)
     if (kv__watch_end_decode(in, &id, &err, &revision, &text) == 0) check(err < 0 && text.n <= in.n);
 }
 
+static void admin(struct slice in)
+{
+    struct kv__admin_ask a;
+    struct buf b = {0};
+    if (kv__admin_decode(in, &a)) return;
+    kv__admin_encode(&a, &b);
+    same(&b, in);
+}
+
+static void admin_resp(struct slice in)
+{
+    int status;
+    uint64_t leader;
+    char addr[ADDR_MAX];
+    struct slice text;
+    if (kv__admin_resp_decode(in, &status, &leader, addr, &text)) return;
+    check(status <= 0 && strlen(addr) < ADDR_MAX && text.n <= in.n);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const kinds[KINDS])(struct slice in) = {
@@ -241,7 +262,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         [CALL] = call,     [REDIRECT] = redirect,   [REFUSED] = refused,
         [BATCH] = batch,   [DIRENTS] = dirents,     [STATFS] = statfs,
         [TXN] = txn,       [TXN_REPLY] = txn_reply, [WATCH] = watch,
-        [EVENTS] = events, [WATCH_END] = watch_end};
+        [EVENTS] = events, [WATCH_END] = watch_end, [ADMIN] = admin,
+        [ADMIN_RESP] = admin_resp};
     if (size == 0) return 0;
     struct slice in = slice_of(data + 1, size - 1);
     if (data[0] == KINDS)
@@ -383,6 +405,17 @@ static void seed_watch(void (*emit)(struct slice seed), struct buf *b)
     emit_kind(emit, WATCH_END, b);
 }
 
+static void seed_admin(void (*emit)(struct slice seed), struct buf *b)
+{
+    for (unsigned what = KV_ADMIN_ADD; what <= KV_ADMIN_TRANSFER; what++) {
+        struct kv__admin_ask a = {.what = what, .id = 4, .wait_ms = 1000, .addr = "127.0.0.1:7004"};
+        kv__admin_encode(&a, b);
+        emit_kind(emit, ADMIN, b);
+    }
+    kv__admin_resp_encode(QE_NOT_LEADER, 2, "127.0.0.1:7002", "this node does not lead", b);
+    emit_kind(emit, ADMIN_RESP, b);
+}
+
 void fuzz_seeds(void (*emit)(struct slice seed))
 {
     struct buf b = {0}, o = {0};
@@ -391,6 +424,7 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     seed_ops(emit, &b);
     seed_client(emit, &b);
     seed_watch(emit, &b);
+    seed_admin(emit, &b);
     struct kv_op put = {.code = KV_PUT, .name = slice_str("k"), .data = slice_str("v")};
     kv_op_encode(&put, &o, NULL);
     struct kv__record rec = {.session = 1024, .seq = 1, .floor = 1, .op = buf_slice(&o)};
