@@ -2,6 +2,8 @@
 #ifndef QFS_CLI_H
 #define QFS_CLI_H
 
+#include <stdio.h>
+
 #include "io/io.h"
 #include "kv/kv.h"
 
@@ -91,6 +93,8 @@ struct cluster_facts {
 /* Asks the nodes of `cluster` and, through them, all members. */
 void facts_ask(struct io_loop *loop, const struct cluster *cluster, struct cluster_facts *out);
 void facts_free(struct cluster_facts *f);
+/* A line for each node: role, term, commit and applied index, disk. */
+void status_table(FILE *to, const struct cluster_facts *f);
 struct node_facts *facts_find(struct cluster_facts *f, uint64_t id);    /* NULL: no member, and not asked */
 const char *facts_value(const struct node_facts *n, const char *key, char *buf, size_t size);  /* "-": it does not say */
 

@@ -38,22 +38,22 @@ static const char *role_of(const struct node_facts *n, char *buf, size_t size)
     return votes ? facts_value(n, "role", buf, size) : "learner";
 }
 
-static void print_table(const struct cluster_facts *f)
+void status_table(FILE *to, const struct cluster_facts *f)
 {
-    printf("%-4s %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", "node", "role", "standing", "term", "commit", "applied",
+    fprintf(to, "%-4s %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", "node", "role", "standing", "term", "commit", "applied",
            "log", "live", "fsync p99", "address");
     for (unsigned i = 0; i < f->n; i++) {
         const struct node_facts *n = &f->nodes[i];
         char b[8][64], log[32], live[32], sync[80];
         if (!n->answered) {
-            printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)n->member.id, "no answer",
+            fprintf(to, "%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s\n", (unsigned long long)n->member.id, "no answer",
                    "-", "-", "-", "-", "-", "-", "-", n->member.addr);
             continue;
         }
         human_bytes(facts_value(n, "log_disk_bytes", b[0], 64), log, sizeof log);
         human_bytes(facts_value(n, "log_live_bytes", b[0], 64), live, sizeof live);
         snprintf(sync, sizeof sync, "%s us", facts_value(n, "sync_us_p99", b[0], 64));
-        printf("%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s%s\n", (unsigned long long)n->member.id,
+        fprintf(to, "%-4llu %-10s %-8s %6s %12s %12s %9s %9s %10s  %s%s\n", (unsigned long long)n->member.id,
                role_of(n, b[1], 64), facts_value(n, "standing", b[2], 64), facts_value(n, "term", b[3], 64),
                facts_value(n, "commit", b[4], 64), facts_value(n, "applied", b[5], 64), log, live, sync,
                n->member.addr, n->is_member ? "" : "  (no member)");
@@ -161,7 +161,7 @@ int cmd_status(int argc, char **argv)
     if (json) {
         print_json(&f);
     } else {
-        print_table(&f);
+        status_table(stdout, &f);
         if (healthy) print_rest(&f.nodes[f.leader]);
         else print_without_leader(&f);
     }

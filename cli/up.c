@@ -240,23 +240,45 @@ static int wait_for_started(const char *dir, const struct cluster *cluster, cons
     return code;
 }
 
+/* Nothing served in time: says whether nobody leads or who leads does not answer, and what each node says of itself. */
+static int tell_unserved(const char *dir, const struct cluster *cluster, uint64_t wait_ms, int err)
+{
+    unsigned long long s = (unsigned long long)(wait_ms / 1000);
+    struct cluster_facts f;
+    struct io_loop *loop = io_loop_new();
+    facts_ask(loop, cluster, &f);
+    io_loop_free(loop);
+    if (f.leader >= 0)
+        fail(EXIT_UNREACHABLE,
+             "node %llu leads, but within %llu s it has served nothing (%s); the logs are in %s/log (more time: --wait)",
+             (unsigned long long)f.nodes[f.leader].member.id, s, err_text(err), dir);
+    else
+        fail(EXIT_UNREACHABLE,
+             "the nodes have elected no leader within %llu s; their logs are in %s/log (more time: --wait)", s, dir);
+    status_table(stderr, &f);
+    facts_free(&f);
+    return EXIT_UNREACHABLE;
+}
+
 /* Waits until the cluster has a leader that answers; fails early when a process that we started has ended. */
 static int wait_for_leader(const char *dir, const struct cluster *cluster, const pid_t *started, uint64_t wait_ms)
 {
     struct cli_client c;
+    struct timespec step = {.tv_nsec = 50 * 1000 * 1000};
     cli_client_open(&c, cluster, "up");
-    int code = EXIT_UNREACHABLE;
-    for (uint64_t waited = 0; waited < wait_ms && code == EXIT_UNREACHABLE; waited += 500) {
+    struct clock *clock = io_clock(c.loop);
+    uint64_t end = clock_now(clock) + wait_ms * NS_PER_MS;
+    int code = EXIT_UNREACHABLE, err = 0;
+    do {
         struct kv_op op = {.code = KV_GETATTR, .ino = FS_ROOT_INO};
-        if (cli_call(&c, &op, 500, NULL, NULL) >= 0) code = EXIT_OK;
+        err = cli_call(&c, &op, 500, NULL, NULL);
+        if (err >= 0) code = EXIT_OK;
+        else if (err != -ETIMEDOUT) nanosleep(&step, NULL);
         for (unsigned i = 0; i < cluster->n && code == EXIT_UNREACHABLE; i++)
             if (has_ended(dir, cluster, i, started[i])) code = EXIT_FAILED;
-    }
+    } while (code == EXIT_UNREACHABLE && clock_now(clock) < end);
     cli_client_close(&c);
-    if (code == EXIT_UNREACHABLE)
-        fail(code, "the nodes have elected no leader within %llu s; their logs are in %s/log (more time: --wait)",
-             (unsigned long long)(wait_ms / 1000), dir);
-    return code;
+    return code == EXIT_UNREACHABLE ? tell_unserved(dir, cluster, wait_ms, err) : code;
 }
 
 static int start_mount(const char *dir)

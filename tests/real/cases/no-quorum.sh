@@ -26,4 +26,12 @@ q up --dir "$D" > "$WORK/up.log" & up=$!
 wait $writer || die "the waiting write failed"
 wait $up
 [ "$(cat "$M/w")" = waiting ] && [ "$(cat "$M/f")" = before ] || die contents
+agree
+say "up says what each node says when nobody serves"
+a=$(follower); l=$(leader)
+kill -STOP "$(pid_of "$a")" "$(pid_of "$l")"
+c=0; q up --dir "$D" --wait 3s 2> "$WORK/err" || c=$?
+kill -CONT "$(pid_of "$a")" "$(pid_of "$l")"
+[ $c = 3 ] || die "up without a quorum: exit $c"
+grep -q "elected no leader within 3 s" "$WORK/err" && [ "$(grep -c "no answer" "$WORK/err")" = 2 ] || die "up says: $(cat "$WORK/err")"
 agree; down
