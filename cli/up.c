@@ -31,6 +31,8 @@ static const char help_down[] =
     "\n"
     "Unmounts DIR/mnt and stops the node processes that `quorumfs up` started there. The data stays.\n";
 
+#define ASK_MOUNT_MS 15000u /* the nodes have answered already */
+
 struct up_args {
     const char *dir;
     uint64_t nodes, wait_ms;
@@ -218,22 +220,26 @@ static bool has_ended(const char *dir, const struct cluster *cluster, unsigned i
     return true;
 }
 
-/* The cluster works; do the other nodes that we started, too? */
-static int wait_for_started(const char *dir, const struct cluster *cluster, const pid_t *started)
+/* The cluster works; do the other nodes, too? Each that we started has to; one that ran before and is silent (frozen, or
+ * its disk hangs) is only told of. */
+static int wait_for_nodes(const char *dir, const struct cluster *cluster, pid_t *started)
 {
     struct io_loop *loop = io_loop_new();
     struct timespec step = {.tv_nsec = 50 * 1000 * 1000};
     int code = EXIT_OK;
-    for (unsigned i = 0; i < cluster->n; i++) {
+    for (unsigned i = 0; i < cluster->n && !code; i++) {
         struct buf text = {0};
-        for (int tries = 0; started[i] > 0 && tries < 200; tries++) {
-            if (cli_node_status(loop, cluster->members[i].addr, 1000, &text) == 0) break;
-            if (has_ended(dir, cluster, i, started[i])) {
-                code = EXIT_FAILED;
-                break;
-            }
+        bool answers = false;
+        for (int tries = 0; !code && !answers && tries < (started[i] > 0 ? 200 : 3); tries++) {
+            answers = cli_node_status(loop, cluster->members[i].addr, 1000, &text) == 0;
+            if (answers) break;
+            if (has_ended(dir, cluster, i, started[i])) code = EXIT_FAILED;
+            else code = start_missing(dir, cluster, started); /* one that was dying when we looked */
             nanosleep(&step, NULL);
         }
+        if (!code && !answers)
+            fail(EXIT_FAILED, "node %llu runs but does not answer; its log is in %s/log",
+                 (unsigned long long)cluster->members[i].id, dir);
         buf_free(&text);
     }
     io_loop_free(loop);
@@ -260,8 +266,9 @@ static int tell_unserved(const char *dir, const struct cluster *cluster, uint64_
     return EXIT_UNREACHABLE;
 }
 
-/* Waits until the cluster has a leader that answers; fails early when a process that we started has ended. */
-static int wait_for_leader(const char *dir, const struct cluster *cluster, const pid_t *started, uint64_t wait_ms)
+/* Waits until the cluster has a leader that answers; fails early when a process that we started has ended. A node that
+ * was killed a moment ago may hold its lock until its last write is through, so more may be missing than at first. */
+static int wait_for_leader(const char *dir, const struct cluster *cluster, pid_t *started, uint64_t wait_ms)
 {
     struct cli_client c;
     struct timespec step = {.tv_nsec = 50 * 1000 * 1000};
@@ -276,9 +283,30 @@ static int wait_for_leader(const char *dir, const struct cluster *cluster, const
         else if (err != -ETIMEDOUT) nanosleep(&step, NULL);
         for (unsigned i = 0; i < cluster->n && code == EXIT_UNREACHABLE; i++)
             if (has_ended(dir, cluster, i, started[i])) code = EXIT_FAILED;
+        if (code == EXIT_UNREACHABLE && start_missing(dir, cluster, started)) code = EXIT_FAILED;
     } while (code == EXIT_UNREACHABLE && clock_now(clock) < end);
     cli_client_close(&c);
     return code == EXIT_UNREACHABLE ? tell_unserved(dir, cluster, wait_ms, err) : code;
+}
+
+/* Asked by a child: a mount whose process is frozen answers never. 0; -ETIMEDOUT; else what a dead or dying one says. */
+static int ask_mount(const char *point)
+{
+    struct timespec step = {.tv_nsec = 10 * 1000 * 1000};
+    pid_t child = fork();
+    if (child < 0) return -errno;
+    if (child == 0) {
+        struct stat st;
+        _exit(stat(point, &st) == 0 ? 0 : 1);
+    }
+    int status;
+    for (unsigned waited = 0; waited < ASK_MOUNT_MS; waited += 10) {
+        if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOTCONN;
+        nanosleep(&step, NULL);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    return -ETIMEDOUT;
 }
 
 static int start_mount(const char *dir)
@@ -287,10 +315,13 @@ static int start_mount(const char *dir)
     snprintf(point, sizeof point, "%s/mnt", dir);
     snprintf(log, sizeof log, "%s/log/mnt.log", dir);
     snprintf(pid, sizeof pid, "%s/mnt.pid", dir);
-    if (pidfile_holder(pid)) {
-        if (is_mounted(point)) return EXIT_OK;
-        pidfile_stop(pid, 3000); /* it lives, but unmounted */
-    }
+    pid_t holder = pidfile_holder(pid);
+    int err = holder && is_mounted(point) ? ask_mount(point) : -ENOTCONN;
+    if (!err) return EXIT_OK;
+    if (err == -ETIMEDOUT)
+        return fail(EXIT_FAILED, "the mount process (pid %d) of %s does not answer: end it (kill -9 %d) and run this again",
+                    (int)holder, point, (int)holder);
+    if (holder) pidfile_stop(pid, 3000); /* it lives, but unmounted, or it is dying */
     pid_t child = fork();
     if (child < 0) return fail(EXIT_FAILED, "cannot start a process: %s", err_text(-errno));
     if (child == 0) {
@@ -319,13 +350,12 @@ int cmd_up(int argc, char **argv)
         return fail(EXIT_FAILED, "another `quorumfs up` or `down` (pid %d) is working in %s", (int)holder, dir);
     code = start_missing(dir, &cluster, started);
     if (!code) code = wait_for_leader(dir, &cluster, started, a.wait_ms);
-    if (!code) code = start_missing(dir, &cluster, started);    /* one that was dying when we looked */
-    unsigned running = cluster.n;
-    for (unsigned i = 0; i < cluster.n; i++) running -= started[i] > 0;
+    if (!code) code = wait_for_nodes(dir, &cluster, started);
     if (!code && !a.no_mount) code = start_mount(dir);
-    if (!code) code = wait_for_started(dir, &cluster, started);
     close(lock);
     if (code) return code;
+    unsigned running = cluster.n;
+    for (unsigned i = 0; i < cluster.n; i++) running -= started[i] > 0;
     printf("%u nodes are running (%u of them started now)", cluster.n, cluster.n - running);
     if (!a.no_mount) printf("; mounted at %s/mnt", dir);
     printf("\n");

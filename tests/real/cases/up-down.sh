@@ -32,4 +32,22 @@ n=$(leader); kill -9 "$(pid_of "$n")"
 until_ok 20 kv put x y
 up | grep -q "1 of them started now" || die "it did not start one"
 agree
+say "a mount whose process is frozen is told of"
+kill -STOP "$(cat "$D/mnt.pid")"
+c=0; up 2> "$WORK/err" || c=$?
+kill -CONT "$(cat "$D/mnt.pid")"
+[ $c = 1 ] && grep -q "does not answer" "$WORK/err" || die "up with a frozen mount: exit $c, $(cat "$WORK/err")"
+[ "$(cat "$M/f")" = hello ] || die "the mount did not go on"
+down
+say "what still dies when up looks - it holds its lock until its last write is through - is started when it is dead"
+hold() { flock "$1" sleep 3 & until_ok 5 sh -c "! flock -n $1 true"; }
+hold "$D/n2/lock"; hold "$D/n3/lock"
+up --wait 30s | grep -q "3 of them started now" || die "not all were started"
+[ "$(cat "$M/f")" = hello ] || die "the file is gone"
+kill -9 "$(cat "$D/mnt.pid")"
+until_ok 5 sh -c "flock -n $D/mnt.pid true"
+hold "$D/mnt.pid"
+up
+[ "$(cat "$M/f")" = hello ] || die "the mount that was dying was not replaced"
+agree
 down
