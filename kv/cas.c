@@ -8,8 +8,8 @@
 
 static void refuse(struct kv__query *q, int err)
 {
-    kv__propose_refusal(q->server, q->conn, &q->call, KV_CAS, err);
-    kv__query_drop(q);
+    kv__query_pause(q);
+    kv__propose_refusal(q->server, q->conn, &q->call, KV_CAS, err, q);
 }
 
 static void propose_version(struct kv__query *q)

@@ -98,12 +98,12 @@ void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call 
 }
 
 void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
-                         int err)
+                         int err, struct kv__query *cas)
 {
     struct kv__record rec = {.session = call->session, .seq = call->seq, .floor = call->floor};
-    struct kv__waiter w = {.conn = c, .id = call->id, .code = code};
+    struct kv__waiter w = {.conn = c, .id = call->id, .code = code, .cas = cas};
     enqueue(s, &rec, err, &w);
-    kv__conn_begin(c, 0);
+    if (!cas) kv__conn_begin(c, 0);
 }
 
 void kv__propose_expired(struct kv_server *s)

@@ -249,8 +249,9 @@ static void on_change(struct kv__conn *c, const struct kv__call *call, const str
     if (answered_before(c, call, op->code, bytes)) return;
     bool compares = op->code == KV_CAS || op->code == KV_TXN;
     int refusal = node_disk_full(s->node) ? kv__full_disk_error(s->store, op) : 0;
-    if (refusal) kv__propose_refusal(s, c, call, op->code, refusal);
-    else kv__propose(s, c, call, op->code, bytes, compares ? kv__query_new(c, call, bytes) : NULL);
+    struct kv__query *q = compares ? kv__query_new(c, call, bytes) : NULL;
+    if (refusal) kv__propose_refusal(s, c, call, op->code, refusal, q);
+    else kv__propose(s, c, call, op->code, bytes, q);
 }
 
 /* What a client may not ask: the leader's own operations, and fields that are the leader's. */

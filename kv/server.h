@@ -149,11 +149,12 @@ void kv__admin_init(struct kv_server *s);
 void kv__admin(struct kv__conn *c, const struct kv__admin_ask *ask);
 void kv__admin_soon(struct kv_server *s);               /* something has changed */
 void kv__admin_free(struct kv_server *s);
-/* propose.c */
+/* propose.c. `cas` answers what applying cannot (kv/cas.c, kv/txn_leader.c), and is the callee's. A refusal of such a
+ * call needs it, too: an earlier try of the same number may turn out to have been executed. */
 void kv__propose(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
                  struct slice op, struct kv__query *cas);
 void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct kv__call *call, enum kv_code code,
-                         int err);
+                         int err, struct kv__query *cas);
 void kv__propose_expired(struct kv_server *s);
 void kv__propose_flush(struct kv_server *s);
 void kv__propose_apply(struct kv_server *s, uint64_t index, uint64_t term, struct slice entry);

@@ -51,8 +51,8 @@ static void propose(struct kv__query *q, const struct kv_txn *t)
 
 static void refuse(struct kv__query *q, int err)
 {
-    kv__propose_refusal(q->server, q->conn, &q->call, KV_TXN, err);
-    kv__query_drop(q);
+    kv__query_pause(q);
+    kv__propose_refusal(q->server, q->conn, &q->call, KV_TXN, err, q);
 }
 
 static void compared(struct kv__query *q, const struct kv__result *res)

@@ -15,7 +15,7 @@ struct raw {
     unsigned acks, replies, redirects, admins;
     int32_t status;
     uint64_t off, redirect_to;
-    size_t bytes;
+    size_t bytes, last; /* of all frames; of the last reply */
 };
 
 static void raw_open(struct conn *c) { ((struct raw *)c->arg)->open = true; }
@@ -49,6 +49,7 @@ static void raw_frame(struct conn *c, uint8_t type, struct slice p)
     }
     if (type != KV_FRAME_REPLY) return;
     r->replies++;
+    r->last = p.n;
     assert_int_equal(kv_reply_decode((enum kv_code)p.p[8], slice_sub(p, 9, p.n - 9), &reply), 0);
     r->status = reply.status;
     r->off = reply.off;
@@ -420,6 +421,47 @@ static void full_disk(void **state)
 
 /* ---- sessions in time ---- */
 
+/* A transaction that is repeated while its first try is under way, and finds a full disk: the log answers it with what
+ * the first try did, bytes and all. (Found by the swarm, which was told a transaction's draft: seed 1005 with churn.) */
+static void full_disk_and_a_transaction(void **state)
+{
+    struct world *w = world_new(10);
+    struct kv_client *c = client(w, 1, false);
+    struct sync s = {0};
+    struct raw first, again;
+    static uint8_t big[10000];
+    struct kv_op put = op_put("k", "");
+    put.data = slice_of(big, sizeof big);
+    assert_int_equal(call(w, c, &s, put), 0);
+    static struct kv_txn t = {.nsteps[KV_TXN_THEN] = 2};
+    t.steps[KV_TXN_THEN][0] = (struct kv_step){.code = KV_GET, .key = slice_str("k")};
+    t.steps[KV_TXN_THEN][1] = (struct kv_step){.code = KV_PUT, .key = slice_str("j"), .value = slice_str("x")};
+    struct buf b = {0};
+    assert_int_equal(kv_txn_encode(&t, &b), 0);
+    struct kv_op txn = {.code = KV_TXN, .data = buf_slice(&b)};
+    raw_client(w, &first, "n1");
+    raw_client(w, &again, "n1");
+    raw_call(&first, 0, 0, 0, op_open(77, false));
+    fake_run(&w->f, 10 * MS);
+    uint64_t session = first.off;
+    w->c->stalled = true;
+    raw_call(&first, session, 1, 1, txn);
+    fake_run(&w->f, 10 * MS);
+    w->c->disk_full = true;
+    raw_call(&again, session, 1, 1, txn);
+    fake_run(&w->f, 10 * MS);
+    w->c->stalled = false;
+    fake_run(&w->f, 100 * MS);
+    assert_true(first.replies == 2 && again.replies == 1 && again.status == 0);
+    assert_true(first.last > sizeof big && again.last == first.last);
+    raw_close(w, &first);
+    raw_close(w, &again);
+    kv_client_free(c);
+    buf_free(&b);
+    buf_free(&s.data);
+    world_free(w);
+}
+
 static void abandoned_sessions_end(void **state)
 {
     struct world *w = world_new(10);
@@ -649,6 +691,7 @@ int main(void)
         cmocka_unit_test(many_changes),
         cmocka_unit_test(a_client_that_does_not_read),
         cmocka_unit_test(full_disk),
+        cmocka_unit_test(full_disk_and_a_transaction),
         cmocka_unit_test(abandoned_sessions_end),
         cmocka_unit_test(mounts_learn_what_they_owe),
         cmocka_unit_test(closing_ends_the_session),
