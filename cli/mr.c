@@ -445,6 +445,7 @@ static int check_stage(struct mr_args *a, size_t i)
 static int check_stages(struct mr_args *v, size_t n)
 {
     int code = 0;
+    if (n > MR_STAGES_MAX) return usage_error("mr", "a chain has at most %u jobs", MR_STAGES_MAX);
     for (size_t i = 1; i < n; i++)
         if (!v[i].o.output) v[i].o.output = v[i - 1].o.output;
     for (size_t i = 0; i < n; i++) v[i].o.output = v[n - 1].o.output;

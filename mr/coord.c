@@ -85,14 +85,17 @@ static void send(struct peer *p, uint8_t type, const struct buf *payload)
 static void show_face(struct coord *c)
 {
     struct sched_facts f = sched_facts(c->sched);
+    const struct jobdir *above = c->run->place.above;
     const char *own = c->run->place.own;
     struct buf b = {0};
 
     mr__progress_text(&c->run->progress, &f, false, &b);
     mr__scribe_file(c->scribe, own, "progress", buf_slice(&b));
+    if (above) mr__scribe_file(c->scribe, above->own, "progress", buf_slice(&b));
     buf_clear(&b);
     mr__progress_text(&c->run->progress, &f, true, &b);
     mr__scribe_file(c->scribe, own, "progress.json", buf_slice(&b));
+    if (above) mr__scribe_file(c->scribe, above->own, "progress.json", buf_slice(&b));
     buf_clear(&b);
     mr__face_tasks(c->run, c->sched, &b);
     mr__scribe_file(c->scribe, own, "tasks", buf_slice(&b));
@@ -134,6 +137,7 @@ static void leave_it_to_others(struct coord *c)
 /* Everything but our children's end is behind us. */
 static void leave(struct coord *c, int code)
 {
+    const struct jobdir *above = c->run->place.above;
     struct buf nothing = {0};
     if (c->state == LEAVING) return;
     c->state = LEAVING;
@@ -141,6 +145,7 @@ static void leave(struct coord *c, int code)
     if (code != MR_EXIT_OK && c->run->ours) {
         show_face(c);
         mr__scribe_file(c->scribe, c->run->place.own, "failed", buf_slice(&c->run->why));
+        if (above) mr__scribe_file(c->scribe, above->own, "failed", buf_slice(&c->run->why));
     }
     list_for_each(it, &c->peers)
     {

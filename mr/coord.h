@@ -14,8 +14,16 @@ struct restored {
     uint32_t attempt;
 };
 
+/* What a job has from the chain that it is of. */
+struct in_chain {
+    struct job *job;                   /* taken; NULL: it is gone on with */
+    struct jobdir *place;              /* the chain's: who holds its token may take the job over at once */
+    uint32_t no, of;                   /* from 1 */
+};
+
 struct run {
     const struct mr_options *o;
+    const struct in_chain *chain;      /* NULL: a job on its own */
     struct mr_options own;             /* what o points to, where a job is gone on with */
     struct job job;
     struct plan plan;
@@ -24,7 +32,7 @@ struct run {
     struct restored *restored[2];      /* by phase and task; NULL: a new job */
     bool waits;                        /* some map outputs may still be with workers that live */
     bool ours;                         /* false: somebody else has the job now, or ended it */
-    bool cancelled;                    /* ended it */
+    const char *cancelled;             /* its directory, or its chain's, if that was ended */
     char *dir;                         /* our directory for intermediate data */
     int lock;                          /* its lock */
     struct progress progress;
@@ -51,6 +59,7 @@ bool mr__run_lost(struct run *r, int err);
 __attribute__((noreturn)) void mr__run_leave(struct run *r);
 
 char *mr__this_host(void);              /* worker.c */
+int mr__run(const struct mr_options *o, const struct in_chain *chain); /* mr_run(); chain may be NULL */
 int mr__coordinate(struct run *r);     /* with workers */
 int mr__run_local(struct run *r);      /* in this process */
 

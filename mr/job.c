@@ -20,7 +20,7 @@ static char *choose_combine(const struct mr_options *o, const struct program *ma
     return map->app->combine || map->app->fold != MR_FOLD_NONE ? mr__program_absolute(o->map) : NULL;
 }
 
-static char *make_id(void)
+char *mr__job_id(void)
 {
     static const char digits[] = "abcdefghijklmnopqrstuvwxyz0123456789";
     char *id = xcalloc(1, 11);
@@ -70,7 +70,7 @@ int mr__job_make(const struct mr_options *o, struct job *out, struct buf *why)
     }
     adapt_format(map.app, o, &format);
     *out = (struct job){
-        .id = make_id(),
+        .id = mr__job_id(),
         .map = mr__program_absolute(o->map),
         .combine = choose_combine(o, &map),
         .reduce = mr__program_absolute(o->reduce),

@@ -24,6 +24,7 @@ struct job {
 /* Checks the options that concern every task and opens the programs once to see that they are there. 0 or a negative
  * error and `why`. */
 int mr__job_make(const struct mr_options *o, struct job *out, struct buf *why);
+char *mr__job_id(void);                                            /* a new one, by chance. free() it */
 void mr__job_free(struct job *j);
 void mr__job_encode(struct buf *b, const struct job *j);
 int mr__job_decode(struct slice in, struct job *out);              /* -EBADMSG */

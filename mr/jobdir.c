@@ -451,8 +451,10 @@ int mr__jobdir_append(struct jobdir *d, struct slice records)
 int mr__jobdir_mine(const struct jobdir *d)
 {
     struct stat st;
+    int rc = d->above ? mr__jobdir_mine(d->above) : 0;
+    if (rc < 0) return rc;
     char *token = mr__strf("%s/out-%u", d->path, d->epoch);
-    int rc = lstat(token, &st) < 0 ? -errno : 0;
+    if (lstat(token, &st) < 0) rc = -errno;
     free(token);
     return rc == -ENOENT || rc == -ENOTDIR ? -ESTALE : rc;
 }
@@ -462,5 +464,6 @@ int mr__jobdir_beat(struct jobdir *d)
     char text[32];
     int n = snprintf(text, sizeof text, "%020llu\n", (unsigned long long)++d->beats);
     if (pwrite(d->beat, text, (size_t)n, 0) != n) return errno ? -errno : -EIO;
-    return mr__jobdir_mine(d);
+    int rc = d->above ? mr__jobdir_beat(d->above) : 0;
+    return rc < 0 ? rc : mr__jobdir_mine(d);
 }

@@ -20,6 +20,7 @@ struct jobdir {
     uint32_t epoch;
     int journal, beat;                 /* descriptors; -1: not open */
     uint64_t beats;
+    struct jobdir *above;              /* of the chain that this job is of: beats with it. Borrowed; may be NULL */
 };
 
 /* The path that a job with this output and id has; NULL and `why` if `output` is no name to make. free() it. */
@@ -35,8 +36,8 @@ void mr__jobdir_close(struct jobdir *d);           /* frees; on disk everything 
 
 /* ---- the holder's; they block ---- */
 int mr__jobdir_append(struct jobdir *d, struct slice records);     /* to the journal, and synced */
-int mr__jobdir_beat(struct jobdir *d);             /* shows that we live. -ESTALE: the job is ours no more */
-int mr__jobdir_mine(const struct jobdir *d);       /* 0 or -ESTALE, or another error */
+int mr__jobdir_beat(struct jobdir *d);             /* shows that we live. -ESTALE: it, or its chain, is ours no more */
+int mr__jobdir_mine(const struct jobdir *d);       /* 0 or -ESTALE (also of its chain), or another error */
 uint64_t mr__jobdir_inode(const char *dir, const char *name);      /* 0: there is no such thing */
 /* Ends the job without output: nobody can act for it any more, its directory goes. -ESTALE: not in this epoch;
  * -EALREADY: it had just been published. */

@@ -109,6 +109,18 @@ void mr__jobfile_free(struct jobfile *f)
     *f = (struct jobfile){0};
 }
 
+char *mr__job_home(const struct job *j)
+{
+    return mr__strf("%.*s", (int)(strlen(j->attempts) - strlen("/attempts")), j->attempts);
+}
+
+void mr__repath_in(char **path, const char *from, const char *to)
+{
+    char *now = *path ? mr__repath(*path, from, to) : NULL;
+    free(*path);
+    *path = now;
+}
+
 char *mr__repath(const char *path, const char *from, const char *to)
 {
     size_t a = strlen(from), b = strlen(to);

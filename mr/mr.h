@@ -153,7 +153,9 @@ struct mr_worker_options {
 /* Each runs to its end, says what there is to say on stdout and stderr, and returns an exit code from above. */
 int mr_run(const struct mr_options *o);            /* coordinator and workers, or `local`: all in this process */
 /* Jobs one after the other, each over the output of the one before; the last one's `output` appears when all are done.
- * What lies between is in the temporary directory of that output. */
+ * What lies between is in the chain's directory beside that output, by which mr_run() with `resume` goes on with it: what is
+ * done is not run again. */
+#define MR_STAGES_MAX 1000u
 int mr_chain(const struct mr_options *v, size_t n);
 int mr_task(const struct mr_options *o);           /* one task alone, its pairs to stdout (o->only) */
 int mr_worker(const struct mr_worker_options *o);

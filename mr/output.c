@@ -4,6 +4,8 @@
  *   JOB/parts-E/           made by the coordinator of epoch E: links to the attempts that won, _counters, _SUCCESS,
  * _skipped JOB/out-E              the token: parts-E changes places with it, and then it is renamed to OUT the output
  *
+ * A chain's (chain.c) appears in the same way, out of its last job's.
+ *
  * 1. parts-E is made and synced. Its inode is new; no other coordinator has ever had it in hand.
  * 2. The journal says its inode (PUBLISH).
  * 3. parts-E and out-E change places: that fails if the token has another name by now.
@@ -136,12 +138,13 @@ static int token_to_output(const struct jobdir *d, const char *token, bool repla
     return -EBUSY;
 }
 
-int mr__output_publish(struct jobdir *d, bool replace, const uint32_t *attempts, uint32_t parts,
-                       const struct counters *counters, struct buf *why)
+static char *parts_path(const struct jobdir *d) { return mr__strf("%s/parts-%u", d->path, d->epoch); }
+
+/* `rc`: of making parts-E. */
+static int show_parts(struct jobdir *d, int rc, bool replace, struct buf *why)
 {
-    char *dir = mr__strf("%s/parts-%u", d->path, d->epoch), *token = mr__strf("%s/out-%u", d->path, d->epoch);
+    char *dir = parts_path(d), *token = mr__strf("%s/out-%u", d->path, d->epoch);
     char *parent = mr__strf("%.*s/", (int)(strrchr(d->output, '/') - d->output), d->output);
-    int rc = make_parts(d, dir, attempts, parts, counters);
 
     if (rc == 0) rc = say_inode(d, dir);
     if (rc == 0) rc = into_token(d, dir, token);
@@ -161,11 +164,62 @@ int mr__output_publish(struct jobdir *d, bool replace, const uint32_t *attempts,
     return rc;
 }
 
+int mr__output_publish(struct jobdir *d, bool replace, const uint32_t *attempts, uint32_t parts,
+                       const struct counters *counters, struct buf *why)
+{
+    char *dir = parts_path(d);
+    int rc = make_parts(d, dir, attempts, parts, counters);
+    free(dir);
+    return show_parts(d, rc, replace, why);
+}
+
+static int copy(const char *from, const char *to)
+{
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = in < 0 ? -1 : open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    int rc = out < 0 ? -errno : 0;
+    ssize_t n = 1;
+    while (rc == 0 && n > 0)
+        if ((n = copy_file_range(in, NULL, out, NULL, 1u << 30, 0)) < 0) rc = -errno;
+    if (rc == 0 && fsync(out) < 0) rc = -errno;
+    if (out >= 0 && close(out) < 0 && rc == 0) rc = -errno;
+    if (in >= 0) close(in);
+    return rc;
+}
+
+/* `from` stays whole: a successor would have no other way to its files. */
+static int link_all(const char *from, const char *to)
+{
+    DIR *d = opendir(from);
+    int rc = d ? 0 : -errno;
+    for (struct dirent *e; rc == 0 && (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        char *a = mr__strf("%s/%s", from, e->d_name), *b = mr__strf("%s/%s", to, e->d_name);
+        if (link(a, b) < 0) rc = no_links(errno) ? copy(a, b) : -errno;
+        free(a);
+        free(b);
+    }
+    if (d) closedir(d);
+    return rc;
+}
+
+int mr__output_publish_all(struct jobdir *d, bool replace, const char *from, struct buf *why)
+{
+    char *dir = parts_path(d);
+    int rc = mkdir(dir, 0777) < 0 ? -errno : 0;
+    mr__step_point("coordinator");
+    if (rc == 0) rc = link_all(from, dir);
+    mr__step_point("coordinator");
+    if (rc == 0) rc = mr__sync_dir(dir);
+    free(dir);
+    return show_parts(d, rc, replace, why);
+}
+
 /* ---- after it ---- */
 
 static bool is_needless(const char *name)
 {
-    return strcmp(name, "attempts") == 0 || strncmp(name, "parts-", 6) == 0 || strncmp(name, "out-", 4) == 0;
+    return strcmp(name, "attempts") == 0 || strncmp(name, "parts-", 6) == 0 || strncmp(name, "out-", 4) == 0 ||
+           strncmp(name, "stage-", 6) == 0;
 }
 
 void mr__output_clean(const char *job)

@@ -12,6 +12,8 @@ int mr__output_check(const char *path, bool replace, struct buf *why);
  * not ours any more, and nothing has changed. Other errors: the job can be taken over and published again. */
 int mr__output_publish(struct jobdir *d, bool replace, const uint32_t *attempts, uint32_t parts,
                        const struct counters *counters, struct buf *why);
+/* The same for a chain: its output are the files in the directory `from`. */
+int mr__output_publish_all(struct jobdir *d, bool replace, const char *from, struct buf *why);
 /* After that, by anybody and any number of times: says so in the job's directory, and removes what nobody needs. */
 void mr__output_clean(const char *job);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "mr/coord.h"
 #include "mr/util.h"
 
 #define TERMINAL_NS  (100 * NS_PER_MS)
@@ -24,6 +25,7 @@ static double rate(const struct progress *p)
 static void put_event(struct buf *b, const struct progress *p, const char *event)
 {
     mr__fmt(b, "{\"event\": \"%s\", \"seconds\": %.3f", event, seconds(p));
+    if (p->stages) mr__fmt(b, ", \"stage\": %u, \"stages\": %u", p->stage, p->stages);
 }
 
 static void print(int fd, struct buf *b)
@@ -32,31 +34,40 @@ static void print(int fd, struct buf *b)
     buf_free(b);
 }
 
-void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o,
-                        const char *directory)
+/* "job 2 of 3", in a chain. */
+static void put_stage(struct buf *b, const struct progress *p, const char *behind)
 {
+    if (p->stages) mr__fmt(b, "job %u of %u%s", p->stage, p->stages, behind);
+}
+
+void mr__progress_begin(struct progress *p, const struct run *r)
+{
+    const struct plan *plan = &r->plan;
     struct buf b = {0};
-    *p = (struct progress){.json = o->json,
-                           .terminal = !o->json && isatty(2),
-                           .output = o->output,
-                           .directory = directory,
+    *p = (struct progress){.json = r->o->json,
+                           .terminal = !r->o->json && isatty(2),
+                           .output = r->o->output,
+                           .directory = r->place.path,
                            .phase = "",
+                           .stage = r->chain ? r->chain->no : 0,
+                           .stages = r->chain ? r->chain->of : 0,
                            .maps = (uint32_t)plan->splits_n,
-                           .reduces = j->reducers,
+                           .reduces = r->job.reducers,
                            .total = plan->bytes,
                            .began = mr__now()};
     p->printed = p->began;
     if (p->json) {
         put_event(&b, p, "start");
         mr__fmt(&b, ", \"job\": \"%s\", \"files\": %zu, \"bytes\": %llu, \"map_tasks\": %u, \"reduce_tasks\": %u",
-                j->id, plan->files_n, (unsigned long long)plan->bytes, p->maps, p->reduces);
+                r->job.id, plan->files_n, (unsigned long long)plan->bytes, p->maps, p->reduces);
         mr__fmt(&b, ", \"directory\": ");
-        mr__json_str(&b, slice_str(directory));
+        mr__json_str(&b, slice_str(p->directory));
         mr__fmt(&b, "}\n");
         print(1, &b);
     } else {
-        mr__fmt(&b, "job %s: %zu files, %.1f MB, %u map and %u reduce tasks; %s\n", j->id, plan->files_n,
-                (double)plan->bytes / 1e6, p->maps, p->reduces, directory);
+        put_stage(&b, p, ", ");
+        mr__fmt(&b, "job %s: %zu files, %.1f MB, %u map and %u reduce tasks; %s\n", r->job.id, plan->files_n,
+                (double)plan->bytes / 1e6, p->maps, p->reduces, p->directory);
         print(2, &b);
     }
 }
@@ -113,6 +124,7 @@ void mr__progress_text(struct progress *p, const struct sched_facts *f, bool jso
 {
     look_at_phase(p, f);
     if (!json) {
+        put_stage(b, p, ", ");
         mr__fmt(b, "%s: map %u/%u, reduce %u/%u, %u workers, %.1f MB/s, %.1f s", p->phase, f->maps_done, p->maps,
                 f->reduces_done, p->reduces, f->workers, rate(p), seconds(p));
         put_left(b, p, f);
@@ -202,7 +214,7 @@ void mr__progress_done(struct progress *p, const struct counters *c, const struc
     clear_bar(p);
     p->bytes = n[MR_INPUT_BYTES];
     if (p->json) {
-        put_event(&b, p, "done");
+        put_event(&b, p, p->stages ? "stage_done" : "done");
         mr__fmt(&b, ", \"output\": ");
         mr__json_str(&b, slice_str(p->output));
         mr__fmt(&b,
@@ -211,8 +223,9 @@ void mr__progress_done(struct progress *p, const struct counters *c, const struc
                 p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (unsigned long long)n[MR_OUTPUT_BYTES],
                 (unsigned long long)n[MR_SKIPPED], f->failed, f->lost);
     } else {
-        mr__fmt(&b, "%s: %u parts, %llu lines, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)", p->output, p->reduces,
-                (unsigned long long)n[MR_OUTPUT_LINES], (double)n[MR_OUTPUT_BYTES] / 1e6,
+        put_stage(&b, p, "");
+        mr__fmt(&b, "%s: %u parts, %llu lines, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)", p->stages ? "" : p->output,
+                p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (double)n[MR_OUTPUT_BYTES] / 1e6,
                 (double)n[MR_INPUT_BYTES] / 1e6, seconds(p), rate(p));
         if (n[MR_SKIPPED]) mr__fmt(&b, "; %llu bad records left out, see _skipped", (unsigned long long)n[MR_SKIPPED]);
         if (f->failed || f->lost) mr__fmt(&b, "; %u attempts failed, %u were lost with workers", f->failed, f->lost);

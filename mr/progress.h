@@ -11,6 +11,7 @@
 struct progress {
     bool json, terminal, shown;
     const char *output, *directory;    /* of the job; borrowed */
+    uint32_t stage, stages;            /* of a chain, from 1; 0: none */
     uint32_t maps, reduces;
     uint64_t total;                    /* bytes of input */
     uint64_t began, printed;           /* mr__now() */
@@ -22,8 +23,8 @@ struct progress {
     uint32_t phase_done;
 };
 
-void mr__progress_begin(struct progress *p, const struct job *j, const struct plan *plan, const struct mr_options *o,
-                        const char *directory);
+struct run;
+void mr__progress_begin(struct progress *p, const struct run *r);
 void mr__progress_bytes(struct progress *p, uint64_t bytes);
 /* Call it often; it prints when it is time. */
 void mr__progress_show(struct progress *p, const struct sched_facts *f);

@@ -4,6 +4,8 @@
  * read. Reduce tasks whose file is there are done. Map outputs are on their workers' disks: those that workers bring
  * when they join are kept; what belonged to a worker that is known to be dead is not waited for.
  *
+ * A chain (chain.c) is taken over in the same way.
+ *
  * Failure modes: somebody else is faster, the job is over meanwhile, the description is damaged or of another version:
  * said, and nothing is changed but the epoch. */
 #include "mr/resume.h"
@@ -37,21 +39,14 @@ static int read_description(struct run *r, const char *path, struct jobfile *f)
     return rc;
 }
 
-static void repath(char **path, const char *from, const char *to)
-{
-    char *now = *path ? mr__repath(*path, from, to) : NULL;
-    free(*path);
-    *path = now;
-}
-
 /* The job's directory may have another name here than where the job was started: another mount point. */
 static void adopt(struct run *r, const char *path, struct jobfile *f)
 {
-    char *from = mr__strf("%.*s", (int)(strlen(f->job.attempts) - strlen("/attempts")), f->job.attempts);
+    char *from = mr__job_home(&f->job);
 
-    repath(&f->job.attempts, from, path);
-    repath(&f->job.cwd, from, path);
-    for (size_t i = 0; i < f->plan.files_n; i++) repath(&f->plan.files[i].path, from, path);
+    mr__repath_in(&f->job.attempts, from, path);
+    mr__repath_in(&f->job.cwd, from, path);
+    for (size_t i = 0; i < f->plan.files_n; i++) mr__repath_in(&f->plan.files[i].path, from, path);
     r->job = f->job;
     r->plan = f->plan;
     r->rerun = f->rerun;
@@ -63,20 +58,34 @@ static void adopt(struct run *r, const char *path, struct jobfile *f)
     free(from);
 }
 
-static int take(struct run *r, const char *path, uint64_t beat_ns)
+int mr__resume_turn(const char *path, bool standby, uint64_t beat_ns, struct jobdir *out, struct buf *why)
 {
     uint32_t epoch = 0;
     int rc;
     do {
-        rc = mr__await_turn(path, r->o->standby, beat_ns, &epoch, &r->why);
-        if (rc != TURN_TAKE) return rc;
-        buf_clear(&r->why);
-        rc = mr__jobdir_take(path, epoch, &r->place, &r->why);
-    } while (rc == -ESTALE && r->o->standby);
+        rc = mr__await_turn(path, standby, beat_ns, &epoch, why);
+        if (rc != TURN_TAKE) return rc == TURN_DONE ? -EALREADY : rc;
+        buf_clear(why);
+        rc = mr__jobdir_take(path, epoch, out, why);
+    } while (rc == -ESTALE && standby);
     return rc;
 }
 
-static int say_done(struct run *r, const char *path)
+/* Who holds the chain's token need not wait for who held it before. */
+static int take_of_chain(struct run *r, const char *path)
+{
+    struct job_look look;
+    int rc;
+    do {
+        if ((rc = mr__jobdir_look(path, &look)) < 0) return rc;
+        buf_clear(&r->why);
+        rc = look.state == JOB_DONE ? -EALREADY : mr__jobdir_take(path, look.epoch, &r->place, &r->why);
+        mr__look_free(&look);
+    } while (rc == -ESTALE);
+    return rc;
+}
+
+int mr__resume_say_done(const char *path)
 {
     char *name = mr__strf("%s/output", path), *output = mr__first_line(name);
     mr__output_clean(path);
@@ -92,12 +101,13 @@ int mr__resume_take(struct run *r)
     struct jobfile f = {0};
     int rc = path ? read_description(r, path, &f) : -ENOENT;
 
-    if (rc == 0) rc = take(r, path, f.job.beat_ns);
-    /* EALREADY: the token was what the output had been before. */
-    if (rc == TURN_DONE || rc == -EALREADY) rc = say_done(r, path);
+    if (rc == 0)
+        rc =
+            r->chain ? take_of_chain(r, path) : mr__resume_turn(path, r->o->standby, f.job.beat_ns, &r->place, &r->why);
+    if (rc == -EALREADY) rc = mr__resume_say_done(path);
     if (rc == 0) {
-        char *from = mr__strf("%.*s", (int)(strlen(f.job.attempts) - strlen("/attempts")), f.job.attempts);
-        repath(&r->place.output, from, path);
+        char *from = mr__job_home(&f.job);
+        mr__repath_in(&r->place.output, from, path);
         free(from);
         adopt(r, path, &f);
         r->own.output = r->place.output;

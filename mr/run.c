@@ -1,4 +1,4 @@
-/* run.c - a job from its options to its output (mr_run(), mr_task()); what coord.c and local.c share.
+/* run.c - a job from its options to its output (mr_run(), mr_task()); what coord.c, local.c and chain.c share.
  *
  * Happy path: options checked, inputs planned, job's and working directories made, tasks run, output published, all
  * else removed. Everything that can be said to be wrong before a task runs is said then. A job that is gone on with
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "mr/chain.h"
 #include "mr/coord.h"
 #include "mr/journal.h"
 #include "mr/resume.h"
@@ -51,12 +52,18 @@ static int equip(struct run *r)
 }
 
 /* Job and plan. */
-static int prepare(struct run *r, const struct mr_options *o)
+static int prepare(struct run *r, const struct mr_options *o, const struct in_chain *chain)
 {
     signal(SIGPIPE, SIG_IGN); /* programs may stop reading, and so may whoever reads our stdout */
-    *r = (struct run){.o = o, .lock = -1, .place = {.journal = -1, .beat = -1}, .ours = true};
+    *r = (struct run){.o = o, .chain = chain, .lock = -1, .place = {.journal = -1, .beat = -1}, .ours = true};
     if (o->resume) return 0;
-    int rc = mr__job_make(o, &r->job, &r->why);
+    int rc = 0;
+    if (chain) {
+        r->job = *chain->job;
+        *chain->job = (struct job){0};
+    } else {
+        rc = mr__job_make(o, &r->job, &r->why);
+    }
     if (rc == 0 && o->inputs_n == 0) {
         mr__fmt(&r->why, "a job needs --input");
         rc = -EINVAL;
@@ -158,6 +165,9 @@ int mr__run_publish(struct run *r, struct buf *why)
 
 bool mr__run_lost(struct run *r, int err)
 {
+    /* The chain's directory tells what happened to all of it. */
+    const struct jobdir *above = r->place.above;
+    const struct jobdir *d = above && mr__jobdir_mine(above) == -ESTALE ? above : &r->place;
     struct job_look look = {0};
     bool over = false;
 
@@ -166,16 +176,17 @@ bool mr__run_lost(struct run *r, int err)
         return false;
     }
     r->ours = false;
-    int rc = mr__jobdir_look(r->place.path, &look);
+    int rc = mr__jobdir_look(d->path, &look);
     if (rc == -ENOENT || (rc == 0 && look.state == JOB_CANCELLED)) {
         mr__fmt(&r->why, "the job was cancelled");
-        over = r->cancelled = true;
+        r->cancelled = d->path;
+        over = true;
     } else if (rc == 0 && look.state == JOB_DONE) {
         mr__fmt(&r->why, "another coordinator has taken this job over, and finished it");
         over = true;
     } else {
         mr__fmt(&r->why, "another coordinator has taken this job over (epoch %u; this one had %u)", look.epoch,
-                r->place.epoch);
+                d->epoch);
     }
     mr__look_free(&look);
     return over;
@@ -193,6 +204,7 @@ static int begin(struct run *r, const struct mr_options *o)
     if (rc == 0) rc = equip(r);
     if (rc == 0) rc = mr__sample_cuts(&r->job, &r->plan, r->dir, &r->why);
     if (rc == 0) {
+        free(r->job.attempts);
         r->job.attempts = mr__strf("%s/attempts", path);
         struct jobfile f = {.job = r->job,
                             .plan = r->plan,
@@ -229,15 +241,16 @@ static int dry_run(const struct run *r)
 static void say_how_to_go_on(const struct run *r)
 {
     if (!r->place.path || !r->ours) return;
+    const char *path = r->chain ? r->chain->place->path : r->place.path;
     struct buf b = {0};
-    mr__fmt(&b, "what it has done is kept in %s\n  to go on:   ", r->place.path);
+    mr__fmt(&b, "what it has done is kept in %s\n  to go on:   ", path);
     mr__quote(&b, program_invocation_name);
     mr__fmt(&b, " mr run --resume ");
-    mr__quote(&b, r->place.path);
+    mr__quote(&b, path);
     mr__fmt(&b, "\n  to drop it: ");
     mr__quote(&b, program_invocation_name);
     mr__fmt(&b, " mr cancel ");
-    mr__quote(&b, r->place.path);
+    mr__quote(&b, path);
     mr__say("%.*s", (int)b.n, b.p);
     buf_free(&b);
 }
@@ -245,7 +258,7 @@ static void say_how_to_go_on(const struct run *r)
 void mr__run_leave(struct run *r)
 {
     say_how_to_go_on(r);
-    if (r->cancelled) mr__rmtree(r->place.path);
+    if (r->cancelled) mr__rmtree(r->cancelled);
     mr__rmtree(r->dir);
     _Exit(MR_EXIT_FAILED);
 }
@@ -257,10 +270,10 @@ static int refused(struct run *r)
     return MR_EXIT_FAILED;
 }
 
-int mr_run(const struct mr_options *o)
+int mr__run(const struct mr_options *o, const struct in_chain *chain)
 {
     struct run r;
-    int code, rc = prepare(&r, o);
+    int code, rc = prepare(&r, o, chain);
 
     if (rc == 0 && !o->output && !o->resume) {
         mr__fmt(&r.why, "a job needs --output");
@@ -284,7 +297,8 @@ int mr_run(const struct mr_options *o)
         return MR_EXIT_OK;
     }
     if (rc < 0) return refused(&r);
-    mr__progress_begin(&r.progress, &r.job, &r.plan, r.o, r.place.path);
+    if (chain) r.place.above = chain->place;
+    mr__progress_begin(&r.progress, &r);
     if (r.plan.uncut_n)
         mr__progress_note(
             &r.progress,
@@ -296,9 +310,15 @@ int mr_run(const struct mr_options *o)
         mr__progress_failed(&r.progress, buf_slice(&r.why));
         say_how_to_go_on(&r);
     }
-    if (r.cancelled) mr__rmtree(r.place.path); /* what we wrote while it was removed */
+    if (r.cancelled) mr__rmtree(r.cancelled); /* what we wrote while it was removed */
     run_free(&r);
     return code;
+}
+
+int mr_run(const struct mr_options *o)
+{
+    int code;
+    return o->resume && mr__chain_resume(o, &code) ? code : mr__run(o, NULL);
 }
 
 /* ---- one task alone ---- */
@@ -413,7 +433,7 @@ int mr_task(const struct mr_options *o)
 
     alone.local = true; /* its stderr goes where ours goes */
     alone.rerun = NULL;
-    int rc = prepare(&r, &alone);
+    int rc = prepare(&r, &alone, NULL);
     if (rc == 0) rc = equip(&r);
     if (rc == 0) rc = mr__sample_cuts(&r.job, &r.plan, r.dir, &r.why);
     if (rc == 0) rc = parse_only(&r, o->only, &phase, &no, &r.why);

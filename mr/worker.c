@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mr/chain.h"
 #include "mr/fetch.h"
 #include "mr/jobdir.h"
 #include "mr/jobfile.h"
@@ -457,6 +458,11 @@ static int find_job(struct worker *w, struct buf *why)
     struct job_look look;
     w->place = mr__jobdir_find(w->o->job, why);
     if (!w->place) return -ENOENT;
+    char *of_chain = mr__chain_job(w->place);
+    if (of_chain) {
+        free(w->place);
+        w->place = of_chain;
+    }
     /* A first look, to know whether the job is of this machine alone. */
     if (mr__jobdir_look(w->place, &look) == 0) {
         w->coordinator = address_for(w, look.address);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mr/chainfile.h"
 #include "mr/job.h"
 #include "mr/jobfile.h"
 #include "mr/journal.h"
@@ -16,7 +17,7 @@
 #include "mr/worker.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { JOB, TASK, RESULT, COUNTERS, RUN, JOBFILE, JOURNAL, GATHER, KINDS };
+enum { JOB, TASK, RESULT, COUNTERS, RUN, JOBFILE, JOURNAL, GATHER, CHAINFILE, KINDS };
 
 static void again(struct buf *once, struct buf *twice)
 {
@@ -168,6 +169,23 @@ static void jobfile(struct slice in)
     buf_free(&raw);
 }
 
+static void chainfile(struct slice in)
+{
+    struct chainfile a, b;
+    struct buf raw = {0}, once = {0}, twice = {0};
+    put_bytes(&raw, in);
+    if (raw.n >= 16) store_u32(raw.p + 12, crc32c(0, raw.p + 16, raw.n - 16));
+    if (mr__chainfile_decode(buf_slice(&raw), &a) == 0) {
+        mr__chainfile_encode(&once, &a);
+        check(mr__chainfile_decode(buf_slice(&once), &b) == 0);
+        mr__chainfile_encode(&twice, &b);
+        again(&once, &twice);
+        mr__chainfile_free(&a);
+        mr__chainfile_free(&b);
+    }
+    buf_free(&raw);
+}
+
 static char job_dir[] = "/tmp/fuzz-job-XXXXXX";
 
 static void remove_job_dir(void)
@@ -232,8 +250,8 @@ static void gather(struct slice in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const kinds[KINDS])(struct slice in) = {
-        [JOB] = job, [TASK] = task,       [RESULT] = result,  [COUNTERS] = counters,
-        [RUN] = run, [JOBFILE] = jobfile, [JOURNAL] = journal,  [GATHER] = gather};
+        [JOB] = job,         [TASK] = task,       [RESULT] = result, [COUNTERS] = counters,  [RUN] = run,
+        [JOBFILE] = jobfile, [JOURNAL] = journal, [GATHER] = gather, [CHAINFILE] = chainfile};
     if (size) kinds[data[0] % KINDS](slice_of(data + 1, size - 1));
     return 0;
 }
@@ -329,5 +347,10 @@ void fuzz_seeds(void (*emit)(struct slice seed))
         put_u32(&b, i);
     }
     emit_kind(emit, GATHER, &b);
+    char *input = text;
+    struct stage stages[2] = {{.job = j, .inputs = &input, .inputs_n = 1, .attempts = 4}, {.job = j, .rerun = text}};
+    struct chainfile cf = {.v = stages, .n = 2, .replace = true};
+    mr__chainfile_encode(&b, &cf);
+    emit_kind(emit, CHAINFILE, &b);
     buf_free(&b);
 }

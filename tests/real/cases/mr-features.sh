@@ -70,8 +70,9 @@ both ch --app wc --input in --reducers 3 --then --app sort --set key=2 --set num
 cat in/* | tr ' ' '\n' | sed '/^$/d' | sort | uniq -c | sort -s -k1,1nr | awk '{ print $1 }' > want; cut -f2 ch.all > got; same got want "a chain"
 cut -f1 ch.all | sort > got; cat in/* | tr ' ' '\n' | sed '/^$/d' | sort -u > want; same got want "a chain's words"
 fails q mr run --local --app wc --input in --output x --then --map 'exit 7' --reduce cat; grep -q 'job 2 of 2' out && [ ! -e x ] || { cat out; die "a failing chain"; }
-ls -d .x.chain-* > out || die "the input of the job that failed is gone"
-q mr run --local --app wc --input in --output x --then --app sort > out; ls -d .x.chain-* 2>/dev/null && die "a failed chain leaves its directory for ever"; rm -r x
+ls -d .x.mr-*/stage-1 > out || die "the input of the job that failed is gone"
+q mr run --local --app wc --input in --output x --then --app sort > out; [ "$(ls -d .x.mr-*)" = "$(ls -d .x.mr-*/result | sed 's,/result,,')" ] || die "a failed chain leaves its directory for ever"; rm -r x
+q mr run --dry-run --app wc --input in --output x --then --app sort --reducers 7 > out; grep -q '^reduce: *sort, 7 reduce tasks' out && ! ls -d x .x.mr-*/out-0 2>/dev/null || { cat out; die "--dry-run of a chain"; }
 say "gzip and zstd, several streams in a file; a damaged one is named"
 mkdir packed; gzip -c in/t0 > packed/a.gz; gzip -c in/t1 >> packed/a.gz; zstd -qc in/t2 > packed/b.zst; cp in/t3 packed/c
 both z1 --app wc --input packed; both z2 --app wc --input in; same z1.all z2.all "compressed input"

@@ -103,6 +103,19 @@ cmd=$(sed -n 's/.*to go on: *//p' "$WORK/a.log"); [ -n "$cmd" ] || { cat "$WORK/
 bash -c "$cmd --workers 1 --workdir $WORK/w1" > "$WORK/b.log" 2>&1 || { cat "$WORK/b.log"; die "$cmd"; }
 right "$M/e"
 
+say "a chain whose coordinator is killed in the second job: the other mount goes on there"
+touch "$HOLD"; : > "$RAN"; export FROM=4
+"$QFS" mr run --map "tr -s ' ' '\n' | sed 's/\$/\t1/'" --reduce sum --input "$M/in" --reducers 5 --workers 2 --worker-timeout 2 --workdir "$WORK/w1" \
+    --then --map "$WORK/map" --reduce cat --reducers 3 --output "$M/ch" > "$WORK/a.log" 2>&1 & job=$!
+until_ok 60 sh -c "[ \$(grep -c '^map [0-9]* done' $M/.ch.mr-*/.stage-2.mr-*/now/tasks) -ge 4 ]"
+q mr status "$m2/ch" > "$WORK/out"; grep -q 'running.*job 2 of 2' "$WORK/out" || { cat "$WORK/out"; die "status of a chain"; }
+kill -9 $job; wait $job && die "it was killed" || true
+[ ! -e "$M/ch" ] || die "an output after the kill"
+rm "$HOLD"; q mr run --resume "$m2/ch" --workers 2 --workdir "$WORK/w1" > "$WORK/b.log" 2>&1 || { cat "$WORK/a.log" "$WORK/b.log"; die "resume of a chain"; }
+grep -q "1 of 2 jobs are done" "$WORK/b.log" && ! grep -q "^job 1 of 2" "$WORK/b.log" || { cat "$WORK/b.log"; die "the first job ran again"; }
+for t in 0 1 2 3; do [ "$(grep -c "^$t " "$RAN")" = 1 ] || { cat "$RAN" "$WORK/b.log"; die "map task $t of the second job ran again"; }; done
+sed 's/$/\t1/' "$WORK/want" > "$WORK/want2"; cat "$M"/ch/part-* | sort | cmp - "$WORK/want2" && [ -e "$M/ch/_SUCCESS" ] || die "the chain's output"
+
 say "a failing task prints its stderr, its split and a command that runs just it"
 cat > "$WORK/bad" <<'P'
 #!/bin/sh

@@ -1,5 +1,6 @@
 /* The journal and a job's description: what is written is read, a torn or damaged end is as if it had not been written,
  * garbage is refused; paths under another mount point. */
+#include "mr/chainfile.h"
 #include "mr/heavy.h"
 #include "mr/jobfile.h"
 #include "mr/journal.h"
@@ -162,6 +163,57 @@ static void description(void **state)
     mr__jobfile_free(&f);
 }
 
+static void chain_description(void **state)
+{
+    struct jobfile f = some_job(), second = some_job();
+    char *inputs[] = {text("/m1/in/a*"), text("/m1/b")};
+    struct stage v[2] = {
+        {.job = f.job, .inputs = inputs, .inputs_n = 2, .split_bytes = 99, .attempts = 3, .rerun = f.rerun},
+        {.job = second.job}};
+    struct chainfile c = {.v = v, .n = 2, .replace = true}, g;
+    struct buf b = {0};
+    mr__chainfile_encode(&b, &c);
+    assert_true(mr__chainfile_is(buf_slice(&b)));
+    assert_int_equal(mr__chainfile_decode(buf_slice(&b), &g), 0);
+    assert_int_equal(g.n, 2);
+    assert_true(g.replace);
+    assert_string_equal(g.v[0].inputs[1], "/m1/b");
+    assert_int_equal(g.v[0].split_bytes, 99);
+    assert_int_equal(g.v[0].attempts, 3);
+    assert_string_equal(g.v[0].rerun, "--map 'a b'");
+    assert_int_equal(g.v[1].inputs_n, 0);
+    assert_string_equal(g.v[1].job.reduce, "r");
+    assert_null(g.v[1].rerun);
+    mr__chainfile_free(&g);
+    for (size_t cut = 0; cut < b.n; cut++) assert_true(mr__chainfile_decode(slice_of(b.p, cut), &g) < 0);
+    for (size_t at = 0; at < b.n; at++) {
+        b.p[at] ^= 1;
+        assert_true(mr__chainfile_decode(buf_slice(&b), &g) < 0);
+        b.p[at] ^= 1;
+    }
+    b.p[8] = 99;
+    assert_int_equal(mr__chainfile_decode(buf_slice(&b), &g), QE_VERSION);
+    /* Only the first job has inputs, and it has some; one job is no chain. */
+    for (int i = 0; i < 3; i++) {
+        v[0].inputs_n = i == 0 ? 0 : 2;
+        v[1].inputs_n = i == 1;
+        v[1].inputs = inputs;
+        c.n = i == 2 ? 1 : 2;
+        buf_clear(&b);
+        mr__chainfile_encode(&b, &c);
+        assert_int_equal(mr__chainfile_decode(buf_slice(&b), &g), QE_CORRUPT);
+    }
+    buf_free(&b);
+    buf_clear(&b);
+    mr__jobfile_encode(&b, &f);
+    assert_false(mr__chainfile_is(buf_slice(&b)));
+    buf_free(&b);
+    free(inputs[0]);
+    free(inputs[1]);
+    mr__jobfile_free(&f);
+    mr__jobfile_free(&second);
+}
+
 static void repath(const char *path, const char *from, const char *to, const char *want)
 {
     char *got = mr__repath(path, from, to);
@@ -240,9 +292,8 @@ static void heavy_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(history),     cmocka_unit_test(torn_and_damaged),
-        cmocka_unit_test(description), cmocka_unit_test(other_mount_points),
-        cmocka_unit_test(heavy_keys),
+        cmocka_unit_test(history),           cmocka_unit_test(torn_and_damaged),   cmocka_unit_test(description),
+        cmocka_unit_test(chain_description), cmocka_unit_test(other_mount_points), cmocka_unit_test(heavy_keys),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
