@@ -136,6 +136,8 @@ struct conn {
     const struct net_ops *ops;
     const struct conn_cb *cb;
     void *arg;                             /* the user's */
+    bool guest;                            /* set by the user: all guests together may have only so many bytes of frames
+                                            * that have not come whole yet; the others wait their turn */
     char peer[64];                         /* for messages: the other end's address as far as known */
 };
 

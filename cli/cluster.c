@@ -156,6 +156,8 @@ int cli_call(struct cli_client *c, const struct kv_op *op, uint64_t timeout_ms, 
     if (timeout_ms) call.deadline = clock_now(io_clock(c->loop)) + timeout_ms * NS_PER_MS;
     kv_call(c->kv, &call);
     while (!p.done) io_loop_run(c->loop);
+    const char *refusal = kv_client_refusal(c->kv);
+    if (p.status == -ETIMEDOUT && refusal[0]) fprintf(stderr, "quorumfs: refused by %s\n", refusal);
     return p.status;
 }
 

@@ -58,11 +58,23 @@ static void on_fatal(void *arg, int err, const char *text)
     io_loop_stop(p->loop);
 }
 
+/* Each client is an open file; some are kept back for the disk, the peers and what libraries open. */
+static void bound_clients(struct process *p, struct kv_server_config *config)
+{
+    const uint64_t files = io_files_max(), reserve = 512, left = files > reserve + 64 ? files - reserve : 64;
+    config->strangers_max = (uint32_t)min_u64(KV_STRANGERS_MAX, left / 8);
+    config->clients_max = (uint32_t)min_u64(KV_CLIENTS_MAX, left - left / 8);
+    if (config->clients_max < KV_CLIENTS_MAX)
+        trace_warn(&p->trace, "at most %u clients: this process may open %llu files only (ulimit -n)", config->clients_max,
+                   (unsigned long long)files);
+}
+
 static int serve(struct process *p, const char *data, struct kv_server_config *config)
 {
     struct disk *disk;
     struct buf why = {0};
     p->loop = io_loop_new();
+    bound_clients(p, config);
     int code = EXIT_FAILED;
     int err = io_disk_open(p->loop, data, &disk, &why);
     if (err) {

@@ -25,7 +25,7 @@
 #define QUEUE_LOW  (1u * MIB)   /* drained() */
 #define GATHER_MAX (256u * KIB) /* that much is written without waiting for the turn's end */
 #define LARGE      (64u * KIB)  /* a payload from here on is not copied if it can be helped */
-#define KEEP_OUT   (256u * KIB) /* an empty send buffer larger than this is given back */
+#define KEEP_OUT   (16u * KIB) /* an empty send buffer larger than this is given back: there may be thousands */
 #define SCRATCH    (64u * KIB)
 #define READS_MAX  16 /* per turn and connection, so that one peer cannot starve the others */
 #define SLICES_MAX 30
@@ -51,6 +51,7 @@ struct io__conn *io__conn_new(struct io__net *n)
     c->fd = -1;
     list_init(&c->dirty);
     list_init(&c->later);
+    list_init(&c->granting);
     list_push_back(&n->loop->owned, &c->owned.link);
     return c;
 }
@@ -97,6 +98,7 @@ void io__conn_fail(struct io__conn *c, int err)
     c->err = err;
     list_remove(&c->dirty);
     list_remove(&c->later);
+    io__grant_end(c);
     clock_disarm(&c->net->loop->clock.base, &c->retry);
     if (c->resolving) uv_cancel((uv_req_t *)&c->resolve); /* its callback comes in any case */
     if (unpolling || c->resolving) return;
@@ -300,6 +302,7 @@ static void deliver_kept(struct io__conn *c)
 {
     size_t used = deliver(c, buf_slice(&c->in));
     if (c->state != IO_CONN_OPEN) return;
+    if (used) io__grant_end(c);
     if (used == c->in.n) {
         buf_free(&c->in);
     } else if (used) {
@@ -318,11 +321,11 @@ static size_t lacking(const struct io__conn *c)
     return want > c->in.n ? want - c->in.n : 0;
 }
 
-/* Where a frame begins, room is made for all of it. */
+/* Where a frame begins, room is made for all of it (of a guest's large one, once it may come). */
 static void keep(struct io__conn *c, struct slice s)
 {
     int64_t whole = c->in.n ? 0 : frame_peek(s);
-    if (whole > 0) buf_reserve(&c->in, (size_t)whole);
+    if (whole > 0 && !c->base.guest) buf_reserve(&c->in, (size_t)whole);
     buf_append(&c->in, s.p, s.n);
 }
 
@@ -341,10 +344,26 @@ static void feed(struct io__conn *c, struct slice s)
     if (used < s.n && c->state == IO_CONN_OPEN) keep(c, slice_sub(s, used, s.n - used));
 }
 
+/* May what is incomplete go on? If not, reading stops until io__conn_resume(). */
+static bool may_go_on(struct io__conn *c)
+{
+    int64_t whole = c->in.n && c->base.guest ? frame_peek(buf_slice(&c->in)) : 0;
+    if (whole <= 0 || io__grant_get(c, (size_t)whole)) return true;
+    io__conn_poll(c, c->events & ~UV_READABLE, on_event);
+    return false;
+}
+
+void io__conn_resume(struct io__conn *c)
+{
+    if (c->state != IO_CONN_OPEN || !c->polling || c->paused || (c->events & UV_READABLE)) return;
+    io__conn_poll(c, c->events | UV_READABLE, on_event);
+}
+
 /* One system call: first what the incomplete frame lacks, into its place, then the rest. False: stop reading. */
 static bool read_some(struct io__conn *c)
 {
     struct io__net *n = c->net;
+    if (!may_go_on(c)) return false;
     if (!n->scratch) n->scratch = xmalloc(SCRATCH);
     size_t lack = lacking(c);
     buf_reserve(&c->in, lack);
@@ -407,8 +426,7 @@ void io__conn_pause(struct conn *base, bool on)
 static void resume(struct io__conn *c)
 {
     deliver_kept(c);
-    if (c->state != IO_CONN_OPEN || !c->polling) return;
-    if (!c->paused && !(c->events & UV_READABLE)) io__conn_poll(c, c->events | UV_READABLE, on_event);
+    io__conn_resume(c);
 }
 
 void io__conn_close(struct conn *base)

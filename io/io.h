@@ -13,9 +13,11 @@
 
 struct io_loop;
 
-/* Also prepares the process: SIGPIPE is ignored, the soft limit of open files becomes the hard one (children get the
- * old one back). */
+/* Also prepares the process: SIGPIPE is ignored, the limit of open files is raised to 65,536 where we are allowed to,
+ * else the soft one to the hard one (children get the old ones back). */
 struct io_loop *io_loop_new(void);
+/* How many files this process may have open. */
+uint64_t io_files_max(void);
 /* Runs until io_loop_stop(). */
 void io_loop_run(struct io_loop *l);
 void io_loop_stop(struct io_loop *l);

@@ -29,6 +29,11 @@ struct io__net {
     struct io_loop *loop;
     struct list dirty; /* connections with gathered frames, written at the turn's end */
     struct list later; /* connections with a callback owed before the loop waits */
+    size_t granted;    /* bytes of frames that guests may receive now (grant.c) */
+    size_t grants_max; /* at most; less, and sooner, in tests */
+    uint64_t stall_ns;
+    struct list wanting, granting;
+    struct timer grant_timer;
     uint8_t *scratch;  /* what is read lands here; no connection keeps a buffer while it is idle */
 };
 
@@ -107,6 +112,9 @@ struct io__conn {
     int events;         /* what `poll` waits for */
     uv_poll_t poll;
     struct buf out, in; /* in: the incomplete frame; more than that only while paused */
+    size_t grant;       /* bytes of the incomplete frame that it may receive; 0: none */
+    uint64_t granted_at;    /* when bytes of it came last */
+    struct list granting;   /* net.granting, or net.wanting */
     size_t out_at;      /* out.p[out_at..n) is still to be written */
     /* dialling */
     char *addr;
@@ -116,11 +124,18 @@ struct io__conn {
     unsigned tries;
 };
 
+/* ---- grant.c --- */
+void io__grant_init(struct io__net *n);
+/* May the incomplete frame in `in`, whole bytes long, go on? False: it is told when (its reading has to stop). */
+bool io__grant_get(struct io__conn *c, size_t whole);
+void io__grant_end(struct io__conn *c); /* the frame is complete, or the connection ends */
+
 extern const struct net_ops io__net_ops;
 struct io__conn *io__conn_new(struct io__net *n);
 void io__conn_up(struct io__conn *c);                              /* fd is connected: reads from now on */
 void io__conn_fail(struct io__conn *c, int err);                   /* closed(err) will come; never calls back */
 void io__conn_poll(struct io__conn *c, int events, uv_poll_cb cb); /* 0: stops */
+void io__conn_resume(struct io__conn *c);                          /* reads again, if nothing else is against it */
 void io__conn_unpoll(struct io__conn *c);                          /* closes `poll` and fd; on_unpolled goes on */
 void io__conn_dial(struct io__conn *c);                            /* begins, or goes on with the next address */
 void io__conn_end(struct io__conn *c);                             /* closed(), free */

@@ -11,6 +11,7 @@
 
 /* Work that makes itself anew (a timer that re-arms itself in the past) gets this many rounds before sockets are
  * looked at again. */
+#define FILES_WANTED 65536u
 #define ROUNDS_MAX 4
 
 static void on_busy(uv_idle_t *h) {}
@@ -45,8 +46,17 @@ static void prepare_process(struct io_loop *l)
     signal(SIGPIPE, SIG_IGN);
     if (sigaction(SIGCHLD, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN) signal(SIGCHLD, SIG_DFL);
     check(getrlimit(RLIMIT_NOFILE, &l->files) == 0);
+    struct rlimit most = {.rlim_cur = FILES_WANTED, .rlim_max = FILES_WANTED};
     struct rlimit more = {.rlim_cur = l->files.rlim_max, .rlim_max = l->files.rlim_max};
+    if (l->files.rlim_max < FILES_WANTED && setrlimit(RLIMIT_NOFILE, &most) == 0) return;
     if (l->files.rlim_cur < more.rlim_cur) setrlimit(RLIMIT_NOFILE, &more);
+}
+
+uint64_t io_files_max(void)
+{
+    struct rlimit now;
+    check(getrlimit(RLIMIT_NOFILE, &now) == 0);
+    return now.rlim_cur;
 }
 
 struct io_loop *io_loop_new(void)

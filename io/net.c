@@ -293,6 +293,7 @@ void io__net_init(struct io__net *n, struct io_loop *l)
     n->loop = l;
     list_init(&n->dirty);
     list_init(&n->later);
+    io__grant_init(n);
 }
 
 bool io__net_idle(const struct io__net *n) { return list_empty(&n->dirty) && list_empty(&n->later); }

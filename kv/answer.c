@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #define FREE_QUERIES_MAX 1024u
-#define SMALL_ANSWER (64u * 1024)
 
 /* ---- life of a query ---- */
 
@@ -43,7 +42,7 @@ static size_t cost_of(const struct kv__query *q)
     if (q->op.code == KV_READ) return min_u64(q->op.len, KV_DATA_MAX) + 1;
     if (q->op.code == KV_CAS) return q->op.name2.n + 1;
     if (q->op.code == KV_TXN) return q->nbytes;
-    return SMALL_ANSWER;
+    return KV_SMALL_ANSWER;
 }
 
 void kv__query_pause(struct kv__query *q)
@@ -101,7 +100,7 @@ static bool has_room(struct kv__query *q, size_t cost)
 {
     struct kv__conn *c = q->conn;
     struct kv_server *s = q->server;
-    if (conn_queued(c->conn) > KV_CONN_SEND_HIGH) return false;
+    if (!kv__flow_may_answer(c, cost)) return false;
     if (c->busy && c->busy + cost > KV_CONN_BYTES) return false;
     if (s->reads_bytes && s->reads_bytes + cost > KV_READS_BYTES) {
         s->starved = true;
@@ -121,6 +120,21 @@ void kv__query_drop_held(struct kv__conn *c)
     for (struct list *l; (l = list_pop_front(&c->held));) kv__query_drop(container_of(l, struct kv__query, link));
 }
 
+/* Its answer turns out to be of that size, and there is no room for it among the unsent ones. */
+static bool must_wait(struct kv__query *q, size_t bytes)
+{
+    if (kv__flow_may_answer(q->conn, bytes)) {
+        if (bytes > KV_SMALL_ANSWER) {
+            q->server->turn_bytes += bytes;
+            clock_arm(q->server->clock, &q->server->turn, 0);
+        }
+        return false;
+    }
+    q->want = max_u64(q->want, bytes);
+    hold(q);
+    return true;
+}
+
 /* ---- reading the state ---- */
 
 static void execute(struct kv__query *q, bool lease)
@@ -138,7 +152,7 @@ static void execute(struct kv__query *q, bool lease)
         return;
     }
     if (s->res.npieces) kv__query_payload(q, &s->res);
-    else kv__query_answer(q, &s->res.reply);
+    else if (!must_wait(q, s->res.data.n)) kv__query_answer(q, &s->res.reply);
 }
 
 static void may_read(struct node_read *r, int err, bool lease)
@@ -146,7 +160,7 @@ static void may_read(struct node_read *r, int err, bool lease)
     struct kv__query *q = r->arg;
     if (!q->conn->conn) kv__query_drop(q);
     else if (err) send_away(q);
-    else if (conn_queued(q->conn->conn) > KV_CONN_SEND_HIGH) hold(q);
+    else if (!kv__flow_may_answer(q->conn, q->want)) hold(q);
     else if (q->op.code == KV_CAS) kv__cas_compare(q, lease);
     else if (q->op.code == KV_TXN && q->applied) kv__txn_fill(q);
     else if (q->op.code == KV_TXN) kv__txn_compare(q, lease);
@@ -281,6 +295,7 @@ static bool fits(struct kv__query *q, size_t bytes)
 void kv__query_payload(struct kv__query *q, struct kv__result *res)
 {
     uint32_t left = 0;
+    if (must_wait(q, res->data.n)) return;
     for (uint32_t i = 0; i < res->npieces; i++) {
         const struct kv__piece p = res->pieces[i];
         if (node_try_payload(q->server->node, p.index, p.off, p.len, res->data.p + p.at)) res->pieces[left++] = p;

@@ -311,7 +311,7 @@ void kv__client_reply(struct kv_client *c, struct slice payload)
         return;
     }
     c->tries = c->waits = c->hops = 0;
-    c->unreached[0] = 0;
+    c->unreached[0] = c->refusal[0] = 0;
     answered(c, q, &reply);
 }
 
@@ -360,6 +360,7 @@ static void kept(struct kv_call *call, const struct kv_reply *reply)
 }
 
 uint64_t kv_client_session(const struct kv_client *c) { return c->session; }
+const char *kv_client_refusal(const struct kv_client *c) { return c->refusal; }
 
 /* ---- the end ---- */
 

@@ -73,6 +73,7 @@ struct kv_client {
     uint64_t node;                          /* whom we are connected to */
     uint32_t tries, waits;                  /* since the last answer: connections that were of no use, waits */
     uint32_t hops;                          /* redirects followed since the last wait */
+    char refusal[ADDR_MAX + 256];           /* what the last node that refused said; empty since the last answer */
     char unreached[ADDR_MAX];               /* the last that could not be reached or did not answer */
     struct timer retry;                     /* LINK_WAIT: try; LINK_DIAL: give up */
     struct timer watch;

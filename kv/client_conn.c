@@ -11,6 +11,8 @@
  * although pings are answered, a new connection repeats it. */
 #include "kv/client.h"
 
+#include <stdio.h>
+
 #define WAIT_MIN_MS 20u
 #define WAIT_MAX_MS 50u
 #define WAIT_CAP_MS 500u
@@ -294,9 +296,11 @@ static void on_refused(struct kv_client *c, struct slice payload)
 {
     int err;
     struct slice text;
-    if (kv__refused_decode(payload, &err, &text) == 0)
+    if (kv__refused_decode(payload, &err, &text) == 0) {
         trace_warn(c->trace, "client: %s refuses: %.*s (%s)", c->target, (int)text.n, (const char *)text.p,
                    err_text(err));
+        snprintf(c->refusal, sizeof c->refusal, "%s: %.*s", c->target, (int)min_u64(text.n, 200), (const char *)text.p);
+    }
     next(c, false);
 }
 

@@ -191,7 +191,12 @@ struct kv_server_config {
     const struct trace *trace;
     void (*fatal)(void *arg, int err, const char *text);        /* stop the process */
     void *fatal_arg;
+    /* Connections: of clients, and of those that have not said yet who they are (5 s at most). 0: the most there may
+     * be. A process that may open fewer files sets less; it also needs some 300 for its disk and its peers. */
+    uint32_t clients_max, strangers_max;
 };
+#define KV_CLIENTS_MAX 16384u
+#define KV_STRANGERS_MAX 1024u
 struct kv_server;
 /* Recovers (blocking) and starts. On failure a negative error and a text for the user in `why`. */
 int kv_server_new(struct disk *disk, struct net *net, struct clock *clock, const struct kv_server_config *config,
@@ -229,6 +234,8 @@ void kv_client_free(struct kv_client *c);
 /* Answers what is under way, closes the session and calls done; gives up at the deadline (ns of the clock). */
 void kv_client_close(struct kv_client *c, uint64_t deadline, void (*done)(void *arg), void *arg);
 uint64_t kv_client_session(const struct kv_client *c);          /* 0: none open */
+/* Why a node would not serve this client, as it said last; empty where none has since the last answer. */
+const char *kv_client_refusal(const struct kv_client *c);
 
 /* One operation. The struct is the caller's until done() - called exactly once, from the loop - has been entered; the
  * slices of op are borrowed only during kv_call(). Without a deadline it waits and repeats until there is an answer;

@@ -8,8 +8,8 @@
  *
  * Watches (watch.c) go with their connection.
  *
- * Bounds: a connection with too much under way is not read from until half of it is answered; one that does not take
- * its answers is closed after a while; more clients than KV_CLIENTS_MAX are told so and closed. */
+ * How much may be under way is kv/flow.c's matter; here: a connection that does not take its answers is closed after
+ * a while, and more clients than there is room for are told so and closed. */
 #include "kv/server.h"
 
 #include <stdlib.h>
@@ -30,6 +30,7 @@ static void forget(struct kv__conn *c)
     struct kv_server *s = c->server;
     if (!c->conn) return;
     c->conn = NULL;
+    kv__flow_closed(c);
     if (c->client) s->nclients--;
     else s->nstrangers--;
     kv__query_drop_held(c);
@@ -50,59 +51,20 @@ static void hang_up(struct kv__conn *c)
 void kv__conn_refuse(struct kv__conn *c, int err, const char *text)
 {
     struct kv_server *s = c->server;
-    trace_warn(s->trace, "refused a client at %s: %s", c->conn->peer, text);
+    uint64_t now = clock_now(s->clock);
+    if (now >= s->refusal_said + NS_PER_S) {        /* a crowd of them must not fill the log */
+        trace_warn(s->trace, "refused a client at %s: %s (%u others since the last such line)", c->conn->peer, text,
+                   s->refusals_unsaid);
+        s->refusal_said = now;
+        s->refusals_unsaid = 0;
+    } else {
+        s->refusals_unsaid++;
+    }
     buf_clear(&s->out);
     kv__refused_encode(err, text, &s->out);
     struct slice v = buf_slice(&s->out);
     conn_send(c->conn, KV_FRAME_REFUSED, &v, 1);
     hang_up(c);
-}
-
-/* ---- how much is under way ---- */
-
-static bool crowded(const struct kv__conn *c, unsigned share)
-{
-    const struct kv_server *s = c->server;
-    return c->calls > KV_CONN_CALLS / share || c->bytes > KV_CONN_BYTES / share ||
-           s->writes_bytes > KV_WRITES_BYTES / share || (c->conn && conn_queued(c->conn) > KV_CONN_SEND_HIGH / share);
-}
-
-static void pause_if_crowded(struct kv__conn *c)
-{
-    struct kv_server *s = c->server;
-    if (c->paused || !c->conn || !crowded(c, 1)) return;
-    c->paused = true;
-    if (s->writes_bytes > KV_WRITES_BYTES) s->choked = true;
-    conn_pause(c->conn, true);
-}
-
-static void ease(struct kv__conn *c)
-{
-    if (!c->paused || !c->conn || crowded(c, 2)) return;
-    c->paused = false;
-    conn_pause(c->conn, false);
-}
-
-void kv__conn_ease_all(struct kv_server *s)
-{
-    list_for_each(l, &s->conns) ease(container_of(l, struct kv__conn, link));
-}
-
-void kv__conn_begin(struct kv__conn *c, size_t bytes)
-{
-    c->refs++;
-    c->calls++;
-    c->bytes += bytes;
-    pause_if_crowded(c);
-}
-
-void kv__conn_end(struct kv__conn *c, size_t bytes)
-{
-    check(c->calls > 0 && c->bytes >= bytes);
-    c->calls--;
-    c->bytes -= bytes;
-    ease(c);
-    kv__conn_unref(c);
 }
 
 /* ---- answers ---- */
@@ -112,7 +74,9 @@ void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, uns
     if (!c->conn) return;
     int err = conn_send(c->conn, type, v, nv);
     if (!err) {
-        pause_if_crowded(c);
+        for (unsigned i = 0; i < nv; i++) c->offered += v[i].n;
+        c->offered += FRAME_HEADER_BYTES;
+        kv__flow_sent(c);
         return;
     }
     trace_warn(c->server->trace, "client at %s: %s; closed", c->conn->peer, err_text(err));
@@ -196,13 +160,14 @@ static bool become_client(struct kv__conn *c)
 {
     struct kv_server *s = c->server;
     if (c->client) return true;
-    if (s->nclients >= KV_CLIENTS_MAX) {
-        kv__conn_refuse(c, QE_BUSY, "this node has as many clients as it can serve");
+    if (s->nclients >= s->config.clients_max) {
+        kv__conn_refuse(c, QE_BUSY, s->full_text);
         return false;
     }
     c->client = true;
     s->nstrangers--;
     s->nclients++;
+    kv__flow_joined(c);
     return true;
 }
 
@@ -307,6 +272,7 @@ static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
     c->refs++;
     if (type == RAFT_FRAME_HELLO && !c->client) {
         conn->arg = NULL;       /* the node's from now on */
+        conn->guest = false;
         forget(c);
         node_accept(c->server->node, conn, payload);
     } else {
@@ -320,7 +286,8 @@ static void on_drained(struct conn *conn)
     struct kv__conn *c = conn->arg;
     if (!c) return;
     c->refs++;
-    ease(c);
+    kv__flow_sent(c);
+    kv__flow_ease(c);
     kv__query_release_held(c);
     kv__watch_pump(c);
     kv__conn_unref(c);
@@ -346,7 +313,9 @@ void kv__serve_accept(void *arg, struct conn *conn)
     s->nstrangers++;
     conn->cb = &serve_cb;
     conn->arg = c;
-    if (s->nstrangers > KV_STRANGERS_MAX) kv__conn_refuse(c, QE_BUSY, "too many connections are being opened");
+    conn->guest = true;
+    if (s->nstrangers > s->config.strangers_max)
+        kv__conn_refuse(c, QE_BUSY, "this node has too many connections that have not said yet who they are: try again");
 }
 
 /* ---- once a second ---- */
@@ -354,10 +323,7 @@ void kv__serve_accept(void *arg, struct conn *conn)
 static void look_at(struct kv__conn *c, uint64_t now)
 {
     if (!c->conn) return;
-    bool full = conn_queued(c->conn) > (c->nwatches ? KV_WATCH_SEND_HIGH / 2 : KV_CONN_SEND_HIGH);
-    if (!full) c->full_since = 0;
-    else if (!c->full_since) c->full_since = now;
-    if (full && now - c->full_since >= KV_UNREAD_NS) {
+    if (kv__flow_unread(c, now)) {
         trace_warn(c->server->trace, "client at %s does not read its answers: closed", c->conn->peer);
         hang_up(c);
     } else if (!c->client && now - c->since >= KV_STRANGER_NS) {
@@ -374,7 +340,7 @@ void kv__serve_tick(struct kv_server *s)
         c->refs++;
         look_at(c, now);
         if (c->conn) {
-            ease(c);
+            kv__flow_ease(c);
             kv__query_release_held(c);
             kv__watch_tick(c);
         }

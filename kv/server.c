@@ -8,6 +8,7 @@
  * the user. */
 #include "kv/server.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define STOP_NS (1 * NS_PER_S)
@@ -26,9 +27,7 @@ static void sm_applied(void *arg, uint64_t index)
     kv__tell_members(s);
     if (!list_empty(&s->queue)) kv__propose_flush(s);
     if (!list_empty(&s->watching)) kv__watch_pump_all(s);
-    if (!s->choked || s->writes_bytes > KV_WRITES_BYTES / 2) return;
-    s->choked = false;
-    kv__conn_ease_all(s);
+    kv__flow_turn(s);
 }
 
 static void *sm_snap_begin(void *arg) { return kv__snap_begin(((struct kv_server *)arg)->store); }
@@ -94,15 +93,8 @@ static void turn_fired(struct timer *t)
 {
     struct kv_server *s = t->arg;
     kv__propose_flush(s);
-    if (!s->starved) return;
-    s->starved = false;
-    list_for_each_safe(l, next, &s->conns)
-    {
-        struct kv__conn *c = container_of(l, struct kv__conn, link);
-        c->refs++;
-        kv__query_release_held(c);
-        kv__conn_unref(c);
-    }
+    kv__flow_turn(s);
+    kv__flow_release(s);
 }
 
 static void tick_fired(struct timer *t)
@@ -123,6 +115,12 @@ static struct kv_server *create(struct disk *disk, struct net *net, struct clock
     s->net = net;
     s->clock = clock;
     s->config = *config;
+    s->writes_max = KV_WRITES_BYTES;
+    s->unsent_max = KV_UNSENT_BYTES;
+    if (!s->config.clients_max) s->config.clients_max = KV_CLIENTS_MAX;
+    if (!s->config.strangers_max) s->config.strangers_max = KV_STRANGERS_MAX;
+    snprintf(s->full_text, sizeof s->full_text, "this node serves %u clients, as many as it can: end some or try another one",
+             s->config.clients_max);
     s->trace = config->trace;
     if (!s->config.node.addr[0] && strlen(config->listen) < ADDR_MAX)
         memcpy(s->config.node.addr, config->listen, strlen(config->listen) + 1);

@@ -1,6 +1,6 @@
 /* server.h - what the files of the server share: server.c (life, the node's callbacks, time), serve.c (connections
- * and frames), propose.c (changes on their way through the log), answer.c (queries), cas.c, admin.c (changes of the
- * cluster), status.c. Private to kv/.
+ * and frames), flow.c (how much of them), propose.c (changes on their way through the log), answer.c (queries), cas.c,
+ * txn_leader.c, watch.c, admin.c (changes of the cluster), status.c. Private to kv/.
  *
  * Ownership: a kv__conn lives while its connection is open or calls of it are under way (refs). A kv__query lives
  * from its arrival to its answer; a kv__pending from the first change put into it until its entry is applied or known
@@ -10,16 +10,18 @@
 
 #include "kv/txn.h"
 
-#define KV_CLIENTS_MAX 4096u
-#define KV_STRANGERS_MAX 256u               /* connections that have not said yet what they are */
 #define KV_STRANGER_NS (5 * NS_PER_S)
 #define KV_ENTRY_BYTES (1u * MIB)           /* a batch takes no more changes beyond it */
 #define KV_CONN_CALLS 2048u                 /* calls of one connection under way before it is paused */
 #define KV_CONN_BYTES (16u * MIB)           /* their bytes; also answers being gathered */
 #define KV_CONN_SEND_HIGH (4u * MIB)        /* unsent answers beyond which no query is executed */
-#define KV_UNREAD_NS (30 * NS_PER_S)        /* with that much unsent for so long, the client does not read: closed */
+#define KV_UNREAD_NS (30 * NS_PER_S)        /* with that much unsent and nothing taken for so long it does not read */
 #define KV_WRITES_BYTES (128u * MIB)        /* changes of all connections under way before they are paused */
 #define KV_READS_BYTES (256u * MIB)         /* answers of all connections being gathered */
+#define KV_UNSENT_BYTES (256u * MIB)        /* unsent answers of all connections beyond which only small ones go out */
+#define KV_SMALL_ANSWER (64u * 1024)
+#define KV_PROVEN_BYTES (16u * MIB)         /* more than what the system may buffer for one that does not read */
+#define KV_TURN_BYTES (2u * MIB)            /* larger answers that one turn makes */
 #define KV_WATCHES_MAX 16384u               /* of all connections */
 #define KV_CONN_WATCHES 256u                /* of one */
 #define KV_WATCH_SEND_HIGH (64u * 1024)     /* unsent bytes of a connection beyond which no event is put there */
@@ -39,12 +41,14 @@ struct kv__conn {
     uint32_t refs;                          /* 1 while open, 1 for each call under way */
     uint32_t calls;
     size_t bytes;                           /* of the operations of calls under way */
+    size_t unsent;                          /* as counted in server.unsent_bytes */
     size_t busy;                            /* bytes of answers being gathered */
     struct list held;                       /* queries that wait for room */
     struct list watches, watch_link;        /* server.watching, if there are watches */
     uint32_t nwatches;
     bool releasing;
-    uint64_t since, session, full_since;
+    uint64_t since, session;
+    uint64_t offered, taken, taken_at;      /* bytes sent; bytes gone to the kernel, and when that last rose */
 };
 
 /* A query; or a compare-and-set or transaction, which may have to be compared here before it is proposed (again). */
@@ -105,6 +109,14 @@ struct kv_server {
     struct kv__pending *applying;           /* the batch whose outcomes are coming */
     size_t writes_bytes;                    /* of queue and inflight */
     bool choked;                            /* connections were paused because of it */
+    size_t writes_max, unsent_max;          /* KV_WRITES_BYTES, KV_UNSENT_BYTES; less in tests */
+    size_t calls_bytes;                     /* operations of all calls under way */
+    bool flooded;                           /* all are paused */
+    size_t unsent_bytes;                    /* of all connections; never less than there are */
+    uint64_t counted_at;                    /* when they were counted one by one */
+    uint64_t refusal_said;                  /* when a refusal was logged last; */
+    uint32_t refusals_unsaid;               /* how many were not, since */
+    char full_text[128];                    /* for clients that there is no room for */
     int64_t wall;                           /* stamped last */
     uint64_t cluster, mono;                 /* cluster time as of the local time mono; only while leading */
 
@@ -112,7 +124,8 @@ struct kv_server {
     uint32_t nfree_queries;
     struct kv__result res;                  /* for answers given at once */
     size_t reads_bytes;
-    bool starved;                           /* queries are held because of it */
+    bool starved;                           /* queries are held because of it, or of: */
+    size_t turn_bytes;                      /* large answers made in this turn */
 
     struct list watching;                   /* connections that have watches */
     uint32_t nwatches;
@@ -134,10 +147,20 @@ void kv__serve_accept(void *arg, struct conn *c);
 void kv__serve_tick(struct kv_server *s);
 void kv__serve_free(struct kv_server *s);
 void kv__conn_unref(struct kv__conn *c);
+/* flow.c */
 /* A call of the connection begins or ends to be under way. */
 void kv__conn_begin(struct kv__conn *c, size_t bytes);
 void kv__conn_end(struct kv__conn *c, size_t bytes);
-void kv__conn_ease_all(struct kv_server *s);
+void kv__flow_joined(struct kv__conn *c);               /* it is a client now */
+void kv__flow_sent(struct kv__conn *c);                 /* its queue has changed */
+void kv__flow_closed(struct kv__conn *c);
+void kv__flow_ease(struct kv__conn *c);                 /* is it to be read from again? */
+bool kv__flow_unread(struct kv__conn *c, uint64_t now); /* once a second: does it take nothing any more? */
+void kv__flow_turn(struct kv_server *s);                /* are all? */
+void kv__flow_release(struct kv_server *s);             /* a turn ends: held queries go on in the next */
+/* Is there room for an answer of so many bytes among the unsent ones? */
+bool kv__flow_may_answer(struct kv__conn *c, size_t bytes);
+/* serve.c, answers */
 void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const struct kv_reply *reply);
 void kv__send_redirect(struct kv__conn *c, uint64_t id);
 void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv);

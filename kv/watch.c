@@ -79,7 +79,6 @@ static void send_events(struct kv__conn *c, struct kv__watch *w, struct slice ev
 {
     uint8_t head[KV_EVENTS_HEAD];
     w->told = w->at.revision;
-    c->full_since = 0;
     c->server->watch_wait = 0;
     kv__events_encode(&w->at, head);
     struct slice v[2] = {slice_of(head, sizeof head), events};

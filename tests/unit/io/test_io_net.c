@@ -1053,11 +1053,127 @@ static void test_random_mix(void **state)
     assert_true(closes > 20);
 }
 
+/* ---- guests that begin large frames ---- */
+
+enum { GUESTS = 12, GUEST_BYTES = 200 * 1024 };
+static struct end guests[GUESTS];
+static int nguests;
+
+static void on_guest(void *arg, struct conn *c)
+{
+    guests[nguests] = (struct end){.c = c};
+    c->cb = &cb;
+    c->guest = true;
+    c->arg = &guests[nguests++];
+    io_loop_stop(loop);
+}
+
+static void on_stop(struct timer *t) { io_loop_stop(t->arg); }
+static void on_time(struct timer *t) { *(bool *)t->arg = true; }
+
+static void run_for(struct io_loop *l, uint64_t ms)
+{
+    bool over = false;
+    struct timer t = {.fire = on_time, .arg = &over};
+    clock_arm(clk, &t, clock_now(clk) + ms * NS_PER_MS);
+    while (!over) {
+        struct timer stop = {.fire = on_stop, .arg = l};
+        clock_arm(clk, &stop, clock_now(clk) + NS_PER_MS);
+        io_loop_run(l);
+        clock_disarm(clk, &stop);
+    }
+}
+
+static int raw_unix(const char *addr)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    size_t n = strlen(addr + 5);
+    assert_true(n < sizeof(sa.sun_path));
+    memcpy(sa.sun_path, addr + 5, n);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    return fd;
+}
+
+static size_t kept(void)
+{
+    size_t sum = 0;
+    for (int i = 0; i < nguests; i++)
+        if (guests[i].c) sum += container_of(guests[i].c, struct io__conn, base)->in.n;
+    return sum;
+}
+
+/* Each sends half a large frame: only as many as there is room for get on, the others are not read from; when they
+ * have their turn, every frame arrives whole. One that never goes on loses its connection, but only as others wait. */
+static void test_guests_take_turns(void **state)
+{
+    struct io__net *n = container_of(net, struct io__net, base);
+    static uint8_t frame[FRAME_HEADER_BYTES + GUEST_BYTES], payload[GUEST_BYTES];
+    struct slice v = slice_of(payload, sizeof(payload));
+    const char *addr = unix_addr();
+    int fds[GUESTS], frames = 0, closes = 0;
+    nguests = 0;
+    n->grants_max = 3 * sizeof(frame);
+    n->stall_ns = 3600 * NS_PER_S;
+    memset(payload, 7, sizeof(payload));
+    assert_int_equal(frame_header(frame, 5, 0, &v, 1), 0);
+    memcpy(frame + FRAME_HEADER_BYTES, payload, sizeof(payload));
+    assert_int_equal(net_listen(net, addr, on_guest, NULL), 0);
+    for (int i = 0; i < GUESTS; i++) {
+        fds[i] = raw_unix(addr);
+        assert_int_equal(send(fds[i], frame, sizeof(frame) / 2, MSG_DONTWAIT), sizeof(frame) / 2);
+    }
+    run_until(loop, nguests == GUESTS);
+    for (int tries = 0; tries < 10000 && n->granted < 3 * sizeof(frame); tries++) run_for(loop, 1);
+    for (int i = 0; i < 20; i++) run_for(loop, 5);          /* and no more than that */
+    assert_int_equal(n->granted, 3 * sizeof(frame));
+    assert_true(kept() <= 3 * sizeof(frame) + (GUESTS - 3) * 2 * 64 * 1024);
+    /* The rest of all but one of those that have a grant, and of all others. */
+    int silent = -1;
+    for (int i = 0; i < GUESTS; i++) {
+        if (silent < 0 && container_of(guests[i].c, struct io__conn, base)->grant) {
+            silent = i;
+            continue;
+        }
+        size_t from = sizeof(frame) / 2;
+        fcntl(fds[i], F_SETFL, O_NONBLOCK);
+        while (from < sizeof(frame)) {
+            ssize_t r = send(fds[i], frame + from, sizeof(frame) - from, MSG_DONTWAIT);
+            if (r > 0) from += (size_t)r;
+            else run_for(loop, 1);
+        }
+    }
+    for (int tries = 0; tries < 10000 && frames < GUESTS - 1; tries++) {
+        run_for(loop, 1);
+        frames = 0;
+        for (int i = 0; i < GUESTS; i++) frames += guests[i].frames;
+    }
+    assert_int_equal(frames, GUESTS - 1);
+    assert_int_equal(n->granted, sizeof(frame));
+    assert_int_equal(guests[silent].closes, 0);             /* nobody waits for its grant */
+    n->stall_ns = 20 * NS_PER_MS;
+    n->grants_max = sizeof(frame);
+    int other = silent == 0 ? 1 : 0;
+    assert_int_equal(send(fds[other], frame, sizeof(frame) / 2, MSG_DONTWAIT), sizeof(frame) / 2);
+    run_until(loop, guests[silent].closes);
+    assert_int_equal(guests[silent].err, -ETIMEDOUT);
+    for (int i = 0; i < GUESTS; i++) close(fds[i]);
+    for (int tries = 0; tries < 10000 && closes < GUESTS; tries++) {
+        run_for(loop, 1);
+        closes = 0;
+        for (int i = 0; i < GUESTS; i++) closes += guests[i].closes;
+    }
+    assert_int_equal(closes, GUESTS);
+    assert_int_equal(n->granted, 0);
+    assert_true(list_empty(&n->wanting) && list_empty(&n->granting));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_frames_of_all_sizes),
+        T(test_guests_take_turns),
         T(test_order_of_a_turns_frames),
         T(test_many_slices),
         T(test_bytes_one_by_one),

@@ -160,11 +160,13 @@ static void refusals(void **state)
 
 static void too_many_clients(void **state)
 {
+    enum { CLIENTS = 1000 };
     struct world *w = world_new(3);
-    struct raw *r = xcalloc(KV_CLIENTS_MAX + 5, sizeof *r), one;
-    for (unsigned i = 0; i < KV_CLIENTS_MAX + 5; i++) {
+    w->servers[1]->config.clients_max = CLIENTS;
+    struct raw *r = xcalloc(CLIENTS + 5, sizeof *r), one;
+    for (unsigned i = 0; i < CLIENTS + 5; i++) {
         raw_dial(w, &r[i], "n1");
-        if (i % 200 == 199 || i > KV_CLIENTS_MAX) {
+        if (i % 200 == 199 || i > CLIENTS) {
             fake_run(&w->f, 1 * MS);
             for (unsigned k = i >= 199 && i % 200 == 199 ? i - 199 : 0; k <= i; k++)
                 if (r[k].conn && !r[k].acks) raw_hello(&r[k], KV_VERSION, 0);
@@ -172,16 +174,16 @@ static void too_many_clients(void **state)
         }
     }
     unsigned acks = 0, refused = 0;
-    for (unsigned i = 0; i < KV_CLIENTS_MAX + 5; i++) {
+    for (unsigned i = 0; i < CLIENTS + 5; i++) {
         acks += r[i].acks > 0;
         refused += r[i].refused == QE_BUSY && r[i].closed;
     }
-    assert_int_equal(acks, KV_CLIENTS_MAX);
+    assert_int_equal(acks, CLIENTS);
     assert_int_equal(refused, 5);
     raw_close(w, &r[7]);
     raw_client(w, &one, "n1");              /* one went, so there is a place */
     raw_close(w, &one);
-    for (unsigned i = 0; i < KV_CLIENTS_MAX + 5; i++)
+    for (unsigned i = 0; i < CLIENTS + 5; i++)
         if (r[i].conn) conn_close(r[i].conn);
     fake_run(&w->f, 10 * MS);
     free(r);
@@ -344,6 +346,84 @@ static void many_changes(void **state)
     assert_int_equal(conn->calls, 0);
     raw_close(w, &r);
     buf_free(&b);
+    world_free(w);
+}
+
+/* Each of many connections brings one large change before it can be held back: all are, once there are too many, and
+ * everything is answered in the end. */
+static void a_flood(void **state)
+{
+    enum { N = 100 };
+    struct world *w = world_new(17);
+    struct kv_server *server = w->servers[1];
+    static struct raw r[N];
+    static uint8_t big[100 * 1024];
+    uint64_t session[N];
+    server->writes_max = 1 * MIB;
+    for (unsigned i = 0; i < N; i++) {
+        raw_client(w, &r[i], "n1");
+        raw_call(&r[i], 0, 0, 0, op_open(100 + i, false));
+        fake_run(&w->f, 5 * MS);
+        session[i] = r[i].off;
+    }
+    w->c->stalled = true;
+    struct kv_op put = op_put("k", "");
+    put.data = slice_of(big, sizeof big);
+    for (unsigned i = 0; i < N; i++) raw_call(&r[i], session[i], 1, 1, put);
+    fake_run(&w->f, 50 * MS);
+    assert_true(server->flooded);
+    assert_true(server->calls_bytes > 2 * MIB && server->calls_bytes <= 2 * MIB + sizeof big + 1024);
+    w->c->stalled = false;
+    fake_run(&w->f, 2 * S);
+    assert_false(server->flooded);
+    for (unsigned i = 0; i < N; i++) {
+        assert_true(r[i].replies == 2 && r[i].status == 0);
+        raw_close(w, &r[i]);
+    }
+    assert_true(server->calls_bytes == 0 && server->writes_bytes == 0 && server->unsent_bytes == 0);
+    assert_replicas_equal(w);
+    world_free(w);
+}
+
+/* A crowd that reads nothing: what is unsent to all of them together stays bounded, small answers go on, large ones,
+ * too, to a client that has read much before; others wait until some of the crowd have been closed. */
+static void a_crowd_that_does_not_read(void **state)
+{
+    enum { N = 20 };
+    struct world *w = world_new(18);
+    struct kv_server *server = w->servers[1];
+    struct kv_client *c = client(w, 1, false), *d = client(w, 2, false);
+    struct sync s = {0}, large = {0};
+    static struct raw r[N];
+    static uint8_t big[1024 * 1024];
+    struct kv_op put = op_put("big", "");
+    put.data = slice_of(big, sizeof big);
+    assert_int_equal(call(w, c, &s, put), 0);
+    assert_int_equal(call(w, c, &s, op_put("small", "v")), 0);
+    for (unsigned i = 0; i < 17; i++) assert_int_equal(call(w, c, &s, op_get("big")), 0);
+    server->unsent_max = 10 * MIB;
+    for (unsigned i = 0; i < N; i++) {
+        raw_client(w, &r[i], "n1");
+        conn_pause(r[i].conn, true);
+        for (unsigned k = 0; k < 10; k++) raw_call(&r[i], 0, 0, 0, op_get("big"));
+    }
+    fake_run(&w->f, 2 * S);
+    assert_true(server->unsent_bytes > 9 * MIB && server->unsent_bytes <= 12 * MIB);
+    assert_int_equal(call(w, c, &s, op_get("small")), 0);
+    assert_int_equal(call(w, c, &s, op_put("small", "w")), 0);
+    assert_int_equal(call(w, c, &s, op_get("big")), 0);
+    assert_int_equal(call(w, d, &large, op_get("small")), 0);
+    start(d, &large, op_get("big"));
+    fake_run(&w->f, 3 * S);
+    assert_false(large.done);
+    assert_true(fake_until(&w->f, sync_is_done, &large, N * 30 * S));
+    assert_int_equal(large.reply.data.n, sizeof big);
+    for (unsigned i = 0; i < N; i++)
+        if (r[i].conn) raw_close(w, &r[i]);
+    kv_client_free(c);
+    kv_client_free(d);
+    buf_free(&s.data);
+    buf_free(&large.data);
     world_free(w);
 }
 
@@ -689,6 +769,8 @@ int main(void)
         cmocka_unit_test(one_entry_a_turn),
         cmocka_unit_test(back_pressure),
         cmocka_unit_test(many_changes),
+        cmocka_unit_test(a_flood),
+        cmocka_unit_test(a_crowd_that_does_not_read),
         cmocka_unit_test(a_client_that_does_not_read),
         cmocka_unit_test(full_disk),
         cmocka_unit_test(full_disk_and_a_transaction),
