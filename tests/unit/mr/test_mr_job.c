@@ -165,7 +165,7 @@ static void check_books(const char *app, const char *const *inputs, const char *
 static void the_books(void **state)
 {
     if (!books) {
-        print_message("1 skipped: the books (../shared/data/books) are not here\n");
+        print_message("skipped: the_books: the books (../shared/data/books) are not here\n");
         skip();
     }
     char *glob = mr__strf("%s/pg-*.txt", books);
@@ -231,7 +231,10 @@ static void empty_inputs(void **state)
 
 static void shared_object(void **state)
 {
-    if (!source || system("command -v cc >/dev/null 2>&1")) skip();
+    if (!source || system("command -v cc >/dev/null 2>&1")) {
+        print_message("skipped: shared_object: there is no cc, or no QFS_SOURCE\n");
+        skip();
+    }
     char *cmd = mr__strf("cc -O1 -shared -fPIC -I '%s' -o app.so '%s/mr/apps/wc.c'", source, source);
     shell(cmd);
     char *app = mr__strf("%s", in_dir("app.so"));
