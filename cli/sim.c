@@ -33,7 +33,8 @@ static const char help[] =
     "\n"
     "  --seed N        the first seed (default 1)\n"
     "  --runs K        so many seeds, from the first on (default 1)\n"
-    "  --faults LIST   each run has just these kinds of faults: \"kill,split\", \"all,-rot\", \"none\"; see --list\n"
+    "  --faults LIST   each run has just these kinds of faults: \"kill,split\", \"all,-rot\", \"none\"; see --list.\n"
+    "                  \"+churn\": these besides the drawn ones\n"
     "  --lab LAB       the titles of the Raft or the key/value lab, or what goes beyond them, instead of random runs\n"
     "  --test TITLE    only this title\n"
     "  --trace         tells what happens: elections, commits, faults, operations; =debug and =frames tell more\n"
@@ -115,12 +116,13 @@ static int run_swarms(const struct sim_args *a)
         struct sim_sums before = sums;
         sim_report_begin(seed, NULL, "%s sim --seed %llu%s%s --trace", self_path(), (unsigned long long)seed,
                          a->faults ? " --faults " : "", a->faults ? a->faults : "");
-        sim_swarm_draw(seed, a->faults ? &a->only : NULL, &w);
+        bool draw = !a->faults || a->faults[0] == '+';
+        sim_swarm_draw(seed, draw ? NULL : &a->only, draw ? a->only : 0, &w);
         sim_swarm_run(&w, &sums);
         if (a->figures) print_run(seed, &w, &before, &sums);
     }
     print_sums(a, &sums, seconds() - began);
-    sim_fault_set missing = sim_sums_missing(&sums) & (a->faults ? a->only : SIM_FAULT_ALL);
+    sim_fault_set missing = sim_sums_missing(&sums) & (a->faults && a->faults[0] != '+' ? a->only : SIM_FAULT_ALL);
     if (a->runs < CAMPAIGN || !missing) return EXIT_OK;
     char text[400];
     sim_faults_text(missing, text, sizeof text);
@@ -158,7 +160,7 @@ int cmd_sim(int argc, char **argv)
             break;
         case 'f':
             a.faults = optarg;
-            if (!sim_faults_parse(optarg, &a.only, bad, sizeof bad))
+            if (!sim_faults_parse(optarg + (optarg[0] == '+'), &a.only, bad, sizeof bad))
                 return usage_error("sim", "there is no kind of fault '%s'; --list shows them", bad);
             break;
         case 'l':

@@ -39,7 +39,8 @@
     X(DRIFT, "drift", "a clock runs too fast or too slow: within the bound of leases, or far beyond without leases")   \
     X(CLIENT, "client", "a client's process dies")                                                                     \
     X(TRANSFER, "transfer", "the leader is asked to hand over")                                                        \
-    X(MEMBERS, "members", "a server is removed, added again as a learner, or promoted")
+    X(MEMBERS, "members", "a server is removed, added again as a learner, or promoted")                                \
+    X(CHURN, "churn", "members come, go and hand over all the time, now and then with an emptied disk")
 
 enum sim_fault_kind {
 #define X(id, name, what) SIM_FAULT_##id,

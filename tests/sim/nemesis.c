@@ -77,7 +77,7 @@ bool sim__can_spare(const struct sim_nemesis *m, unsigned i)
 {
     const struct sim_cluster *c = m->cluster;
     unsigned voters = 0;
-    if (m->kinds & SIM_FAULT(MEMBERS) && !sim__members_whole(m)) return false;
+    if (m->changes && !sim__members_whole(m)) return false;
     for (unsigned j = 0; j < c->opt.n; j++) {
         const struct sim_server *s = &c->servers[j];
         voters += j != i && !s->lost && !s->suspect && sim_durable_voter(c->checks, j);
@@ -332,6 +332,8 @@ struct sim_nemesis *sim_nemesis_new(struct sim_cluster *c, struct sim_load *l, s
     m->heal = (struct sim_event){.run = join_again, .arg = m};
     m->watch = (struct sim_event){.run = on_watch, .arg = m};
     m->mend = (struct sim_event){.run = sim__mend_members, .arg = m};
+    m->churn = (struct sim_event){.run = sim__churn, .arg = m};
+    m->changes = kinds & (SIM_FAULT(MEMBERS) | SIM_FAULT(CHURN));
     for (unsigned i = 0; i < c->opt.n; i++) {
         struct lasting *s = &m->servers[i];
         s->nemesis = m;
@@ -343,6 +345,7 @@ struct sim_nemesis *sim_nemesis_new(struct sim_cluster *c, struct sim_load *l, s
     }
     sim_at(c->world, &m->watch, sim_now(c->world) + WATCH_MS * NS_PER_MS);
     if (m->kinds) sim_at(c->world, &m->next, sim__after(m, pause_ms));
+    if (kinds & SIM_FAULT(CHURN)) sim_at(c->world, &m->churn, sim__after(m, pause_ms));
     return m;
 }
 
@@ -351,6 +354,7 @@ static void cancel_all(struct sim_nemesis *m)
     struct sim_world *w = m->cluster->world;
     sim_cancel(w, &m->next);
     sim_cancel(w, &m->heal);
+    sim_cancel(w, &m->churn);
     for (unsigned i = 0; i < m->cluster->opt.n; i++) {
         sim_cancel(w, &m->servers[i].start);
         sim_cancel(w, &m->servers[i].resume);
@@ -378,7 +382,7 @@ void sim_nemesis_stop(struct sim_nemesis *m)
         sim_pause(c->world, i, false);
         if (!sim_server_up(c, i)) start_again(&m->servers[i].start);
     }
-    if (m->kinds & SIM_FAULT(MEMBERS)) sim_at(c->world, &m->mend, sim_now(c->world));
+    if (m->changes) sim_at(c->world, &m->mend, sim_now(c->world));
 }
 
 void sim_nemesis_free(struct sim_nemesis *m)

@@ -21,8 +21,10 @@ struct sim_nemesis {
     struct sim_load *load;
     sim_fault_set kinds;
     uint64_t pause_ms;
+    bool changes; /* of members */
     struct prng rng;
-    struct sim_event next, heal, watch, mend;
+    struct sim_event next, heal, watch, mend, churn;
+    uint64_t bout_ends; /* of the changes of members under way */
     struct lasting servers[SIM_SERVERS_MAX];
     struct sim_fault_counts counts;
 };
@@ -43,5 +45,6 @@ void sim__disk_mend(struct sim_nemesis *m, unsigned server);
 bool sim__change_members(struct sim_nemesis *m, unsigned server);
 bool sim__members_whole(const struct sim_nemesis *m); /* all servers run and vote, by what each of them knows */
 void sim__mend_members(struct sim_event *e);          /* until all servers are voters again */
+void sim__churn(struct sim_event *e);                 /* bouts of changes, one after the other */
 
 #endif

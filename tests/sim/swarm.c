@@ -21,7 +21,7 @@ static uint64_t one_of(struct prng *r, const uint64_t *v, size_t n) { return v[p
 static sim_fault_set draw_faults(struct prng *r)
 {
     sim_fault_set faults = 0;
-    for (unsigned k = 0; k < SIM_FAULT_KINDS; k++)
+    for (unsigned k = 0; k < SIM_FAULT_CHURN; k++)
         if (prng_chance(r, 30)) faults |= 1ull << k;
     return prng_chance(r, 5) ? 0 : faults;
 }
@@ -98,7 +98,7 @@ static void describe(struct sim_swarm *w)
              (unsigned)(w->cluster.node.checkpoint_bytes / KIB), w->cluster.node.lease_reads ? "lease" : "round");
 }
 
-void sim_swarm_draw(uint64_t seed, const sim_fault_set *only, struct sim_swarm *out)
+void sim_swarm_draw(uint64_t seed, const sim_fault_set *only, sim_fault_set also, struct sim_swarm *out)
 {
     struct prng r;
     *out = (struct sim_swarm){0};
@@ -107,12 +107,14 @@ void sim_swarm_draw(uint64_t seed, const sim_fault_set *only, struct sim_swarm *
     out->cluster.n = (unsigned)ONE_OF(&r, 3, 3, 3, 3, 5, 5, 1, 2, 4);
     out->faults = draw_faults(&r);
     if (only) out->faults = *only;
+    out->faults |= also;
     draw_net(&r, out->faults, &out->cluster.net);
     draw_disk(&r, &out->cluster.disk, &out->cluster.node);
     draw_load(&r, &out->load);
     out->pause_ms = ONE_OF(&r, 200, 1000, 1000, 3000);
     out->run_ms = ONE_OF(&r, 5000, 10000, 20000);
     out->quiet_ms = prng_chance(&r, 80) ? 1500 : 0;
+    if (!only && prng_chance(&r, 15)) out->faults |= SIM_FAULT(CHURN);
     describe(out);
 }
 

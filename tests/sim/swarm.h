@@ -22,8 +22,9 @@ struct sim_sums {
     struct sim_fault_counts faults;
 };
 
-/* only: NULL, or the set of faults that the run has, all of them, instead of a drawn one. */
-void sim_swarm_draw(uint64_t seed, const sim_fault_set *only, struct sim_swarm *out);
+/* only: NULL, or the set of faults that the run has, all of them, instead of a drawn one. also: faults that it has in any
+ * case. */
+void sim_swarm_draw(uint64_t seed, const sim_fault_set *only, sim_fault_set also, struct sim_swarm *out);
 /* Runs it, or ends in sim_fail(). Adds to *sums. */
 void sim_swarm_run(const struct sim_swarm *w, struct sim_sums *sums);
 /* The end of a run: no more faults, so all has to come back. */

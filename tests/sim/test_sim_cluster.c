@@ -11,16 +11,17 @@
 #include "tests/sim/swarm.h"
 
 #define SEEDS      150u
+#define CHURNS     40u
 #define CAMPAIGN   100u /* seeds from which on every kind of fault has to have happened */
 #define OPERATIONS 8000u
 
 static struct sim_sums sums;
 
-static void swarm(uint64_t seed)
+static void run(uint64_t seed, sim_fault_set also)
 {
     struct sim_swarm w;
     struct sim_sums before = sums;
-    sim_swarm_draw(seed, NULL, &w);
+    sim_swarm_draw(seed, NULL, also, &w);
     sim_swarm_run(&w, &sums);
     if (getenv("QFS_FIGURES"))
         fprintf(stderr, "seed %llu: %llu operations, %llu entries, %llu terms, %llu crashes, %llu ms, %llu steps\n",
@@ -31,6 +32,9 @@ static void swarm(uint64_t seed)
                 (unsigned long long)(sums.steps - before.steps));
 }
 
+static void swarm(uint64_t seed) { run(seed, 0); }
+static void churn(uint64_t seed) { run(seed, SIM_FAULT(CHURN)); }
+
 static bool enough(void *arg) { return sim_load_asked(arg) >= OPERATIONS; }
 
 /* Followers that need a snapshot again and again, over connections that break: a transfer that was given up, or that
@@ -38,7 +42,7 @@ static bool enough(void *arg) { return sim_load_asked(arg) >= OPERATIONS; }
 static void behind(uint64_t seed)
 {
     struct sim_swarm w;
-    sim_swarm_draw(seed, NULL, &w);
+    sim_swarm_draw(seed, NULL, 0, &w);
     w.cluster.title = "behind";
     w.cluster.n = seed % 2 ? 3 : 5;
     w.cluster.net = (struct sim_net_config){.delay_min = NS_PER_MS,
@@ -137,6 +141,15 @@ static void test_swarm(void **state)
     if (sim_seed_count(SEEDS) >= CAMPAIGN && sim_sums_missing(&sums)) fail_msg("faults that never happened: %s", text);
 }
 
+/* Members come and go all the time, under all else that the seeds have drawn. */
+static void test_churn(void **state)
+{
+    sums = (struct sim_sums){0};
+    sim_seeds(1001, CHURNS, churn);
+    if (sim_seed_count(CHURNS) == CHURNS && sums.faults.n[SIM_FAULT_CHURN] < 5 * CHURNS)
+        fail_msg("only %llu changes", (unsigned long long)sums.faults.n[SIM_FAULT_CHURN]);
+}
+
 static void test_behind(void **state) { sim_seeds(1, 30, behind); }
 
 int main(void)
@@ -145,6 +158,7 @@ int main(void)
         cmocka_unit_test(test_behind),
         cmocka_unit_test(test_rotten_entries),
         cmocka_unit_test(test_tiny_pieces),
+        cmocka_unit_test(test_churn),
         cmocka_unit_test(test_swarm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

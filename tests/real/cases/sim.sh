@@ -26,7 +26,11 @@ printf 'Test (2B): basic agreement ...\n  ... Passed\n' | cmp -n 44 - out || die
 grep -q '^1 tests passed, 3 runs' out || die "no closing count"
 [ "$(q sim --list | grep -c '^  Test')" -ge 47 ] || die "titles are missing"
 
+q sim --seed 5 --faults +churn >out
+grep '^faults that happened:' out | grep -q ' churn [1-9]' || die "no members came or went: $(cat out)"
+
 refused 'no kind of fault' --faults kill,nonsense
+refused 'no kind of fault' --faults +nonsense
 refused 'no such test' --lab raft --test 'Test (9Z): nothing'
 refused 'wants a number' --seed x
 refused 'for random runs' --lab kv --faults kill
