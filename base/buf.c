@@ -21,22 +21,13 @@ void buf_free(struct buf *b)
     *b = (struct buf){0};
 }
 
-void buf_reserve(struct buf *b, size_t more)
+void buf_grow(struct buf *b, size_t more)
 {
-    if (more <= b->cap - b->n) return;
     check(more <= SIZE_MAX / 2 - b->n);
     size_t cap = b->cap ? b->cap * 2 : BUF_CAP_MIN;
     if (cap < b->n + more) cap = b->n + more;
     b->p = xrealloc(b->p, cap);
     b->cap = cap;
-}
-
-uint8_t *buf_extend(struct buf *b, size_t more)
-{
-    buf_reserve(b, more);
-    uint8_t *p = b->n ? b->p + b->n : b->p;
-    b->n += more;
-    return p;
 }
 
 void buf_append(struct buf *b, const void *p, size_t n)

@@ -29,9 +29,20 @@ struct buf {
 };
 
 void buf_free(struct buf *b);
-void buf_reserve(struct buf *b, size_t more);              /* room for `more` bytes behind n */
-uint8_t *buf_extend(struct buf *b, size_t more);           /* n grows by `more`; returns where the new bytes begin,
-                                                            * which are uninitialised */
+void buf_grow(struct buf *b, size_t more);                 /* buf_reserve() where there is no room */
+/* Room for `more` bytes behind n. */
+static inline void buf_reserve(struct buf *b, size_t more)
+{
+    if (more > b->cap - b->n) buf_grow(b, more);
+}
+/* n grows by `more`; returns where the new bytes begin, which are uninitialised. */
+static inline uint8_t *buf_extend(struct buf *b, size_t more)
+{
+    buf_reserve(b, more);
+    uint8_t *p = b->n ? b->p + b->n : b->p;
+    b->n += more;
+    return p;
+}
 void buf_append(struct buf *b, const void *p, size_t n);   /* p must not point into b */
 static inline void buf_clear(struct buf *b) { b->n = 0; }
 static inline struct slice buf_slice(const struct buf *b) { return (struct slice){b->p, b->n}; }

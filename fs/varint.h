@@ -19,6 +19,7 @@ static inline uint8_t *varint_put(uint8_t *p, uint64_t v)
 static inline uint64_t varint_get(struct reader *r)
 {
     uint64_t v = 0;
+    if (!r->bad && r->p < r->end && *r->p < 0x80) return *r->p++;
     for (unsigned shift = 0; shift < 64; shift += 7) {
         uint8_t c = get_u8(r);
         if (shift == 63 && c > 1) break;
