@@ -91,6 +91,15 @@ int fs__data_plan_replace(struct data *d, const struct fs *fs, struct slice data
     return err ? err : fs__plan_check(&d->plan, &d->inode, &d->counters);
 }
 
+bool fs__data_swap(struct fs *fs, const struct fs_ctx *ctx, struct inode *n, struct slice data)
+{
+    if (data.n == 0 || data.n > FS_INLINE_MAX || !fs__extent_swap(fs->map, n, data)) return false;
+    n->a.size = data.n;
+    fs__touch_data(n, ctx->now);
+    fs__inode_put(fs->map, n);
+    return true;
+}
+
 void fs__data_apply(struct data *d, struct fs *fs, const struct fs_ctx *ctx, uint64_t size)
 {
     fs__plan_apply(&d->plan, fs, &d->inode, &d->counters);

@@ -21,6 +21,9 @@ int fs__data_plan_write(struct data *d, const struct fs *fs, uint64_t off, struc
                         uint64_t size);
 /* Plans that data is all there is. */
 int fs__data_plan_replace(struct data *d, const struct fs *fs, struct slice data, struct fs_loc loc);
+/* Replaces the contents in the most frequent case, without a plan: the old ones are one inline extent, and so are the
+ * new ones. False: it is another case, and nothing has happened. */
+bool fs__data_swap(struct fs *fs, const struct fs_ctx *ctx, struct inode *n, struct slice data);
 /* Carries the (checked) plan out; size, times and version change in memory. */
 void fs__data_apply(struct data *d, struct fs *fs, const struct fs_ctx *ctx, uint64_t size);
 void fs__data_store(struct data *d, struct fs *fs);

@@ -99,6 +99,20 @@ int fs__extent_next(struct extent_iter *i, struct extent *out)
     return extent_here(i, out);
 }
 
+/* An inode's blocks are the sum over its extents, and an inline one takes one: if there is one block, it is the only
+ * extent. */
+_Static_assert(FS_INLINE_MAX <= BLOCK_BYTES, "an inline extent is one block");
+
+bool fs__extent_swap(struct omap *map, const struct inode *n, struct slice data)
+{
+    struct key k;
+    struct slice key = fs__key_pair(&k, ROW_EXTENT, n->a.ino, 0), row;
+    struct extent e, swapped = {.inlined = true, .len = (uint32_t)data.n};
+    bool only = n->a.blocks == 1 && omap_get(map, key, &row) && extent_decode(key, row, &e) == 0 && e.inlined;
+    if (only) extent_put(map, n->a.ino, &swapped, data.p);
+    return only;
+}
+
 static void extents_push(struct extents *x, const struct extent *e)
 {
     if (x->n == x->cap) {

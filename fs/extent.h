@@ -25,6 +25,9 @@ struct extent_iter {
 int fs__extent_first(struct extent_iter *i, const struct omap *map, uint64_t ino, uint64_t off, struct extent *out);
 int fs__extent_next(struct extent_iter *i, struct extent *out);
 
+/* Where one inline extent is all that n has: puts one of data, 1 .. FS_INLINE_MAX bytes, in its place. */
+bool fs__extent_swap(struct omap *map, const struct inode *n, struct slice data);
+
 /* A plan says what the extents in [lo, hi) of a file are to become. It is made without touching the map, and finds all
  * damage there is; applying it then cannot fail. */
 struct extents {

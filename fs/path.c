@@ -34,10 +34,12 @@ static int key_check(struct slice key)
     return 0;
 }
 
-/* How far a key leads: to `child`, named `name` in `dir`; or, where that does not exist, to the directory in which
- * `name` is missing, with `rest` still behind it. */
+/* How far a key leads: to `child`, named `name` in the directory `dir`; or, where that does not exist, to the directory
+ * in which `name` is missing, with `rest` still behind it. The directories on the way are entries only: their inodes
+ * are read by those who change them. */
 struct spot {
-    struct inode dir, child;
+    uint64_t dir;
+    struct inode child;
     struct slice name, rest;
     bool exists;
 };
@@ -45,17 +47,24 @@ struct spot {
 static int locate(struct spot *s, const struct omap *map, struct slice key)
 {
     int err = key_check(key);
-    if (!err && fs__dir_get(map, FS_ROOT_INO, &s->dir) != 0) err = -EUCLEAN;
+    s->dir = FS_ROOT_INO;
     s->rest = key;
     while (!err) {
+        struct dirent e;
         s->name = take_name(&s->rest);
-        err = fs__child_get(map, s->dir.a.ino, s->name, &s->child);
+        err = fs__dirent_get(map, s->dir, s->name, &e);
         s->exists = err == 0;
-        if (err == -ENOENT || (!err && s->rest.n == 0)) return 0;
-        if (!err && !fs__is_dir(&s->child)) err = -ENOTDIR;
-        s->dir = s->child;
+        if (err == -ENOENT) return 0;
+        if (!err && s->rest.n == 0) return fs__dirent_inode(map, s->dir, &e, &s->child);
+        if (!err && !S_ISDIR(e.type)) err = -ENOTDIR;
+        s->dir = e.ino;
     }
     return err;
+}
+
+static int dir_of(const struct spot *s, const struct omap *map, struct inode *out)
+{
+    return fs__dir_get(map, s->dir, out) ? -EUCLEAN : 0;
 }
 
 static int must_be_file(const struct inode *n)
@@ -74,16 +83,17 @@ int fs_walk(const struct fs *fs, struct slice key, struct fs_attr *out)
     return 0;
 }
 
-/* Makes the directories that are missing; fs__creation_init has agreed to the first one. */
-static void make_parents(struct fs *fs, const struct fs_ctx *ctx, struct spot *s)
+/* Makes the directories that are missing below *dir, which becomes the last of them; fs__creation_init has agreed to the
+ * first one. */
+static void make_parents(struct fs *fs, const struct fs_ctx *ctx, struct spot *s, struct inode *dir)
 {
     while (s->rest.n) {
         struct creation c;
-        check(fs__creation_init(&c, fs, &s->dir, DIR_MODE) == 0);
+        check(fs__creation_init(&c, fs, dir, DIR_MODE) == 0);
         fs__creation_apply(&c, fs, ctx, s->name, DIR_MODE, 0);
         c.child.implicit = true;
         fs__creation_store(&c, fs);
-        s->dir = c.child;
+        *dir = c.child;
         s->name = take_name(&s->rest);
     }
 }
@@ -91,15 +101,17 @@ static void make_parents(struct fs *fs, const struct fs_ctx *ctx, struct spot *s
 static int put_new(struct fs *fs, const struct fs_ctx *ctx, struct spot *s, struct slice data, struct fs_loc loc,
                    struct fs_attr *out)
 {
+    struct inode dir;
     struct creation c;
     struct data d = {0};
-    int err = fs__creation_init(&c, fs, &s->dir, s->rest.n ? DIR_MODE : FILE_MODE);
+    int err = dir_of(s, fs->map, &dir);
+    if (!err) err = fs__creation_init(&c, fs, &dir, s->rest.n ? DIR_MODE : FILE_MODE);
     /* Room for all the directories of a key. */
     if (!err && (c.counters.next_ino | c.counters.dirs) >> 61) err = -EUCLEAN;
     if (!err && data.n > FS_INLINE_MAX) err = fs__payload_check(fs->map, loc, (uint32_t)data.n, false);
     if (err) return err;
-    make_parents(fs, ctx, s);
-    check(fs__creation_init(&c, fs, &s->dir, FILE_MODE) == 0);
+    make_parents(fs, ctx, s, &dir);
+    check(fs__creation_init(&c, fs, &dir, FILE_MODE) == 0);
     fs__creation_apply(&c, fs, ctx, s->name, FILE_MODE, 0);
     d.inode = c.child;
     d.counters = c.counters;
@@ -112,10 +124,14 @@ static int put_new(struct fs *fs, const struct fs_ctx *ctx, struct spot *s, stru
     return 0;
 }
 
-static int put_over(struct fs *fs, const struct fs_ctx *ctx, const struct inode *n, struct slice data,
-                    struct fs_loc loc, struct fs_attr *out)
+static int put_over(struct fs *fs, const struct fs_ctx *ctx, struct inode *n, struct slice data, struct fs_loc loc,
+                    struct fs_attr *out)
 {
     struct data d;
+    if (fs__data_swap(fs, ctx, n, data)) {
+        fs__attr_out(n, out);
+        return 0;
+    }
     int err = fs__data_init_at(&d, fs, n);
     if (!err) err = fs__data_plan_replace(&d, fs, data, loc);
     if (!err) {
@@ -168,12 +184,14 @@ static void prune(struct fs *fs, const struct fs_ctx *ctx, struct slice key, str
 int fs_delete(struct fs *fs, const struct fs_ctx *ctx, struct slice key)
 {
     struct spot s;
+    struct inode dir;
     int err = locate(&s, fs->map, key);
     if (err) return err;
     if (!s.exists) return -ENOENT;
     err = must_be_file(&s.child);
-    if (!err) err = fs__remove(fs, ctx, &s.dir, s.name, &s.child, false);
+    if (!err) err = dir_of(&s, fs->map, &dir);
+    if (!err) err = fs__remove(fs, ctx, &dir, s.name, &s.child, false);
     if (err) return err;
-    if (key.n > s.name.n) prune(fs, ctx, slice_of(key.p, key.n - s.name.n - 1), &s.dir);
+    if (key.n > s.name.n) prune(fs, ctx, slice_of(key.p, key.n - s.name.n - 1), &dir);
     return 0;
 }

@@ -321,7 +321,7 @@ static void test_counters_wrong(void **state)
         UNCLEAN(w, fs_unlink(fs, &w->ctx, d, S("small"), false));
         UNCLEAN(w, fs_rmdir(fs, &w->ctx, e, S("empty")));
         UNCLEAN(w, world_put(w, "n/e/w", "x", 1));
-        UNCLEAN(w, world_put(w, "d/small", "x", 1));
+        UNCLEAN(w, world_put(w, "d/small", big, 300));
         UNCLEAN(w, rename_in(w, d, "copy", "small"));
         UNCLEAN(w, fs_rename(fs, &w->ctx, FS_ROOT_INO, S("made"), e, S("x"), 0, false));
         struct fs_usage u;

@@ -404,6 +404,38 @@ static void test_times(void **state)
     world_free(w);
 }
 
+/* A small value over whatever a file of one block, or of several extents, may hold: all of that is gone. */
+static void test_put_over(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t first, second;   /* bytes written at 0, and at 300 */
+        uint64_t cut;           /* to this size, if not 0 */
+    } was[] = {{100, 0, 0}, {256, 0, 0}, {257, 0, 0}, {257, 0, 200}, {100, 1, 0}, {100, 200, 350}, {0, 1, 200}, {0, 1, 0}};
+    struct world *w = world_new();
+    uint64_t ino = world_file(w, FS_ROOT_INO, "f"), version = 0;
+    for (size_t i = 0; i < 2 * sizeof was / sizeof *was; i++) {
+        size_t n = i % 2 ? 1 : 256;
+        assert_int_equal(world_put(w, "f", NULL, 0), 0);
+        assert_int_equal(world_write(w, ino, 0, bytes, was[i / 2].first), 0);
+        assert_int_equal(world_write(w, ino, 300, bytes, was[i / 2].second), 0);
+        struct fs_attr a = {.size = was[i / 2].cut};
+        if (a.size) assert_int_equal(fs_setattr(&w->fs, &w->ctx, ino, FS_SET_SIZE, &a, NULL), 0);
+        struct fs_attr before = world_attr(w, ino);
+        assert_int_equal(world_put(w, "f", bytes + 1, n), 0);
+        expect_shape(w, ino, "i");
+        world_expect(w, ino, bytes + 1, n);
+        struct fs_attr now = world_attr(w, ino);
+        assert_int_equal(now.blocks, 1);
+        assert_int_equal(now.version, before.version + 1);
+        assert_true(now.mtime > before.mtime && now.mtime == now.ctime && now.version > version);
+        version = now.version;
+        assert_int_equal(w->live_bytes, 0);
+        world_check(w);
+    }
+    world_free(w);
+}
+
 /* What a small file costs, all its rows together. */
 static void test_memory(void **state)
 {
@@ -436,7 +468,7 @@ int main(void)
         cmocka_unit_test(test_truncate), cmocka_unit_test(test_size_limit), cmocka_unit_test(test_append),
         cmocka_unit_test(test_fallocate), cmocka_unit_test(test_seek), cmocka_unit_test(test_read_edges),
         cmocka_unit_test(test_copy_range), cmocka_unit_test(test_copy_holes_and_inline), cmocka_unit_test(test_times),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_put_over), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
