@@ -49,7 +49,8 @@ struct log_config {
     uint32_t spare_keep;                /* so many spent ones are kept to be written again, if that is more */
     uint64_t cache_bytes;               /* entries kept in memory for followers, apply and reads */
     uint64_t trail_bytes;               /* log kept behind the newest checkpoint for slow followers */
-    uint32_t compact_live_percent;      /* segments with less live payload are compacted */
+    uint32_t compact_live_percent;      /* segments with less live payload are compacted, */
+    uint64_t compact_slack_bytes;       /* once so many dead bytes lie in them, or the disk is full: what waits dies */
     struct log_callbacks cb;
     const struct trace *trace;
 };

@@ -88,12 +88,15 @@ static void choose(struct log *log)
 {
     struct gc *g = &log->gc;
     const struct seg *best = NULL;
+    uint64_t dead = 0;
     if (raft__installing(log) || g->sweeping || clock_now(log->clock) < g->retry_at) return;
     for (uint32_t i = 0; i < log->nseg; i++) {
         const struct seg *s = log->seg[i];
-        if (s && eligible(log, s) && (!best || s->live < best->live)) best = s;
+        if (!s || !eligible(log, s)) continue;
+        if (!best || s->live < best->live) best = s;
+        dead += (uint64_t)s->pages * PAGE_BYTES - s->live;
     }
-    if (!best) return;
+    if (!best || (dead <= log->cfg.compact_slack_bytes && !log->full)) return;
     g->victim = best->slot;
     g->phase = GC_WALK;
     g->at_index = best->lo;

@@ -298,6 +298,7 @@ void raft__space_check(struct log *log)
     /* Room for two segments and for the next checkpoint beside the present one. */
     uint64_t need = 2ull * log->cfg.segment_bytes + (im ? im->pages * PAGE_BYTES / 4 * 5 : 0);
     if (log->full) need += log->cfg.segment_bytes;
+    if (avail < need && !log->full) raft__gc_wake(log);
     log->full = avail < need;
 }
 

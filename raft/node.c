@@ -439,6 +439,7 @@ static void set_defaults(struct node_config *c)
     if (!c->log.cache_bytes) c->log.cache_bytes = 32 * MIB;
     if (!c->log.trail_bytes) c->log.trail_bytes = 32 * MIB;
     if (!c->log.compact_live_percent) c->log.compact_live_percent = 50;
+    if (!c->log.compact_slack_bytes) c->log.compact_slack_bytes = c->checkpoint_bytes;
     c->log.node_id = c->id;
 }
 

@@ -61,6 +61,7 @@ static void draw_disk(struct prng *r, struct sim_disk_config *disk, struct node_
     node->log.cache_bytes = ONE_OF(r, 8, 64, 1024) * KIB;
     node->log.trail_bytes = ONE_OF(r, 4, 32, 256) * KIB;
     node->log.compact_live_percent = (uint32_t)ONE_OF(r, 10, 50, 90);
+    node->log.compact_slack_bytes = 1;
     node->checkpoint_bytes = ONE_OF(r, 8, 32, 128, 1024) * KIB;
     node->lease_reads = prng_chance(r, 60);
     if (prng_chance(r, 30)) node->heartbeat_ms = 50, node->election_ms = 200;

@@ -202,6 +202,46 @@ static void test_space_follows_live(void **state)
     rig_free(r);
 }
 
+static void figures(struct rig *r, struct log_stats *st)
+{
+    append_some(r);
+    for (int i = 0; i < 50; i++) rig_run(r, 100 * NS_PER_MS);
+    log_stats(r->log, st);
+    rig_check_refs(r);
+}
+
+/* What is sparse waits until there is enough of it, and less has to be copied; on a full disk nothing waits. */
+static void test_compaction_waits(void **state)
+{
+    struct log_stats st[2], full;
+    const uint64_t slack = 300 * KIB;
+    for (unsigned i = 0; i < 2; i++) {
+        struct rig *r = rig_new(24);
+        r->cfg.trail_bytes = 50000;
+        r->cfg.spare_segments = 1;
+        r->cfg.compact_live_percent = 50;
+        r->cfg.compact_slack_bytes = i * slack;
+        assert_int_equal(rig_open(r), 0);
+        for (int k = 0; k < 12; k++) {
+            grow(r, 25);
+            checkpoint_now(r);
+        }
+        figures(r, &st[i]);
+        if (i) {
+            sim_disk_capacity(r->disk, sim_disk_used(r->disk) + 2 * 64 * KIB);
+            figures(r, &full);
+        }
+        rig_free(r);
+    }
+    print_message("without: %llu bytes moved, %llu on disk; with: %llu, %llu, and %llu on a full disk\n",
+                  (unsigned long long)st[0].moved_bytes, (unsigned long long)st[0].disk_bytes,
+                  (unsigned long long)st[1].moved_bytes, (unsigned long long)st[1].disk_bytes,
+                  (unsigned long long)full.disk_bytes);
+    assert_true(st[0].compactions > 0 && st[1].moved_bytes < st[0].moved_bytes);
+    assert_true(st[1].disk_bytes > st[0].disk_bytes && st[1].disk_bytes <= st[0].disk_bytes + 2 * slack);
+    assert_true(full.compactions > st[1].compactions && full.disk_bytes < st[1].disk_bytes);
+}
+
 /* Compaction comes to an end, whatever the limit and however small the pieces. */
 static void test_compaction_ends(void **state)
 {
@@ -343,7 +383,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blocks),         cmocka_unit_test(test_rotten_block), cmocka_unit_test(test_older_checkpoint),
-        cmocka_unit_test(test_space_follows_live), cmocka_unit_test(test_rot_and_repair), cmocka_unit_test(test_recycled),
+        cmocka_unit_test(test_space_follows_live), cmocka_unit_test(test_compaction_waits), cmocka_unit_test(test_rot_and_repair),
+        cmocka_unit_test(test_recycled),
         cmocka_unit_test(test_one_at_a_time),  cmocka_unit_test(test_compaction_ends),
         cmocka_unit_test(test_failed_start),
     };
