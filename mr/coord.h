@@ -55,7 +55,7 @@ void mr__run_journal(struct buf *b, enum sched_phase phase, uint32_t task, uint3
 /* The job is not ours any more: says what happened to it. True: it is over, for everybody. */
 bool mr__run_lost(struct run *r, int err);
 
-/* Ends this process in the middle of a job, which stays as its directory says. */
+/* Says r->why and ends this process in the middle of a job, which stays as its directory says. */
 __attribute__((noreturn)) void mr__run_leave(struct run *r);
 
 char *mr__this_host(void);              /* worker.c */

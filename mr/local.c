@@ -26,7 +26,7 @@ static void stop_if_asked(struct run *r)
     sigset_t pending;
     sigpending(&pending);
     if (!sigismember(&pending, SIGINT) && !sigismember(&pending, SIGTERM)) return;
-    mr__say("stopped by %s", sigismember(&pending, SIGINT) ? "Ctrl-C" : "SIGTERM");
+    mr__fmt(&r->why, "stopped by %s", sigismember(&pending, SIGINT) ? "Ctrl-C" : "SIGTERM");
     mr__run_leave(r);
 }
 
@@ -39,7 +39,6 @@ static void beat(struct local *l)
     int rc = mr__jobdir_beat(&l->run->place);
     if (rc == 0) return;
     mr__run_lost(l->run, rc);
-    mr__say("%.*s", (int)l->run->why.n, l->run->why.p);
     mr__run_leave(l->run);
 }
 

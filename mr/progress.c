@@ -4,6 +4,8 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "mr/coord.h"
@@ -11,7 +13,9 @@
 
 #define TERMINAL_NS  (100 * NS_PER_MS)
 #define LINES_NS     (2 * NS_PER_S)
-#define BAR          24
+#define BAR          24u
+#define BAR_MIN      4u
+#define COLUMNS      80u   /* of a terminal that does not say */
 #define STDERR_SHOWN 8192u /* of a failed task's stderr, its end */
 
 static double seconds(const struct progress *p) { return (double)(mr__now() - p->began) / (double)NS_PER_S; }
@@ -40,12 +44,19 @@ static void put_stage(struct buf *b, const struct progress *p, const char *behin
     if (p->stages) mr__fmt(b, "job %u of %u%s", p->stage, p->stages, behind);
 }
 
+/* It cannot clear a line. */
+static bool is_dumb(void)
+{
+    const char *term = getenv("TERM");
+    return term && strcmp(term, "dumb") == 0;
+}
+
 void mr__progress_begin(struct progress *p, const struct run *r)
 {
     const struct plan *plan = &r->plan;
     struct buf b = {0};
     *p = (struct progress){.json = r->o->json,
-                           .terminal = !r->o->json && isatty(2),
+                           .terminal = !r->o->json && isatty(2) && !is_dumb(),
                            .output = r->o->output,
                            .directory = r->place.path,
                            .phase = "",
@@ -145,19 +156,42 @@ void mr__progress_text(struct progress *p, const struct sched_facts *f, bool jso
         mr__fmt(b, "%.1f}\n", left);
 }
 
-static void put_bar(struct buf *b, const struct progress *p, const struct sched_facts *f)
+/* Asked each time: windows change. */
+static uint32_t columns(void)
+{
+    struct winsize w = {0};
+    return ioctl(2, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : COLUMNS;
+}
+
+/* Of all tasks, 0 to 1. */
+static double tasks_done(const struct progress *p, const struct sched_facts *f)
 {
     double all = p->maps + p->reduces, done = f->maps_done + f->reduces_done;
     if (strcmp(p->phase, "map") == 0 && p->total && fraction(p, f) > (double)f->maps_done / (double)p->maps)
         done = fraction(p, f) * p->maps;
-    uint32_t filled = (uint32_t)(done * BAR / all);
+    return done / all;
+}
 
-    mr__fmt(b, "\r[");
-    for (uint32_t i = 0; i < BAR; i++) put_u8(b, i < filled ? '#' : '.');
-    mr__fmt(b, "] map %u/%u  reduce %u/%u  %u workers  %.0f MB/s", f->maps_done, p->maps, f->reduces_done, p->reduces,
-            f->workers, rate(p));
-    put_left(b, p, f);
+/* One line that does not touch the last column, where terminals differ: words as far as they fit, and a bar if there is
+ * room. */
+static void put_bar(struct buf *b, const struct progress *p, const struct sched_facts *f)
+{
+    struct buf words = {0};
+    put_stage(&words, p, "  ");
+    mr__fmt(&words, "map %u/%u  reduce %u/%u  %u workers  %.0f MB/s", f->maps_done, p->maps, f->reduces_done,
+            p->reduces, f->workers, rate(p));
+    put_left(&words, p, f);
+
+    uint32_t room = columns() - 1, n = (uint32_t)min_u64(words.n, room);
+    uint32_t bar = room >= n + 3 + BAR_MIN ? (uint32_t)min_u64(BAR, room - n - 3) : 0;
+    uint32_t filled = (uint32_t)(tasks_done(p, f) * bar);
+    mr__fmt(b, "\r");
+    if (bar) put_u8(b, '[');
+    for (uint32_t i = 0; i < bar; i++) put_u8(b, i < filled ? '#' : '.');
+    if (bar) mr__fmt(b, "] ");
+    put_bytes(b, slice_of(words.p, n));
     mr__fmt(b, "\033[K");
+    buf_free(&words);
 }
 
 void mr__progress_show(struct progress *p, const struct sched_facts *f)

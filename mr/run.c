@@ -257,6 +257,7 @@ static void say_how_to_go_on(const struct run *r)
 
 void mr__run_leave(struct run *r)
 {
+    mr__progress_failed(&r->progress, buf_slice(&r->why));
     say_how_to_go_on(r);
     if (r->cancelled) mr__rmtree(r->cancelled);
     mr__rmtree(r->dir);
