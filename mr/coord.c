@@ -20,6 +20,7 @@
 #include "io/io.h"
 #include "mr/face.h"
 #include "mr/msg.h"
+#include "mr/output.h"
 #include "mr/owner.h"
 #include "mr/scribe.h"
 #include "mr/util.h"
@@ -46,6 +47,7 @@ struct child {
 };
 
 enum coord_state { WORKING, PUBLISHING, LEAVING };
+enum face { FACE_PROGRESS, FACE_PROGRESS_JSON, FACE_TASKS, FACE_COUNTERS, FACE_HEAVIEST, FACES };
 
 struct coord {
     struct run *run;
@@ -62,6 +64,7 @@ struct coord {
     struct peer *result_from;
     struct timer tick, spawn, goodbye, beat;
     struct scribe *scribe;
+    uint64_t shown[FACES]; /* hashes of what people see in the job's directory */
     struct buf publish_why;
     int publish_rc;
     bool publish_runs;
@@ -81,30 +84,35 @@ static void send(struct peer *p, uint8_t type, const struct buf *payload)
     conn_close(p->conn);
 }
 
+/* Empties b. A chain shows the progress of its job as its own. */
+static void show(struct coord *c, enum face which, const char *name, struct buf *b)
+{
+    const struct jobdir *above = which <= FACE_PROGRESS_JSON ? c->run->place.above : NULL;
+    uint64_t hash = hash64(1, b->p, b->n);
+    if (hash != c->shown[which]) {
+        mr__scribe_file(c->scribe, c->run->place.own, name, buf_slice(b));
+        if (above) mr__scribe_file(c->scribe, above->own, name, buf_slice(b));
+    }
+    c->shown[which] = hash;
+    buf_clear(b);
+}
+
 /* What people see in the job's directory. */
 static void show_face(struct coord *c)
 {
     struct sched_facts f = sched_facts(c->sched);
-    const struct jobdir *above = c->run->place.above;
-    const char *own = c->run->place.own;
     struct buf b = {0};
 
     mr__progress_text(&c->run->progress, &f, false, &b);
-    mr__scribe_file(c->scribe, own, "progress", buf_slice(&b));
-    if (above) mr__scribe_file(c->scribe, above->own, "progress", buf_slice(&b));
-    buf_clear(&b);
+    show(c, FACE_PROGRESS, "progress", &b);
     mr__progress_text(&c->run->progress, &f, true, &b);
-    mr__scribe_file(c->scribe, own, "progress.json", buf_slice(&b));
-    if (above) mr__scribe_file(c->scribe, above->own, "progress.json", buf_slice(&b));
-    buf_clear(&b);
+    show(c, FACE_PROGRESS_JSON, "progress.json", &b);
     mr__face_tasks(c->run, c->sched, &b);
-    mr__scribe_file(c->scribe, own, "tasks", buf_slice(&b));
-    buf_clear(&b);
+    show(c, FACE_TASKS, "tasks", &b);
     mr__face_counters(c->run, &b);
-    mr__scribe_file(c->scribe, own, "counters", buf_slice(&b));
-    buf_clear(&b);
+    show(c, FACE_COUNTERS, "counters", &b);
     mr__face_heaviest(c->run, &b);
-    mr__scribe_file(c->scribe, own, "heaviest", buf_slice(&b));
+    show(c, FACE_HEAVIEST, "heaviest", &b);
     buf_free(&b);
 }
 
@@ -182,6 +190,10 @@ static void publish(void *arg)
     c->publish_rc = mr__run_publish(c->run, &c->publish_why);
 }
 
+/* Nobody waits for it but our own end: io_loop_free(). */
+static void clean(void *arg) { mr__output_clean(((struct coord *)arg)->run->place.path); }
+static void on_cleaned(void *arg) {}
+
 static void on_published(void *arg)
 {
     struct coord *c = arg;
@@ -201,6 +213,7 @@ static void on_published(void *arg)
         mr__run_sum(c->run, &all);
         mr__progress_done(&c->run->progress, &all, &f);
         mr__counters_free(&all);
+        io_work(c->loop, clean, on_cleaned, c);
     }
     leave(c, c->publish_rc < 0 ? MR_EXIT_FAILED : MR_EXIT_OK);
 }
@@ -706,6 +719,7 @@ static void coord_free(struct coord *c)
     clock_disarm(io_clock(c->loop), &c->goodbye);
     clock_disarm(io_clock(c->loop), &c->beat);
     c->state = LEAVING;
+    mr__scribe_stop(c->scribe);
     io_loop_free(c->loop);
     mr__scribe_end(c->scribe);
     mr__workdir_sweep(c->run->o->workdir); /* of workers that were killed */
@@ -738,7 +752,8 @@ int mr__coordinate(struct run *r)
         io_on_signal(c.loop, SIGINT, on_signal, &c);
         io_on_signal(c.loop, SIGTERM, on_signal, &c);
         say_address(&c);
-        on_beat(&c.beat);
+        mr__scribe_beat(c.scribe);
+        arm(&c, &c.beat, now(&c) + r->job.beat_ns);
         arm(&c, &c.spawn, r->waits ? now(&c) + RETURN_NS : 0);
         on_tick(&c.tick);
         io_loop_run(c.loop);

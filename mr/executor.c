@@ -88,6 +88,7 @@ static int take_task(struct executor *x, struct slice in)
     int rc = mr__task_decode(in, &task);
     if (rc < 0) return rc;
     x->bytes = 0;
+    x->touched = mr__now();
     if (x->broken.n) {
         result =
             (struct task_result){.phase = task.phase, .no = task.no, .attempt = task.attempt, .outcome = TASK_FAILED};

@@ -330,7 +330,7 @@ static int open_own(struct jobdir *d, uint64_t token)
     struct buf b = {0};
     int rc = mkdir(d->own, 0777) < 0 ? -errno : 0;
 
-    if (rc == 0) rc = mr__write_file(d->own, "owner", slice_str(owner), true);
+    if (rc == 0) rc = mr__write_new(d->own, "owner", slice_str(owner));
     if (rc == 0 && (d->beat = open(beat, O_WRONLY | O_CREAT | O_CLOEXEC, 0666)) < 0) rc = -errno;
     if (rc == 0 && (d->journal = open(journal, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)) < 0) rc = -errno;
     mr__journal_put(&b, &first);
@@ -347,7 +347,8 @@ static int open_own(struct jobdir *d, uint64_t token)
 static void point_now(const struct jobdir *d)
 {
     char *temp = mr__strf("%s/now-%u", d->path, d->epoch), *now = mr__strf("%s/now", d->path);
-    if (symlink(base_name(d->own), temp) == 0 && rename(temp, now) < 0) unlink(temp);
+    bool first = d->epoch == 0 && symlink(base_name(d->own), now) == 0;
+    if (!first && symlink(base_name(d->own), temp) == 0 && rename(temp, now) < 0) unlink(temp);
     free(temp);
     free(now);
 }
@@ -387,8 +388,8 @@ int mr__jobdir_create(const char *path, const char *output, struct slice descrip
     bool made = rc == 0;
     mr__step_point("coordinator");
     for (size_t i = 0; i < sizeof parts / sizeof *parts && rc == 0; i++) rc = mkdir_in(path, parts[i]);
-    if (rc == 0) rc = mr__write_file(path, "job", description, true);
-    if (rc == 0) rc = mr__write_file(path, "output", slice_str(output), true);
+    if (rc == 0) rc = mr__write_new(path, "job", description);
+    if (rc == 0) rc = mr__write_new(path, "output", slice_str(output));
     mr__step_point("coordinator");
     if (rc == 0) rc = open_own(out, mr__jobdir_inode(path, "unborn"));
     if (rc == 0) rc = mr__sync_dir(path);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "mr/coord.h"
+#include "mr/output.h"
 #include "mr/util.h"
 
 struct local {
@@ -65,6 +66,7 @@ static void finish(struct local *l)
     mr__run_sum(l->run, &all);
     mr__progress_done(&l->run->progress, &all, &f);
     mr__counters_free(&all);
+    mr__output_clean(l->run->place.path);
 }
 
 static void give_up(struct local *l, const struct sched_effect *e)

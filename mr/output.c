@@ -79,9 +79,9 @@ static int make_parts(const struct jobdir *d, const char *dir, const uint32_t *a
     if (rc == 0) rc = collect_parts(d, dir, attempts, parts);
     mr__step_point("coordinator");
     mr__counters_json(&text, counters);
-    if (rc == 0) rc = mr__write_file(dir, "_counters", buf_slice(&text), true);
-    if (rc == 0 && counters->skipped.n) rc = mr__write_file(dir, "_skipped", buf_slice(&counters->skipped), true);
-    if (rc == 0) rc = mr__write_file(dir, "_SUCCESS", (struct slice){0}, true);
+    if (rc == 0) rc = mr__write_new(dir, "_counters", buf_slice(&text));
+    if (rc == 0 && counters->skipped.n) rc = mr__write_new(dir, "_skipped", buf_slice(&counters->skipped));
+    if (rc == 0) rc = mr__write_new(dir, "_SUCCESS", (struct slice){0});
     if (rc == 0) rc = mr__sync_dir(dir);
     mr__step_point("coordinator");
     buf_free(&text);
@@ -225,7 +225,7 @@ static bool is_needless(const char *name)
 void mr__output_clean(const char *job)
 {
     mr__step_point("coordinator");
-    if (mr__write_file(job, "result", slice_str("done\n"), true) < 0) return;
+    if (mr__write_new(job, "result", slice_str("done\n")) < 0) return;
     mr__step_point("coordinator");
     DIR *d = opendir(job);
     for (struct dirent *e; d && (e = readdir(d));) {

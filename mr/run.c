@@ -159,7 +159,6 @@ int mr__run_publish(struct run *r, struct buf *why)
     int rc = check_skipped(r, &all, why);
     if (rc == 0) rc = mr__output_publish(&r->place, r->o->replace, r->reduced_by, r->job.reducers, &all, why);
     mr__counters_free(&all);
-    if (rc == 0) mr__output_clean(r->place.path);
     return rc;
 }
 

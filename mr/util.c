@@ -201,7 +201,7 @@ int mr__mkdirs(const char *path)
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
 {
-    return remove(path) < 0 && errno != ENOENT ? -errno : 0;
+    return (kind == FTW_DP || kind == FTW_DNR ? rmdir(path) : unlink(path)) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int mr__rmtree(const char *path)
@@ -247,17 +247,31 @@ int mr__read_file(const char *path, size_t max, struct buf *b)
     }
 }
 
-int mr__write_file(const char *dir, const char *name, struct slice text, bool sync)
+static int write_path(const char *path, struct slice text, bool sync)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) return -errno;
+    int rc = mr__write_all(fd, text.p, text.n);
+    if (rc == 0 && sync && fsync(fd) < 0 && errno != EINVAL) rc = -errno;
+    close(fd);
+    return rc;
+}
+
+int mr__write_file(const char *dir, const char *name, struct slice text)
 {
     char *path = mr__strf("%s/%s", dir, name), *temp = mr__strf("%s/%s.new", dir, name);
-    int rc = 0, fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) rc = -errno;
-    if (rc == 0) rc = mr__write_all(fd, text.p, text.n);
-    if (rc == 0 && sync && fsync(fd) < 0 && errno != EINVAL) rc = -errno;
-    if (fd >= 0) close(fd);
+    int rc = write_path(temp, text, false);
     if (rc == 0 && rename(temp, path) < 0) rc = -errno;
     free(path);
     free(temp);
+    return rc;
+}
+
+int mr__write_new(const char *dir, const char *name, struct slice text)
+{
+    char *path = mr__strf("%s/%s", dir, name);
+    int rc = write_path(path, text, true);
+    free(path);
     return rc;
 }
 

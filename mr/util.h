@@ -26,8 +26,10 @@ int mr__sync_dir(const char *path);
 char *mr__first_line(const char *path);                          /* without its LF; NULL: none. free() it */
 /* The whole file, which may have `max` bytes; appends. */
 int mr__read_file(const char *path, size_t max, struct buf *b);
-/* dir/name with these bytes: the whole old file or the whole new one. `sync`: it stays after a power cut. */
-int mr__write_file(const char *dir, const char *name, struct slice text, bool sync);
+/* dir/name with these bytes: the whole old file or the whole new one, whenever somebody looks. */
+int mr__write_file(const char *dir, const char *name, struct slice text);
+/* The same where nobody looks yet, in fewer steps; it stays after a power cut. */
+int mr__write_new(const char *dir, const char *name, struct slice text);
 uint64_t mr__now(void);                                          /* monotonic nanoseconds */
 
 #endif
