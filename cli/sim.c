@@ -24,7 +24,7 @@ int cmd_sim(int argc, char **argv)
 
 static const char help[] =
     "usage: quorumfs sim [--seed N] [--runs K] [--faults LIST] [--trace[=LEVEL]]\n"
-    "       quorumfs sim --lab raft|kv|more [--test TITLE] [--seed N] [--runs K] [--trace[=LEVEL]]\n"
+    "       quorumfs sim --lab raft|kv|all|more [--test TITLE] [--seed N] [--runs K] [--trace[=LEVEL]]\n"
     "       quorumfs sim --list\n"
     "\n"
     "Runs clusters of this very code in one process and virtual time, over simulated disks, networks and clocks.\n"
@@ -35,7 +35,8 @@ static const char help[] =
     "  --runs K        so many seeds, from the first on (default 1)\n"
     "  --faults LIST   each run has just these kinds of faults: \"kill,split\", \"all,-rot\", \"none\"; see --list.\n"
     "                  \"+churn\": these besides the drawn ones\n"
-    "  --lab LAB       the titles of the Raft or the key/value lab, or what goes beyond them, instead of random runs\n"
+    "  --lab LAB       the titles of the Raft or the key/value lab, of both, or what goes beyond them, instead of random\n"
+    "                  runs\n"
     "  --test TITLE    only this title\n"
     "  --trace         tells what happens: elections, commits, faults, operations; =debug and =frames tell more\n"
     "  --figures       a line for each run\n"
@@ -135,9 +136,11 @@ static int run_titles(const struct sim_args *a)
 {
     double began = seconds();
     struct lab_done done;
-    if (!lab_run(a->lab, a->title, a->seed, (unsigned)a->runs, self_path(), &done))
+    const char *lab = a->lab && strcmp(a->lab, "all") == 0 ? NULL : a->lab;
+    if (!lab_run(lab, a->title, a->seed, (unsigned)a->runs, self_path(), &done))
         return usage_error("sim", "no such test: '%s'; --list shows the titles", a->title ? a->title : a->lab);
-    printf("%u tests passed, %u runs in %.1f s\n", done.titles, done.runs, seconds() - began);
+    printf("%u tests passed, %u runs in %.1f s (%.1f s of CPU)\n", done.titles, done.runs, seconds() - began,
+           (double)clock() / CLOCKS_PER_SEC);
     return EXIT_OK;
 }
 

@@ -38,8 +38,9 @@ struct sim_world {
 
 static uint64_t local_of(const struct proc *p, uint64_t at)
 {
-    unsigned __int128 passed = at - p->true_from;
-    return p->local_from + (uint64_t)(passed * (unsigned)(MILLION + p->ppm) / MILLION);
+    uint64_t passed = at - p->true_from;
+    if (p->ppm == 0) return p->local_from + passed; /* what the rest gives, too, but mostly it is so, and asked often */
+    return p->local_from + (uint64_t)((unsigned __int128)passed * (unsigned)(MILLION + p->ppm) / MILLION);
 }
 
 /* The first true time at which the local clock shows `local` or later; UINT64_MAX: never. */
@@ -47,7 +48,8 @@ static uint64_t true_of(const struct proc *p, uint64_t local)
 {
     if (local <= p->local_from) return p->true_from;
     unsigned rate = (unsigned)(MILLION + p->ppm);
-    unsigned __int128 t = ((unsigned __int128)(local - p->local_from) * MILLION + rate - 1) / rate;
+    unsigned __int128 t = local - p->local_from;
+    if (p->ppm) t = (t * MILLION + rate - 1) / rate;
     return t > UINT64_MAX / 4 ? UINT64_MAX : p->true_from + (uint64_t)t;
 }
 

@@ -24,6 +24,8 @@ done
 q sim --lab raft --test 'Test (2B): basic agreement' --runs 3 >out
 printf 'Test (2B): basic agreement ...\n  ... Passed\n' | cmp -n 44 - out || die "not as the labs print it: $(cat out)"
 grep -q '^1 tests passed, 3 runs' out || die "no closing count"
+q sim --lab all >out
+[ "$(grep -c '^  ... Passed' out)" = 38 ] && grep -q '^38 tests passed, 36 runs in .* s of CPU' out || die "not all titles: $(tail -1 out)"
 [ "$(q sim --list | grep -c '^  Test')" -ge 47 ] || die "titles are missing"
 
 q sim --seed 5 --faults +churn >out
