@@ -10,7 +10,6 @@
  * told by mr__collect_error() and mr__collect_finish(). */
 #include "mr/collect.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -151,17 +150,27 @@ static int settle(struct collect *c)
     return c->err;
 }
 
+static __attribute__((noinline)) void add_number(struct collect *c, struct slice key, int64_t n)
+{
+    char text[MR_DECIMAL_MAX];
+    if (c->o.fold != MR_FOLD_SUM) {
+        mr__collect_pair(c, key, mr__decimal(text, n));
+    } else if (!too_large(c, key, sizeof text)) {
+        c->pairs++;
+        spill_if_full(c);
+        mr__table_add(c->table, key, 1, n);
+    }
+}
+
+/* Short keys take 32 bytes each at most: the budget needs no look at every one. */
 void mr__collect_number(struct collect *c, struct slice key, int64_t n)
 {
-    char text[24];
-    if (c->o.fold != MR_FOLD_SUM) {
-        int len = snprintf(text, sizeof text, "%lld", (long long)n);
-        mr__collect_pair(c, key, slice_of(text, (size_t)len));
-        return;
+    if (c->o.fold != MR_FOLD_SUM || key.n > 16 || c->err || c->pairs % LOOK_EACH == 0) {
+        add_number(c, key, n);
+    } else {
+        c->pairs++;
+        mr__table_add(c->table, key, 1, n);
     }
-    if (too_large(c, key, sizeof text)) return;
-    mr__table_add(c->table, key, 1, n);
-    if (++c->pairs % LOOK_EACH == 0 || key.n > 16) spill_if_full(c); /* short keys take 32 bytes each at most */
 }
 
 void mr__collect_pair(struct collect *c, struct slice key, struct slice value)
@@ -191,14 +200,14 @@ void mr__collect_pair(struct collect *c, struct slice key, struct slice value)
 static void table_to_entries(struct collect *c)
 {
     uint8_t space[16];
-    char text[24];
+    char text[MR_DECIMAL_MAX];
 
     for (size_t i = 0; c->table && i < c->table->cap; i++) {
         const struct table_slot *s = &c->table->v[i];
         if (!s->tag) continue;
         struct slice value;
         if (c->o.fold == MR_FOLD_SUM)
-            value = slice_of(text, (size_t)snprintf(text, sizeof text, "%lld", (long long)s->sum));
+            value = mr__decimal(text, s->sum);
         else
             value = c->values[s->tag - 1];
         add_entry(c, mr__table_key(s, space), value);

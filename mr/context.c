@@ -17,13 +17,8 @@ static void emit(struct mr_ctx *c, struct mr_bytes key, struct mr_bytes value)
 static void emit_number(struct mr_ctx *c, struct mr_bytes key, int64_t n)
 {
     struct context *x = of(c);
-    char text[24];
-
-    if (x->number)
-        x->number(x->arg, slice_of(key.p, key.n), n);
-    else
-        x->pair(x->arg, slice_of(key.p, key.n),
-                slice_of(text, (size_t)snprintf(text, sizeof text, "%lld", (long long)n)));
+    char text[MR_DECIMAL_MAX];
+    x->pair(x->arg, slice_of(key.p, key.n), mr__decimal(text, n));
 }
 
 static void fail(struct mr_ctx *c, const char *format, ...)

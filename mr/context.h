@@ -10,7 +10,6 @@ struct context {
     struct buf *why;
     bool failed;                       /* it said so itself */
     void (*pair)(void *arg, struct slice key, struct slice value);
-    void (*number)(void *arg, struct slice key, int64_t n);    /* NULL: by pair */
     void (*line)(void *arg, struct slice line);                /* NULL: not here */
     void *arg;
 };

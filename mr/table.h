@@ -14,8 +14,8 @@ struct table_slot {
 };
 
 /* Additions wait here until the slots that they go to have come into the cache: most of the time that a large table
- * takes is waiting for memory, and so a dozen waits become one. */
-#define TABLE_WAITING 16u
+ * takes is waiting for memory, and so dozens of waits become one. */
+#define TABLE_WAITING 32u
 
 struct table {
     struct table_slot *v;
@@ -25,7 +25,7 @@ struct table {
         struct table_slot slot;        /* its sum is what is to be added */
         uint64_t hash;
     } waiting[TABLE_WAITING];
-    uint32_t waiting_n, waiting_at;    /* at: the oldest, once it is full */
+    uint32_t waiting_n;
     struct table_slot overflowed;      /* the first key whose sum did not fit; tag 0: none */
 };
 

@@ -131,6 +131,18 @@ bool mr__number(struct slice s, int64_t *out)
     return true;
 }
 
+struct slice mr__decimal(char space[MR_DECIMAL_MAX], int64_t n)
+{
+    char *end = space + MR_DECIMAL_MAX, *p = end;
+    uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+    do {
+        *--p = (char)('0' + left % 10);
+        left /= 10;
+    } while (left);
+    if (n < 0) *--p = '-';
+    return slice_of(p, (size_t)(end - p));
+}
+
 int mr__write_all(int fd, const void *p, size_t n)
 {
     const uint8_t *at = p;

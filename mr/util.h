@@ -14,6 +14,8 @@ __attribute__((format(printf, 1, 2))) void mr__say(const char *format, ...);   /
 void mr__quote(struct buf *b, const char *word);                 /* one word of a shell command line */
 void mr__json_str(struct buf *b, struct slice s);     /* with the quotes; bytes that are no UTF-8 become "?" */
 bool mr__number(struct slice s, int64_t *out);                   /* the whole of s is a decimal number that fits */
+#define MR_DECIMAL_MAX 20u                                       /* "-9223372036854775808" */
+struct slice mr__decimal(char space[MR_DECIMAL_MAX], int64_t n); /* what mr__number() reads; it lies in `space` */
 
 int mr__write_all(int fd, const void *p, size_t n);
 int64_t mr__read_at(int fd, void *p, size_t n, uint64_t off);    /* less than n only at the end of the file */

@@ -99,6 +99,12 @@ static void numbers(void **state)
     assert_true(mr__number(slice_str("9223372036854775807"), &n) && n == INT64_MAX);
     assert_true(mr__number(slice_str("-9223372036854775808"), &n) && n == INT64_MIN);
     assert_true(mr__number(slice_str("+5"), &n) && n == 5);
+    static const char *const texts[] = {"0", "7", "-7", "10", "9223372036854775807", "-9223372036854775808"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        char space[MR_DECIMAL_MAX];
+        assert_true(mr__number(slice_str(texts[i]), &n));
+        assert_true(slice_eq(mr__decimal(space, n), slice_str(texts[i])));
+    }
     static const char *const bad[] = {"",   "-",   "+",  "9223372036854775808", "-9223372036854775809", "1 ",
                                       " 1", "1.0", "0x1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(mr__number(slice_str(bad[i]), &n));
