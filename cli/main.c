@@ -2,7 +2,9 @@
  * mount`. */
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 struct command {
     const char *name;
@@ -33,8 +35,18 @@ static void print_help(FILE *to)
     fprintf(to, "\nbegin with:  quorumfs up --dir ~/qfs  &&  cd ~/qfs/mnt\n");
 }
 
+/* Who started us may have closed them; no file of ours may get their numbers and be written to as if it were stderr. */
+static void keep_standard_descriptors(void)
+{
+    int fd;
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= 2);
+    if (fd > 2) close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    keep_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
     const char *base = strrchr(argv[0], '/');
     base = base ? base + 1 : argv[0];

@@ -294,17 +294,35 @@ static int parse(int argc, char **argv, unsigned of, const char *name, struct mr
     return 0;
 }
 
+/* HOST:PORT and unix:PATH are addresses; everything else is a job. */
+static bool is_address(const char *s)
+{
+    const char *colon = strrchr(s, ':');
+    if (strncmp(s, "unix:", 5) == 0) return true;
+    return colon && colon > s && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1) && !strchr(s, '/');
+}
+
+/* What every run wants, a new one and one that is gone on with. */
+static int check_ways(const struct mr_args *a, unsigned of)
+{
+    const struct mr_options *o = &a->o;
+    if (o->listen && !is_address(o->listen))
+        return usage_error("mr", "--listen wants HOST:PORT, *:PORT or unix:PATH, not '%s'", o->listen);
+    if (o->local && (o->listen || a->has_workers))
+        return usage_error("mr", "--local goes without --workers and --listen");
+    if (of == OF_COORDINATOR && (o->local || a->has_workers || !o->listen))
+        return usage_error("mr",
+                           "coordinator wants --listen ADDR, and neither --local nor --workers: use run for those");
+    return 0;
+}
+
 static int check_resume(const struct mr_args *a, const char *name, unsigned of)
 {
     const struct mr_options *o = &a->o;
     if (o->inputs_n || o->output || o->map || o->reduce || o->combine)
         return usage_error("mr", "with --resume the job says itself what it maps, reduces, reads and makes");
     if (o->dry_run) return usage_error("mr", "--dry-run is for new jobs");
-    if (o->local && (o->listen || a->has_workers))
-        return usage_error("mr", "--local goes without --workers and --listen");
-    if (of == OF_COORDINATOR && (o->local || a->has_workers || !o->listen))
-        return usage_error("mr", "coordinator wants --listen ADDR, and neither --local nor --workers: use run for those");
-    return 0;
+    return check_ways(a, of);
 }
 
 static int check_job(const struct mr_args *a, const char *name, unsigned of)
@@ -316,11 +334,8 @@ static int check_job(const struct mr_args *a, const char *name, unsigned of)
     if (!o->output && of != OF_TASK) return usage_error("mr", "%s needs --output DIR", name);
     if (!o->map) return usage_error("mr", "%s needs --map PROGRAM (or --app)", name);
     if (!o->reduce) return usage_error("mr", "%s needs --reduce PROGRAM (or --app)", name);
-    if (o->local && (o->listen || a->has_workers))
-        return usage_error("mr", "--local goes without --workers and --listen");
-    if (of == OF_COORDINATOR && (o->local || a->has_workers || !o->listen))
-        return usage_error("mr",
-                           "coordinator wants --listen ADDR, and neither --local nor --workers: use run for those");
+    int code = check_ways(a, of);
+    if (code) return code;
     if (of == OF_TASK && !o->only) return usage_error("mr", "task needs --only map:N or --only reduce:N");
     return 0;
 }
@@ -388,14 +403,6 @@ static int run_job(struct mr_args *a, const char *name, unsigned of)
     return code;
 }
 
-/* HOST:PORT and unix:PATH are addresses; everything else is a job. */
-static bool is_address(const char *s)
-{
-    const char *colon = strrchr(s, ':');
-    if (strncmp(s, "unix:", 5) == 0) return true;
-    return colon && colon > s && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1) && !strchr(s, '/');
-}
-
 static int run_worker(struct mr_args *a)
 {
     if (a->o.inputs_n + (a->w.coordinator != NULL) != 1) return usage_error("mr", "worker wants one JOB or ADDR");
@@ -445,6 +452,8 @@ static int check_stage(struct mr_args *a, size_t i)
 static int check_stages(struct mr_args *v, size_t n)
 {
     int code = 0;
+    for (size_t i = 0; i < n; i++)
+        if (v[i].o.resume) return usage_error("mr", "--resume goes on with all jobs of a chain, and takes no --then");
     if (n > MR_STAGES_MAX) return usage_error("mr", "a chain has at most %u jobs", MR_STAGES_MAX);
     for (size_t i = 1; i < n; i++)
         if (!v[i].o.output) v[i].o.output = v[i - 1].o.output;

@@ -23,9 +23,10 @@
 #include "mr/owner.h"
 #include "mr/util.h"
 
-#define GRACE_S  600 /* for a directory whose maker is not known */
-#define TRIES    5
-#define REMOVALS 200 /* 10 s: more than a beat */
+#define GRACE_S    600 /* for a directory whose maker is not known */
+#define TRIES      5
+#define REMOVALS   200 /* 10 s: more than a beat */
+#define OUTPUT_MAX (64u * 1024)
 
 /* ---- names ---- */
 
@@ -193,6 +194,16 @@ int mr__jobdir_each(const char *dir, void (*each)(void *arg, const char *path), 
     }
     closedir(d);
     return 0;
+}
+
+char *mr__jobdir_output(const char *path)
+{
+    char *file = mr__strf("%s/output", path), *output = NULL;
+    struct buf b = {0};
+    if (mr__read_file(file, OUTPUT_MAX, &b) == 0 && b.n) output = mr__str(buf_slice(&b));
+    buf_free(&b);
+    free(file);
+    return output;
 }
 
 /* ---- the one that is meant ---- */
@@ -410,7 +421,7 @@ int mr__jobdir_create(const char *path, const char *output, struct slice descrip
 int mr__jobdir_take(const char *path, uint32_t epoch, struct jobdir *out, struct buf *why)
 {
     char *from = mr__strf("out-%u", epoch), *to = mr__strf("out-%u", epoch + 1);
-    char *output = mr__strf("%s/output", path), *name = mr__first_line(output);
+    char *name = mr__jobdir_output(path);
     int rc = epoch + 1 >= MR_EPOCHS_MAX ? -EOVERFLOW : name ? 0 : QE_CORRUPT;
 
     *out = (struct jobdir){.journal = -1, .beat = -1};
@@ -432,7 +443,6 @@ int mr__jobdir_take(const char *path, uint32_t epoch, struct jobdir *out, struct
     if (rc < 0) mr__jobdir_close(out);
     free(from);
     free(to);
-    free(output);
     free(name);
     return rc;
 }

@@ -64,5 +64,6 @@ char *mr__jobdir_find(const char *job, struct buf *why);
 /* Calls each() for every job's directory in `dir`. */
 int mr__jobdir_each(const char *dir, void (*each)(void *arg, const char *path), void *arg);
 const char *mr__jobdir_id(const char *path);       /* the ID in its name */
+char *mr__jobdir_output(const char *path);         /* where its output is to be; NULL: not known. free() it */
 
 #endif

@@ -34,13 +34,25 @@
 #include "mr/task.h"
 #include "mr/util.h"
 
+static int check_parent(const char *path)
+{
+    char *full = mr__absolute(path);
+    struct stat st;
+    for (size_t n = strlen(full); n > 1 && full[n - 1] == '/';) full[--n] = 0;
+    strrchr(full, '/')[1] = 0;
+    int rc = stat(full, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+    free(full);
+    return rc;
+}
+
 int mr__output_check(const char *path, bool replace, struct buf *why)
 {
     struct stat st;
     if (lstat(path, &st) < 0) {
-        if (errno == ENOENT) return 0;
-        int rc = -errno;
-        mr__fmt(why, "cannot make the output %s: %s", path, err_text(rc));
+        int rc = errno == ENOENT ? check_parent(path) : -errno;
+        if (rc < 0)
+            mr__fmt(why, "cannot make the output %s: %s", path,
+                    rc == -ENOENT ? "its directory does not exist" : err_text(rc));
         return rc;
     }
     if (!replace) {

@@ -87,11 +87,10 @@ static int take_of_chain(struct run *r, const char *path)
 
 int mr__resume_say_done(const char *path)
 {
-    char *name = mr__strf("%s/output", path), *output = mr__first_line(name);
+    char *output = mr__jobdir_output(path);
     mr__output_clean(path);
     mr__say("the job %s is done; its output is %s", mr__jobdir_id(path), output ? output : "where it was to be");
     free(output);
-    free(name);
     return MR_RESUME_DONE;
 }
 

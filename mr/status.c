@@ -81,7 +81,7 @@ static void report_one(void *arg, const char *path)
     struct buf *b = &r->text;
     if (mr__jobdir_look(path, &l) < 0) return;
     uint32_t epoch = telling_epoch(path, &l);
-    char *file = mr__strf("%s/output", path), *output = mr__first_line(file);
+    char *output = mr__jobdir_output(path);
     char *progress = own_file(path, epoch, r->json ? "progress.json" : "progress"),
          *failed = own_file(path, epoch, "failed");
     const char *state = state_word(path, &l, failed);
@@ -96,11 +96,12 @@ static void report_one(void *arg, const char *path)
     } else {
         char *lf = progress ? strchr(progress, '\n') : NULL;
         if (lf) *lf = 0;
+        for (char *p = output; p && *p; p++)
+            if ((unsigned char)*p < ' ') *p = '?'; /* a line a job */
         mr__fmt(b, "%-12s %-11s %s  %s\n", mr__jobdir_id(path), state, output ? output : "?", progress ? progress : "");
         if (failed) mr__fmt(b, "             %.*s\n", (int)strcspn(failed, "\n"), failed);
     }
     r->jobs++;
-    free(file);
     free(output);
     free(progress);
     free(failed);

@@ -209,6 +209,34 @@ static void one_token(void **state)
     only("out ");
 }
 
+/* A name that is longer than a line has room for, with a newline in it. */
+static void strange_name(void **state)
+{
+    static const uint32_t attempts[] = {0};
+    struct jobdir a, b;
+    struct buf deep = {0};
+    mr__fmt(&deep, "%s", in_dir("deep"));
+    for (int i = 0; i < 4; i++) {
+        char *path = mr__str(buf_slice(&deep));
+        assert_int_equal(mkdir(path, 0755), 0);
+        free(path);
+        mr__fmt(&deep, "/%0200d", i);
+    }
+    mr__fmt(&deep, "\nout");
+    char *output = mr__str(buf_slice(&deep));
+    assert_int_equal(begin(output, "job", &a), 0);
+    put_part(a.attempts, 0, 0, "x\n");
+    assert_int_equal(mr__jobdir_take(a.path, 0, &b, &why), 0);
+    assert_string_equal(b.output, output);
+    assert_int_equal(publish(&b, false, attempts, 1), 0);
+    assert_int_equal(access(output, F_OK), 0);
+    mr__jobdir_close(&a);
+    end(&b);
+    free(output);
+    buf_free(&deep);
+    only("deep ");
+}
+
 static void abolished(void **state)
 {
     static const uint32_t attempts[] = {0};
@@ -455,16 +483,9 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, start_over)
     const struct CMUnitTest tests[] = {
-        T(published),
-        T(replaced),
-        T(failing_steps),
-        T(one_token),
-        T(abolished),
-        T(killed_at_every_step),
-        T(frozen_at_every_step),
-        T(many_at_once),
-        T(leftovers),
-        T(working_directories),
+        T(published),    T(replaced),  T(failing_steps),        T(one_token),
+        T(strange_name), T(abolished), T(killed_at_every_step), T(frozen_at_every_step),
+        T(many_at_once), T(leftovers), T(working_directories),
     };
     /* Thousands of syncs, and nothing here is about power cuts. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# `quorumfs mr` as people use it wrongly or in odd places: a clear error at once, nothing left behind; strange names, full disks,
+# closed descriptors, two jobs at once, 10,000 files.
+. "$TOP/tests/real/lib.sh"
+chmod 755 "$WORK"; cd "$WORK"; mkdir work; seq 1000 | sed 's/.*/the w/' > in
+run() { "$QFS" mr run "$@"; }
+refuses() {     # EXIT TEXT COMMAND...; and no trace of a job
+    want=$1; text=$2; shift 2; c=0
+    timeout 60 "$@" > out.log 2>&1 || c=$?
+    [ $c = "$want" ] || { cat out.log; die "exit $c, not $want: $*"; }
+    grep -qF -- "$text" out.log || { cat out.log; die "no '$text' in the message of: $*"; }
+    ! ls -d .*.mr-* o 2>/dev/null || { cat out.log; die "something is left of: $*"; }
+}
+ok() { "$@" > out.log 2>&1 || { c=$?; cat out.log; die "exit $c: $*"; }; }
+
+say "wrong command lines"
+mr="$QFS mr"; job="--app wc --input in --output o"
+refuses 2 'no option' $mr run --frob
+refuses 2 'wants a value' $mr run --app
+refuses 2 '--input' $mr run --app wc --output o
+refuses 2 '--output' $mr run --app wc --input in
+refuses 2 '--map' $mr run --input in --output o
+refuses 2 '--reduce' $mr run --map cat --input in --output o
+refuses 2 "--reducers wants a number from 1 to 65536, not '0'" $mr run $job --reducers 0
+refuses 2 '--workers wants' $mr run $job --workers x
+refuses 2 '--memory wants a size' $mr run $job --memory lots
+refuses 1 'at least 8 MiB' $mr run $job --memory 1K
+refuses 2 "--listen wants HOST:PORT, *:PORT or unix:PATH, not 'nonsense'" $mr run $job --listen nonsense
+refuses 2 'without --workers' $mr run $job --local --workers 2
+refuses 2 '--only' $mr task --app wc --input in
+refuses 1 "so there is no 'map:7'" $mr task --app wc --input in --only map:7
+refuses 2 'takes no --then' $mr run --resume o --then --app sort
+refuses 2 'takes no --input' $mr run --app wc --input in --then --app sort --input in --output o
+refuses 2 '--map' $mr run $job --then
+refuses 2 'no --only' $mr run $job --only map:0
+refuses 1 "no job 'o'" $mr run --resume o
+refuses 1 "no job 'o'" $mr status o
+refuses 1 "no job 'o'" $mr cancel o
+refuses 1 "no job 'o'" $mr worker o
+refuses 1 'cannot reach' $mr worker 127.0.0.1:1
+
+say "programs, inputs and outputs that are not there"
+refuses 1 "no program 'nosuch'" $mr run --app nosuch --input in --output o
+refuses 1 './nosuch.so' $mr run --app ./nosuch.so --input in --output o
+refuses 1 '/no/such' $mr run --map /no/such --reduce cat --input in --output o
+refuses 1 "no program '/no/such' (for --reduce)" $mr run --app wc --input in --then --map cat --reduce /no/such --output o
+refuses 1 'no input matches none*' $mr run --app wc --input 'none*' --output o
+refuses 1 'neither a file nor a directory' $mr run --app wc --input /dev/null --output o
+refuses 1 'its directory does not exist' $mr run --app wc --input in --output no/such/o
+refuses 1 'in exists' $mr run --app wc --input in --output in
+refuses 1 'no directory' $mr run --app wc --input in --output in --replace
+refuses 1 'no name' $mr run --app wc --input in --output /
+refuses 1 '/no/such' $mr run $job --workdir /no/such
+mkdir locked perm; echo a > perm/a; echo b > perm/b; chmod 0 perm/b locked
+as="setpriv --reuid 65534 --clear-groups"
+if $as "$QFS" --version > /dev/null 2>&1; then
+    refuses 1 'cannot read the input perm/b: Permission denied' $as $mr run --app wc --input perm --output o
+    refuses 1 'cannot list the input directory locked' $as $mr run --app wc --input locked --output o
+else
+    echo "skipped: unreadable-inputs: $QFS cannot be run by another user here"
+fi
+chmod 755 locked perm
+
+say "nothing, one byte, odd names"
+mkdir empty; ok run --app wc --input empty --output none --reducers 2
+[ "$(ls none | tr '\n' ' ')" = "_SUCCESS _counters part-00000 part-00001 " ] && [ ! -s none/part-00000 ] || die "a job over nothing"
+printf x > one; ok run --app wc --input one --output single; [ "$(cat single/part-00000)" = "x	1" ] || die "one byte"
+d="$WORK/a b
+c ä"; mkdir "$d"; for f in 'a b' 'new
+line' 'ümläut' '[glob]*' "bad$(printf '\377')byte"; do echo alpha > "$d/$f"; done
+e="$d out"; mkdir "$e"
+for how in --local --workers=2; do
+    ok run --app wc --input "$d" --output "$e/o $how
+x" $how
+    [ "$(cat "$e/o $how
+x"/part-00000)" = "alpha	5" ] || die "odd names, $how"
+done
+"$QFS" mr status --all "$e" > out.log; [ "$(grep -c ' done ' out.log)" = 2 ] && [ "$(wc -l < out.log)" = 3 ] || { cat out.log; die "status of odd names"; }
+"$QFS" mr status --all "$e" --json | python3 -c 'import json, sys; assert sorted(json.loads(l)["output"][-1] for l in sys.stdin) == ["x", "x"]' || die "JSON of odd names"
+echo alpha > "$d/-dash"; (cd "$d" && ok run --app wc --input=-dash --output=-out && [ "$(cat ./-out/part-00000)" = "alpha	1" ]) || die "names that look like options"
+deep=$WORK; for i in 1 2 3 4; do deep=$deep/$(printf "%0180d" $i); done; mkdir -p "$deep"
+c=0; run --map 'exit 3' --reduce cat --attempts 1 --input in --output "$deep/o" > out.log 2>&1 || c=$?
+[ $c = 1 ] || die "a failing job far below: exit $c"
+ok run --app wc --input in --output "$deep/o" --workdir "$deep"; [ "$(cat "$deep/o/part-00000")" = "the	1000
+w	1000" ] || die "a long path"
+
+say "closed descriptors: nothing of ours is written into files"
+for how in --local --workers=1; do
+    run --app wc --input in --output "closed$how" $how <&- >&- 2>&- || die "closed descriptors"
+    ! grep -rla "parts, 2 lines" "closed$how" .closed"$how".mr-* || die "a message is in a file of the job"
+    run --app wc --input in --output "full$how" $how > /dev/full 2>&1 || die "nowhere to write to"
+    cmp "closed$how/part-00000" "full$how/part-00000" || die "what came out"
+done
+
+say "full disks: of the working directory, of the output; room is made, and it goes on"
+mkdir small; mount -t tmpfs -o size=2M none small; seq 400000 > big
+for how in --local --workers=2; do
+    c=0; run --map cat --reduce cat --input big --output "d$how" --workdir small $how > out.log 2>&1 || c=$?
+    [ $c = 1 ] && grep -q 'No space left' out.log && [ ! -e "d$how" ] && [ -z "$(ls -A small)" ] || { cat out.log; ls -A small; die "full working directory, $how: exit $c"; }
+    c=0; run --map cat --reduce cat --input big --output small/o --workdir work $how > out.log 2>&1 || c=$?
+    [ $c = 1 ] && grep -q 'No space left' out.log && [ ! -e small/o ] || { cat out.log; die "full output, $how: exit $c"; }
+    mount -o remount,size=20M small
+    ok run --resume small/o --workdir work $how; sed 's/$/\t/' big | LC_ALL=C sort | cmp - small/o/part-00000 || die "after there was room"
+    rm -r small/o small/.o.mr-*; mount -o remount,size=2M small
+done
+umount small
+
+say "two jobs at once: each its own output, one output once"
+for o in p1 p2 same same; do run --map "until [ -e go ]; do sleep 0.02; done; cat" --reduce cat --input in --output $o --workers 1 --workdir work > "$o.log" 2>&1 & jobs="${jobs:-} $!"; done
+until_ok 60 sh -c '[ "$(ls -d .p1.mr-*/out-0 .p2.mr-*/out-0 .same.mr-*/out-0 | wc -l)" = 4 ]'
+touch go; failed=0; for j in $jobs; do wait $j || failed=$((failed + 1)); done
+[ $failed = 1 ] || die "$failed of four failed"
+for o in p1 p2 same; do sed 's/$/\t/' in | cmp - $o/part-00000 || die "$o"; done
+
+say "10,000 files"
+mkdir many; python3 -c 'for i in range(10000): open(f"many/{i}", "w").write(f"w{i % 7} x\n")'
+ok run --app wc --input many --output lots --workers 2 --workdir work
+[ "$(cat lots/part-00000)" = "w	10000
+x	10000" ] || die "10,000 files"
+until_ok 30 sh -c '[ -z "$(ls -A work)" ]'
