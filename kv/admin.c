@@ -38,7 +38,8 @@ static void answer(struct kv_server *s, struct kv__admin *a, int status, const c
     va_end(ap);
     struct raft_member m = {0};
     if (s->leader && !node_member(s->node, s->leader, &m)) m = (struct raft_member){0};
-    kv__send_admin(a->conn, status, s->leader, m.addr, text);
+    kv__admin_resp_encode(status, s->leader, m.addr, text, kv__out(a->conn));
+    kv__send_out(a->conn, KV_FRAME_ADMIN_RESP);
     drop(a);
 }
 

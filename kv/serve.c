@@ -60,8 +60,7 @@ void kv__conn_refuse(struct kv__conn *c, int err, const char *text)
     } else {
         s->refusals_unsaid++;
     }
-    buf_clear(&s->out);
-    kv__refused_encode(err, text, &s->out);
+    kv__refused_encode(err, text, kv__out(c));
     struct slice v = buf_slice(&s->out);
     conn_send(c->conn, KV_FRAME_REFUSED, &v, 1);
     hang_up(c);
@@ -83,10 +82,21 @@ void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, uns
     hang_up(c);
 }
 
+struct buf *kv__out(struct kv__conn *c)
+{
+    buf_clear(&c->server->out);
+    return &c->server->out;
+}
+
+void kv__send_out(struct kv__conn *c, uint8_t type)
+{
+    struct slice v = buf_slice(&c->server->out);
+    kv__send_frame(c, type, &v, 1);
+}
+
 void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const struct kv_reply *reply)
 {
-    struct buf *out = &c->server->out;
-    buf_clear(out);
+    struct buf *out = kv__out(c);
     put_u64(out, id);
     put_u8(out, (uint8_t)code);
     kv__reply_encode_head(code, reply, out);
@@ -101,19 +111,8 @@ void kv__send_redirect(struct kv__conn *c, uint64_t id)
     c->away = true;
     struct raft_member m = {0};
     bool known = s->leader && s->node && node_member(s->node, s->leader, &m);
-    buf_clear(&s->out);
-    kv__redirect_encode(id, known ? m.id : 0, slice_str(known ? m.addr : ""), &s->out);
-    struct slice v = buf_slice(&s->out);
-    kv__send_frame(c, KV_FRAME_REDIRECT, &v, 1);
-}
-
-void kv__send_admin(struct kv__conn *c, int status, uint64_t leader, const char *addr, const char *text)
-{
-    struct buf *out = &c->server->out;
-    buf_clear(out);
-    kv__admin_resp_encode(status, leader, addr, text, out);
-    struct slice v = buf_slice(out);
-    kv__send_frame(c, KV_FRAME_ADMIN_RESP, &v, 1);
+    kv__redirect_encode(id, known ? m.id : 0, slice_str(known ? m.addr : ""), kv__out(c));
+    kv__send_out(c, KV_FRAME_REDIRECT);
 }
 
 static void send_ack(struct kv__conn *c, uint64_t cluster)
@@ -121,10 +120,8 @@ static void send_ack(struct kv__conn *c, uint64_t cluster)
     struct kv_server *s = c->server;
     struct kv__ack a = {.version = KV_VERSION, .cluster = cluster, .node = s->config.node.id, .leader = s->leader};
     a.n = node_members(s->node, a.members);
-    buf_clear(&s->out);
-    kv__ack_encode(&a, &s->out);
-    struct slice v = buf_slice(&s->out);
-    kv__send_frame(c, KV_FRAME_HELLO_ACK, &v, 1);
+    kv__ack_encode(&a, kv__out(c));
+    kv__send_out(c, KV_FRAME_HELLO_ACK);
 }
 
 /* A client that stays connected would else know only who was a member when it came. */

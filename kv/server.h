@@ -164,9 +164,11 @@ bool kv__flow_may_answer(struct kv__conn *c, size_t bytes);
 void kv__send_reply(struct kv__conn *c, uint64_t id, enum kv_code code, const struct kv_reply *reply);
 void kv__send_redirect(struct kv__conn *c, uint64_t id);
 void kv__send_frame(struct kv__conn *c, uint8_t type, const struct slice *v, unsigned nv);
+/* A small frame: the server's buffer, empty, to be filled; then it is sent as one of this type. */
+struct buf *kv__out(struct kv__conn *c);
+void kv__send_out(struct kv__conn *c, uint8_t type);
 void kv__conn_refuse(struct kv__conn *c, int err, const char *text);
 void kv__tell_members(struct kv_server *s);             /* to all clients, if they have changed */
-void kv__send_admin(struct kv__conn *c, int status, uint64_t leader, const char *addr, const char *text);
 /* admin.c */
 void kv__admin_init(struct kv_server *s);
 void kv__admin(struct kv__conn *c, const struct kv__admin_ask *ask);

@@ -60,11 +60,8 @@ static struct kv__watch *find(struct kv__conn *c, uint64_t id)
 
 static void send_end(struct kv__conn *c, uint64_t id, int err, uint64_t revision, const char *text)
 {
-    struct buf *out = &c->server->out;
-    buf_clear(out);
-    kv__watch_end_encode(id, err, revision, text, out);
-    struct slice v = buf_slice(out);
-    kv__send_frame(c, KV_FRAME_WATCH_END, &v, 1);
+    kv__watch_end_encode(id, err, revision, text, kv__out(c));
+    kv__send_out(c, KV_FRAME_WATCH_END);
 }
 
 static void send_gone(struct kv__conn *c, uint64_t id)

@@ -503,20 +503,6 @@ static struct raft *make_core(struct node *n, struct raft_recovered *from)
     return raft_new(&rc, from);
 }
 
-static int check_members(const struct node_config *c, struct buf *why)
-{
-    const char *text = NULL;
-    if (c->nmembers > RAFT_PEERS_MAX) text = "a cluster has 1 to 9 members";
-    for (uint32_t i = 0; i < c->nmembers && !text; i++) {
-        if (c->members[i].id == 0) text = "a member's id must be greater than 0";
-        for (uint32_t j = 0; j < i; j++)
-            if (c->members[j].id == c->members[i].id) text = "two members have the same id";
-    }
-    if (!text) return 0;
-    buf_append(why, text, strlen(text));
-    return -EINVAL;
-}
-
 static void init_reads_and_timers(struct node *n)
 {
     list_init(&n->reads_new);
@@ -531,8 +517,6 @@ static void init_reads_and_timers(struct node *n)
 int node_new(struct disk *disk, struct net *net, struct clock *clock, const struct node_config *config,
              const struct node_sm *sm, struct node **out, struct buf *why)
 {
-    int err = check_members(config, why);
-    if (err) return err;
     struct node *n = xcalloc(1, sizeof *n);
     n->disk = disk;
     n->net = net;
@@ -553,7 +537,7 @@ int node_new(struct disk *disk, struct net *net, struct clock *clock, const stru
     n->cfg.log.trace = n->trace;
     *out = n; /* restore_end() reports live payload through the caller's pointer */
     struct log_recovered rec;
-    err = log_open(disk, clock, &n->cfg.log, &n->log, &rec, why);
+    int err = log_open(disk, clock, &n->cfg.log, &n->log, &rec, why);
     if (!err) err = restore_checkpoint(n, why);
     if (err) {
         if (n->log) log_close(n->log);

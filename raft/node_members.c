@@ -50,6 +50,7 @@ struct raft_members node__first_members(const struct node *n)
     if (n->cfg.join) return ms;
     for (uint32_t i = 0; i < n->cfg.nmembers; i++)
         raft_members_add(&ms, n->cfg.members[i].id, n->cfg.members[i].addr, RAFT_VOTING);
+    check(!ms.n || !raft_members_nonsense(&ms));
     return me ? ms : (struct raft_members){0};
 }
 

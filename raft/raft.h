@@ -63,7 +63,8 @@ struct node_watch {
 struct node_config {
     uint64_t id;
     /* The members a new cluster is formed with, or some of the existing ones (this node not among them: it waits to be
-     * added). Once the log tells a configuration, only their addresses matter. May be empty then, or with `join`. */
+     * added). Once the log tells a configuration, only their addresses matter. May be empty then, or with `join`.
+     * Numbers differ and are not 0. */
     struct raft_member members[RAFT_PEERS_MAX];
     uint32_t nmembers;
     bool join;                                  /* forms no cluster: waits to be added to one */
