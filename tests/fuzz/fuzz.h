@@ -51,6 +51,23 @@ static inline void put_fuzz_bytes(struct buf *b, struct slice s)
     put_bytes(b, s);
 }
 
+/* A seed of a target whose inputs begin with a byte that says what they are. */
+static inline void fuzz_emit(void (*emit)(struct slice seed), uint8_t kind, struct slice bytes)
+{
+    struct buf s = {0};
+    put_u8(&s, kind);
+    put_bytes(&s, bytes);
+    emit(buf_slice(&s));
+    buf_free(&s);
+}
+
+/* The same of what was gathered; *b is empty then. */
+static inline void fuzz_emit_buf(void (*emit)(struct slice seed), uint8_t kind, struct buf *b)
+{
+    fuzz_emit(emit, kind, buf_slice(b));
+    buf_clear(b);
+}
+
 /* fuzz_number() never answers these by one byte, so a script can be told from its end. */
 static inline bool fuzz_more(const struct reader *r) { return !r->bad && reader_left(r) > 0; }
 

@@ -118,23 +118,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- seeds ---- */
 
-static void seed(void (*emit)(struct slice seed), uint8_t kind, struct slice bytes)
-{
-    struct buf s = {0};
-    put_u8(&s, kind);
-    put_bytes(&s, bytes);
-    emit(buf_slice(&s));
-    buf_free(&s);
-}
-
 static void seed_packed(void (*emit)(struct slice seed), struct slice text)
 {
     uint8_t space[1000];
     z_stream z = {.next_in = (Bytef *)(uintptr_t)text.p, .avail_in = (uInt)text.n, .next_out = space, .avail_out = sizeof space};
     check(deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK && deflate(&z, Z_FINISH) == Z_STREAM_END);
-    seed(emit, GZIP, slice_of(space, sizeof space - z.avail_out));
+    fuzz_emit(emit, GZIP, slice_of(space, sizeof space - z.avail_out));
     deflateEnd(&z);
-    seed(emit, ZSTD, slice_of(space, ZSTD_compress(space, sizeof space, text.p, text.n, 3)));
+    fuzz_emit(emit, ZSTD, slice_of(space, ZSTD_compress(space, sizeof space, text.p, text.n, 3)));
 }
 
 void fuzz_seeds(void (*emit)(struct slice seed))
@@ -143,15 +134,15 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     struct slice text = slice_str("some lines\tof text\r\n\nwith \xc3\xa4 and \xf0\x9d\x92\x9c, one that is longer than all of the others "
                                   "together\nand no end");
     seed_packed(emit, text);
-    seed(emit, LINES, text);
-    seed(emit, WORDS, text);
+    fuzz_emit(emit, LINES, text);
+    fuzz_emit(emit, WORDS, text);
     mr__lab_put(&b, slice_str("k \"\xc3\xa4\"\n"), slice_str(""));
     mr__lab_put(&b, slice_str("\xf0\x9f\x98\x80"), slice_str("\\"));
-    seed(emit, JSON, buf_slice(&b));
-    seed(emit, JSON, slice_str(" {\"Other\" : \"\\ud83d\\ude00\\u00e4\\n\", \"Key\":\"a\"}{}"));
+    fuzz_emit(emit, JSON, buf_slice(&b));
+    fuzz_emit(emit, JSON, slice_str(" {\"Other\" : \"\\ud83d\\ude00\\u00e4\\n\", \"Key\":\"a\"}{}"));
     buf_clear(&b);
     mr__format_put_pair(&b, text, slice_str(""));
     mr__format_put_pair(&b, slice_str(""), text);
-    seed(emit, PAIRS, buf_slice(&b));
+    fuzz_emit(emit, PAIRS, buf_slice(&b));
     buf_free(&b);
 }

@@ -258,16 +258,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- seeds ---- */
 
-static void emit_kind(void (*emit)(struct slice seed), uint8_t kind, struct buf *b)
-{
-    struct buf s = {0};
-    put_u8(&s, kind);
-    put_bytes(&s, buf_slice(b));
-    emit(buf_slice(&s));
-    buf_free(&s);
-    buf_clear(b);
-}
-
 static void seed_run(void (*emit)(struct slice seed), struct buf *b)
 {
     char path[] = "/tmp/fuzz-run-XXXXXX";
@@ -285,7 +275,7 @@ static void seed_run(void (*emit)(struct slice seed), struct buf *b)
     b->n -= 4096 - (size_t)n;
     close(fd);
     unlink(path);
-    emit_kind(emit, RUN, b);
+    fuzz_emit_buf(emit, RUN, b);
 }
 
 void fuzz_seeds(void (*emit)(struct slice seed))
@@ -302,29 +292,29 @@ void fuzz_seeds(void (*emit)(struct slice seed))
                     .task_timeout_ns = NS_PER_S,
                     .beat_ns = NS_PER_S};
     mr__job_encode(&b, &j);
-    emit_kind(emit, JOB, &b);
+    fuzz_emit_buf(emit, JOB, &b);
     struct task t = {.phase = SCHED_MAP, .no = 1, .attempt = 2, .path = text, .size = 1000, .off = 10, .len = 90};
     mr__task_encode(&b, &t);
-    emit_kind(emit, TASK, &b);
+    fuzz_emit_buf(emit, TASK, &b);
     struct run_source src[2] = {{text, 3, 0, 1}, {text, 3, 2, 2}};
     struct task red = {.phase = SCHED_REDUCE, .no = 2, .sources = src, .sources_n = 2};
     mr__task_encode(&b, &red);
-    emit_kind(emit, TASK, &b);
+    fuzz_emit_buf(emit, TASK, &b);
     struct task_result r = {.phase = SCHED_REDUCE, .no = 2, .outcome = TASK_STARVED};
     mr__result_lose(&r, 77);
     put_bytes(&r.why, slice_str("because"));
     mr__counters_add(&r.counters, slice_str("mine"), 5);
     mr__result_encode(&b, &r);
-    emit_kind(emit, RESULT, &b);
+    fuzz_emit_buf(emit, RESULT, &b);
     mr__counters_encode(&b, &r.counters);
-    emit_kind(emit, COUNTERS, &b);
+    fuzz_emit_buf(emit, COUNTERS, &b);
     mr__result_free(&r);
     seed_run(emit, &b);
     struct input_file file = {.path = text, .size = 1000, .mtime_ns = 5};
     struct split splits[2] = {{0, 0, 500}, {0, 500, 500}};
     struct jobfile jf = {.job = j, .plan = {&file, 1, splits, 2, 1000}, .rerun = text, .attempts = 4};
     mr__jobfile_encode(&b, &jf);
-    emit_kind(emit, JOBFILE, &b);
+    fuzz_emit_buf(emit, JOBFILE, &b);
     struct journal_entry e[3] = {{.kind = JOURNAL_EPOCH, .inode = 77},
                                  {.kind = JOURNAL_DONE,
                                   .phase = SCHED_MAP,
@@ -334,7 +324,7 @@ void fuzz_seeds(void (*emit)(struct slice seed))
                                   .counters = slice_str("xx")},
                                  {.kind = JOURNAL_PUBLISH, .inode = 78}};
     for (unsigned i = 0; i < 3; i++) mr__journal_put(&b, &e[i]);
-    emit_kind(emit, JOURNAL, &b);
+    fuzz_emit_buf(emit, JOURNAL, &b);
     for (unsigned i = 0; i < 3; i++) put_u32(&b, i < 2 ? i : 2); /* number, attempt, workers */
     for (unsigned i = 0; i < 2; i++) {
         put_slice16(&b, slice_str("host"));
@@ -346,11 +336,11 @@ void fuzz_seeds(void (*emit)(struct slice seed))
         put_u32(&b, i % 2);
         put_u32(&b, i);
     }
-    emit_kind(emit, GATHER, &b);
+    fuzz_emit_buf(emit, GATHER, &b);
     char *input = text;
     struct stage stages[2] = {{.job = j, .inputs = &input, .inputs_n = 1, .attempts = 4}, {.job = j, .rerun = text}};
     struct chainfile cf = {.v = stages, .n = 2, .replace = true};
     mr__chainfile_encode(&b, &cf);
-    emit_kind(emit, CHAINFILE, &b);
+    fuzz_emit_buf(emit, CHAINFILE, &b);
     buf_free(&b);
 }

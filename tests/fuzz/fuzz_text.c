@@ -105,11 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 static void seed(void (*emit)(struct slice seed), uint8_t kind, const char *text)
 {
-    struct buf b = {0};
-    put_u8(&b, kind);
-    put_bytes(&b, slice_str(text));
-    emit(buf_slice(&b));
-    buf_free(&b);
+    fuzz_emit(emit, kind, slice_str(text));
 }
 
 void fuzz_seeds(void (*emit)(struct slice seed))

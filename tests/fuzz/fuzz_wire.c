@@ -275,16 +275,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- seeds ---- */
 
-static void emit_kind(void (*emit)(struct slice seed), uint8_t kind, struct buf *b)
-{
-    struct buf s = {0};
-    put_u8(&s, kind);
-    put_bytes(&s, buf_slice(b));
-    emit(buf_slice(&s));
-    buf_free(&s);
-    buf_clear(b);
-}
-
 static const struct fs_attr some_attr = {.ino = 300,
                                          .mode = 0100644,
                                          .nlink = 1,
@@ -314,11 +304,11 @@ static void seed_ops(void (*emit)(struct slice seed), struct buf *b)
                           .name2 = slice_str("other"),
                           .data = slice_str("some bytes")};
         kv_op_encode(&o, b, NULL);
-        emit_kind(emit, OP, b);
+        fuzz_emit_buf(emit, OP, b);
         struct kv_reply r = {.index = 77, .off = 5, .attr = some_attr, .data = slice_str("data")};
         put_u8(b, (uint8_t)code);
         kv_reply_encode((enum kv_code)code, &r, b);
-        emit_kind(emit, REPLY, b);
+        fuzz_emit_buf(emit, REPLY, b);
     }
 }
 
@@ -331,11 +321,11 @@ static void seed_frames(void (*emit)(struct slice seed), struct buf *b)
         put_bytes(b, slice_of(head, sizeof head));
         put_bytes(b, v);
     }
-    emit_kind(emit, FRAMES, b);
+    fuzz_emit_buf(emit, FRAMES, b);
     put_u8(b, 3);
     put_u16(b, 0);
     put_bytes(b, v);
-    emit_kind(emit, KINDS, b);
+    fuzz_emit_buf(emit, KINDS, b);
     for (uint8_t type = 1; type <= RAFT_MSG_TYPE_MAX; type++) {
         struct raft_msg m = {.type = type,
                              .from = 1,
@@ -349,7 +339,7 @@ static void seed_frames(void (*emit)(struct slice seed), struct buf *b)
                              .n = type == RAFT_MSG_APPEND};
         raft_msg_encode(&m, b);
         if (m.n) put_bytes(b, slice_of("\3\0\0\0\0\0\0\0\2\1\0\0\0x", 14));
-        emit_kind(emit, RAFT_MSG, b);
+        fuzz_emit_buf(emit, RAFT_MSG, b);
     }
 }
 
@@ -357,26 +347,26 @@ static void seed_client(void (*emit)(struct slice seed), struct buf *b)
 {
     struct kv__hello h = {.version = KV_VERSION, .cluster = 7, .session = 1024};
     kv__hello_encode(&h, b);
-    emit_kind(emit, HELLO, b);
+    fuzz_emit_buf(emit, HELLO, b);
     struct kv__ack a = {.version = KV_VERSION, .cluster = 7, .node = 1, .leader = 1, .n = 2};
     for (unsigned i = 0; i < 2; i++) a.members[i] = (struct raft_member){.id = i + 1, .addr = "127.0.0.1:7000"};
     kv__ack_encode(&a, b);
-    emit_kind(emit, ACK, b);
+    fuzz_emit_buf(emit, ACK, b);
     struct kv__call c = {.id = 1, .session = 1024, .seq = 3, .floor = 2, .flags = KV_CALL_RESENT};
     kv__call_encode(&c, buf_extend(b, KV_CALL_HEAD));
     struct kv_op o = {.code = KV_PUT, .name = slice_str("key"), .data = slice_str("value")};
     kv_op_encode(&o, b, NULL);
-    emit_kind(emit, CALL, b);
+    fuzz_emit_buf(emit, CALL, b);
     kv__redirect_encode(1, 2, slice_str("host:1"), b);
-    emit_kind(emit, REDIRECT, b);
+    fuzz_emit_buf(emit, REDIRECT, b);
     kv__refused_encode(QE_BUSY, "too many", b);
-    emit_kind(emit, REFUSED, b);
+    fuzz_emit_buf(emit, REFUSED, b);
     kv__dirent_encode(slice_str("file"), &some_attr, b);
     kv__dirent_encode(slice_str("other"), &some_attr, b);
-    emit_kind(emit, DIRENTS, b);
+    fuzz_emit_buf(emit, DIRENTS, b);
     struct kv_statfs s = {.total = 1u << 30, .avail = 1u << 20};
     kv__statfs_encode(&s, b);
-    emit_kind(emit, STATFS, b);
+    fuzz_emit_buf(emit, STATFS, b);
 }
 
 static void seed_watch(void (*emit)(struct slice seed), struct buf *b)
@@ -389,9 +379,9 @@ static void seed_watch(void (*emit)(struct slice seed), struct buf *b)
     for (unsigned i = 0; i < 2; i++)
         t.steps[i][0] = (struct kv_step){.code = i ? KV_PUT : KV_GET, .key = slice_str("c")};
     kv_txn_encode(&t, b);
-    emit_kind(emit, TXN, b);
+    fuzz_emit_buf(emit, TXN, b);
     kv__watch_encode(&w, b);
-    emit_kind(emit, WATCH, b);
+    fuzz_emit_buf(emit, WATCH, b);
     kv__events_encode(&w, buf_extend(b, KV_EVENTS_HEAD));
     for (uint8_t type = KV_EVENT_PUT; type <= KV_EVENT_DELETE; type++) {
         put_u64(b, 76);
@@ -400,9 +390,9 @@ static void seed_watch(void (*emit)(struct slice seed), struct buf *b)
         put_slice16(b, w.key);
         for (unsigned i = 0; type == KV_EVENT_PUT && i < 3; i++) put_u64(b, i);
     }
-    emit_kind(emit, EVENTS, b);
+    fuzz_emit_buf(emit, EVENTS, b);
     kv__watch_end_encode(1, QE_GONE, 80, "gone", b);
-    emit_kind(emit, WATCH_END, b);
+    fuzz_emit_buf(emit, WATCH_END, b);
 }
 
 static void seed_admin(void (*emit)(struct slice seed), struct buf *b)
@@ -410,10 +400,10 @@ static void seed_admin(void (*emit)(struct slice seed), struct buf *b)
     for (unsigned what = KV_ADMIN_ADD; what <= KV_ADMIN_TRANSFER; what++) {
         struct kv__admin_ask a = {.what = what, .id = 4, .wait_ms = 1000, .addr = "127.0.0.1:7004"};
         kv__admin_encode(&a, b);
-        emit_kind(emit, ADMIN, b);
+        fuzz_emit_buf(emit, ADMIN, b);
     }
     kv__admin_resp_encode(QE_NOT_LEADER, 2, "127.0.0.1:7002", "this node does not lead", b);
-    emit_kind(emit, ADMIN_RESP, b);
+    fuzz_emit_buf(emit, ADMIN_RESP, b);
 }
 
 void fuzz_seeds(void (*emit)(struct slice seed))
@@ -432,7 +422,7 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     kv__batch_refuse(&batch, &rec, -ENOSPC);
     kv__batch_stamp(&batch, 1700000000000000000, 5);
     put_bytes(&b, blob_slice(batch.blob));
-    emit_kind(emit, BATCH, &b);
+    fuzz_emit_buf(emit, BATCH, &b);
     kv__batch_free(&batch);
     buf_free(&o);
     buf_free(&b);

@@ -321,14 +321,31 @@ static void noop(const struct lab_test *t, uint64_t seed)
 
 /* ---- reads ---- */
 
+/* Two clients, one of which will see only the old leader, and what both have seen: x is "old". */
+static struct sim_cluster *near_and_far(const struct lab_test *t, uint64_t seed, struct asker *near, struct asker *far)
+{
+    struct sim_cluster *c = cluster(t, seed, 3, false);
+    asker_open(near, c, 0);
+    asker_open(far, c, 1);
+    put(near, "x", "old");
+    return c;
+}
+
+static void near_must_see_new(struct sim_cluster *c, struct asker *near, struct asker *far)
+{
+    sim_join(c);
+    if (near->busy) finish(near, 5000, "the read after that");
+    must_be(near, "new");
+    asker_close(near);
+    asker_close(far);
+    sim_cluster_free(c);
+}
+
 /* Who was deposed without knowing it must not answer a read: its state is old. */
 static void deposed_reads(const struct lab_test *t, uint64_t seed)
 {
-    struct sim_cluster *c = cluster(t, seed, 3, false);
     struct asker near, far;
-    asker_open(&near, c, 0);
-    asker_open(&far, c, 1);
-    put(&near, "x", "old");
+    struct sim_cluster *c = near_and_far(t, seed, &near, &far);
     ask(&far, KV_GET, "x", "");
     finish(&far, 3000, "get");
     struct deposed d = {.c = c, .old = settled_leader(c)};
@@ -340,22 +357,14 @@ static void deposed_reads(const struct lab_test *t, uint64_t seed)
     sim_sleep(c, 1000);
     if (!near.busy && near.status >= 0) must_be(&near, "new");
     if (!near.busy && seed % 3 != CUT_SAYS_NOTHING) sim_fail(c, "a read is answered by a minority");
-    sim_join(c);
-    if (near.busy) finish(&near, 5000, "the read after the heal");
-    must_be(&near, "new");
-    asker_close(&near);
-    asker_close(&far);
-    sim_cluster_free(c);
+    near_must_see_new(c, &near, &far);
 }
 
 /* The same for one that stood still while the others went on: the read waits in its socket when it wakes up. */
 static void frozen_lease(const struct lab_test *t, uint64_t seed)
 {
-    struct sim_cluster *c = cluster(t, seed, 3, false);
     struct asker near, far;
-    asker_open(&near, c, 0);
-    asker_open(&far, c, 1);
-    put(&near, "x", "old");
+    struct sim_cluster *c = near_and_far(t, seed, &near, &far);
     for (unsigned i = 0; i < 3; i++) sim_drift(c->world, i, (int32_t)prng_below(&c->rng, 1000) - 500);
     struct deposed d = {.c = c, .old = settled_leader(c)};
     asker_reaches(&near, 1u << d.old);
@@ -372,12 +381,7 @@ static void frozen_lease(const struct lab_test *t, uint64_t seed)
     sim_pause(c->world, d.old, false);
     sim_sleep(c, prng_below(&c->rng, 100));
     if (!near.busy) must_be(&near, "new");
-    sim_join(c);
-    if (near.busy) finish(&near, 5000, "the read after the pause");
-    must_be(&near, "new");
-    asker_close(&near);
-    asker_close(&far);
-    sim_cluster_free(c);
+    near_must_see_new(c, &near, &far);
 }
 
 /* ---- transfer ---- */

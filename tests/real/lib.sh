@@ -3,6 +3,7 @@
 set -eu
 D=$WORK/c                       # the cluster's directory
 M=$D/mnt                        # its mount
+C=$D                            # whom status asks: a case without `up` sets a list of addresses
 
 q() { "$QFS" "$@"; }
 say() { echo "--- $*"; }
@@ -34,7 +35,7 @@ kv() { q kv -C "$D" "$@"; }
 # The leader's number; waits for one.
 leader() {
     for _ in $(seq 300); do
-        l=$(q status -C "$D" --json 2>/dev/null | sed -n 's/^  "leader": \([0-9]*\),/\1/p')
+        l=$(q status -C "$C" --json 2>/dev/null | sed -n 's/^  "leader": \([0-9]*\),/\1/p')
         [ -n "$l" ] && { echo "$l"; return; }
         sleep 0.1
     done
@@ -51,6 +52,15 @@ until_ok() {
         sleep 0.1
     done
 }
+# Nodes by hand, without `up`. node N OPTIONS...: starts node N, which listens when this returns; end N: by SIGKILL
+addr() { echo "unix:$D/n$1.sock"; }
+node() {
+    n=$1; shift
+    mkdir -p "$D/log"
+    "$QFS" node --id "$n" --data "$D/n$n" --listen "$(addr "$n")" "$@" 2>> "$D/log/n$n" &
+    until_ok 20 sh -c "'$QFS' status -C '$(addr "$n")' | grep -Eq '^$n .* (unformed|fenced|voter) '"    # it listens
+}
+end() { p=$(pid_of "$1"); kill -9 "$p"; wait "$p" 2>/dev/null || true; }
 second_mount() { mkdir -p "$WORK/m2"; q mount --pidfile "$WORK/m2.pid" --log "$WORK/m2.log" "$D" "$WORK/m2"; }
 # field NODE KEY: a value of the node's status
 field() {

@@ -3,26 +3,11 @@
 # Members change while writes run: a fourth is added and promoted, a dead one replaced, the leader removed; an emptied
 # disk is refilled and votes again; what would lose quorum or makes no sense is refused, with the reason.
 . "$TOP/tests/real/lib.sh"
-addr() { echo "unix:$D/n$1.sock"; }
-mkdir -p "$D/log"
 list="1=$(addr 1),2=$(addr 2),3=$(addr 3)"
 all=$(addr 1),$(addr 2),$(addr 3),$(addr 4),$(addr 5),$(addr 6)
-node() {        # N OPTIONS...: starts node N
-    n=$1; shift
-    "$QFS" node --id "$n" --data "$D/n$n" --listen "$(addr "$n")" "$@" 2>> "$D/log/n$n" &
-    until_ok 20 sh -c "'$QFS' status -C '$(addr "$n")' | grep -Eq '^$n .* (unformed|fenced|voter) '"    # it listens
-}
-end() { p=$(pid_of "$1"); kill -9 "$p"; wait "$p" 2>/dev/null || true; }
+C=$all
 m() { q member "$@" -C "$all"; }
 seats() { m list | awk '$2 ~ /voter|learner/ { printf "%s%s:%s", sep, $1, $2; sep = " " }'; }
-leader() {
-    for _ in $(seq 300); do
-        l=$(q status -C "$all" --json 2>/dev/null | sed -n 's/^  "leader": \([0-9]*\),/\1/p')
-        [ -n "$l" ] && { echo "$l"; return; }
-        sleep 0.1
-    done
-    die "no leader within 30 s"
-}
 expect() { [ "$(seats)" = "$1" ] || die "the members are '$(seats)', not '$1'"; }
 refused() {     # TEXT COMMAND...: fails and says TEXT
     want=$1; shift

@@ -3,16 +3,8 @@
 # Two of three nodes are lost for good: the third becomes a cluster of its own, with all that it had; former members are
 # refused; with two new ones it is three voters again, any of which may be lost, and all data is there.
 . "$TOP/tests/real/lib.sh"
-addr() { echo "unix:$D/n$1.sock"; }
-mkdir -p "$D/log"
 list="1=$(addr 1),2=$(addr 2),3=$(addr 3)"
 all=$(addr 1),$(addr 2),$(addr 3)
-node() {
-    n=$1; shift
-    "$QFS" node --id "$n" --data "$D/n$n" --listen "$(addr "$n")" "$@" 2>> "$D/log/n$n" &
-    until_ok 20 sh -c "'$QFS' status -C '$(addr "$n")' | grep -Eq '^$n .* (unformed|fenced|voter) '"    # it listens
-}
-end() { p=$(pid_of "$1"); kill -9 "$p"; wait "$p" 2>/dev/null || true; }
 for i in 1 2 3; do node $i --cluster "$list"; done
 until_ok 30 q kv put first value -C "$all"
 for i in $(seq 30); do q kv put "k$i" "v$i" -C "$all"; done
