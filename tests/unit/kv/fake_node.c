@@ -319,10 +319,10 @@ uint64_t node_members_index(const struct node *n) { return 0; }
 int64_t node_change(struct node *n, const struct node_change *change, struct buf *why)
 {
     struct fake_cluster *c = n->c;
-    if (c->leader != n->cfg.id) return QE_NOT_LEADER;
-    if (c->refuse_changes) {
-        put_bytes(why, slice_str("the test says so"));
-        return c->refuse_changes;
+    int err = c->leader != n->cfg.id ? QE_NOT_LEADER : c->refuse_changes;
+    if (err) {
+        put_bytes(why, slice_str(err == QE_NOT_LEADER ? "this node does not lead" : "the test says so"));
+        return err;
     }
     append(c, NULL);
     return (int64_t)c->last;
