@@ -113,7 +113,7 @@ static void on_applied(void *arg, uint64_t index, uint64_t digest)
 {
     struct seen *s = arg;
     struct sim_cluster *c = cluster_of(s);
-    if (s->server->gate.shut) return;
+    if (s->server->gate.shut || s->server->astray) return;
     struct sim_applied *a = &slot(c->checks, index)->applied;
     if (a->digested && a->digest != digest)
         sim_fail(c, "server %u has another state at index %llu than others had: %016llx, not %016llx", id_of(s),

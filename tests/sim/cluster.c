@@ -173,7 +173,8 @@ void sim_server_fatal(struct sim_server *s, int err, const char *text)
 {
     if (s->gate.shut) return;
     sim_say(s->cluster, "server %u ends: %s (%s)", s->at + 1, text, err_text(err));
-    if ((!s->may_end && !s->suspect) || strstr(text, "digest"))
+    bool disk = (s->may_end || s->suspect) && !strstr(text, "digest");
+    if (!disk && !s->astray)
         sim_fail(s->cluster, "server %u ends itself: %s (%s)", s->at + 1, text, err_text(err));
     snprintf(s->last_words, sizeof s->last_words, "%s", text);
     s->cluster->fatal_ends++;
@@ -294,7 +295,7 @@ void sim_server_wipe(struct sim_cluster *c, unsigned i)
     sim_say(c, "server %u gets an empty disk", i + 1);
     sim_disk_wipe(s->disk);
     s->lost = true;
-    s->suspect = s->may_end = false;
+    s->suspect = s->may_end = s->astray = false;
     s->last_words[0] = 0;
     sim_checks_wiped(c->checks, s);
 }

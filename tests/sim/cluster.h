@@ -56,6 +56,7 @@ struct sim_server {
     bool lost;    /* its disk was wiped, and it is no voter again yet */
     bool may_end; /* its disk gives errors: then its end is no fault of ours */
     bool suspect; /* its disk may hold damage: it may find it, and end itself or come up fenced */
+    bool astray;  /* its state was changed behind its back: it is to notice and end itself */
     char last_words[200]; /* why it ended itself, or did not start; "" with a new disk */
     struct sim_event ending;
     uint64_t crash_in; /* calls of the doors until it dies; 0: it does not */
