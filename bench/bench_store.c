@@ -8,6 +8,7 @@
 
 #define SESSIONS 64u
 #define BATCH    32u
+#define BURST    4u /* so many changes of a session stand next to each other where it pipelines */
 
 struct bench {
     struct kv__store *store;
@@ -46,7 +47,8 @@ static void flush(struct bench *b)
     b->batch = (struct kv__batch){0};
 }
 
-static void add(struct bench *b, const struct kv_op *op, unsigned client)
+/* floor: the lowest number that is still unanswered; 0: this one. */
+static void add_above(struct bench *b, const struct kv_op *op, unsigned client, uint64_t floor)
 {
     buf_clear(&b->op);
     kv_op_encode(op, &b->op, NULL);
@@ -54,11 +56,13 @@ static void add(struct bench *b, const struct kv_op *op, unsigned client)
     if (op->code != KV_SESSION_OPEN) {
         rec.session = b->sessions[client];
         rec.seq = ++b->seq[client];
-        rec.floor = rec.seq;
+        rec.floor = floor ? floor : rec.seq;
     }
     kv__batch_add(&b->batch, &rec);
     if (b->batch.n == BATCH) flush(b);
 }
+
+static void add(struct bench *b, const struct kv_op *op, unsigned client) { add_above(b, op, client, 0); }
 
 static void measure(struct bench *b, const char *what, uint64_t ops, void (*one)(struct bench *b, uint64_t i))
 {
@@ -86,6 +90,15 @@ static void put(struct bench *b, const char *dir, uint64_t i, size_t n)
 static void put_new(struct bench *b, uint64_t i) { put(b, "small", i, 256); }
 static void put_over(struct bench *b, uint64_t i) { put(b, "small", prng_below(&b->rng, files), 256); }
 static void put_large(struct bench *b, uint64_t i) { put(b, "large", prng_below(&b->rng, files), 4096); }
+
+static void put_piped(struct bench *b, uint64_t i)
+{
+    char key[64];
+    unsigned client = (unsigned)(i / BURST % SESSIONS);
+    struct kv_op op = {.code = KV_PUT, .name = key_of(key, "small", prng_below(&b->rng, files)),
+                       .data = slice_of(bytes, 256)};
+    add_above(b, &op, client, b->seq[client] / BURST * BURST + 1);
+}
 
 static void create(struct bench *b, uint64_t i)
 {
@@ -127,6 +140,8 @@ int main(int argc, char **argv)
     }
     measure(&b, "put 256 B, new", files, put_new);
     measure(&b, "put 256 B, over", ops, put_over);
+    for (unsigned i = 0; i < SESSIONS; i++) b.seq[i] += BURST - b.seq[i] % BURST;
+    measure(&b, "put 256 B, pipelined", ops / BURST * BURST, put_piped);
     measure(&b, "put 4 KiB", ops, put_large);
     measure(&b, "create", ops, create);
     measure(&b, "append 4 KiB", ops, append);

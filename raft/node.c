@@ -434,12 +434,13 @@ static void set_defaults(struct node_config *c)
     if (!c->checkpoint_bytes) c->checkpoint_bytes = 64 * MIB;
     if (!c->log.segment_bytes) c->log.segment_bytes = 16 * MIB;
     if (!c->log.spare_segments) c->log.spare_segments = 2;
-    if (!c->log.spare_keep)
-        c->log.spare_keep = c->log.spare_segments + (uint32_t)min_u64(c->checkpoint_bytes / c->log.segment_bytes, 8);
     if (!c->log.cache_bytes) c->log.cache_bytes = 32 * MIB;
     if (!c->log.trail_bytes) c->log.trail_bytes = 32 * MIB;
     if (!c->log.compact_live_percent) c->log.compact_live_percent = 50;
     if (!c->log.compact_slack_bytes) c->log.compact_slack_bytes = c->checkpoint_bytes;
+    /* What a checkpoint and compaction set free at once is soon needed again. */
+    uint64_t freed = (c->checkpoint_bytes + c->log.compact_slack_bytes) / c->log.segment_bytes;
+    if (!c->log.spare_keep) c->log.spare_keep = c->log.spare_segments + (uint32_t)min_u64(freed, 16);
     c->log.node_id = c->id;
 }
 
