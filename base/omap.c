@@ -68,6 +68,7 @@ void omap_rollback(struct omap *m, struct omap *snapshot)
 {
     check(snapshot->frozen && !m->frozen);
     omap__page_unref(m->root);
+    snapshot->shape = m->shape + 1;
     *m = *snapshot;
     m->frozen = false;
     free(snapshot);
@@ -91,6 +92,20 @@ bool omap_get(const struct omap *m, struct slice key, struct slice *value)
     unsigned at;
     if (!omap__find(p, key, &at)) return false;
     *value = omap__value(p, at);
+    return true;
+}
+
+bool omap_get_at(const struct omap *m, struct slice key, struct slice *value, struct omap_spot *spot)
+{
+    struct omap_page *p = m->root;
+    bool own = p->refs == 1;
+    for (; p->level; own &= p->refs == 1) p = omap__prefetch(omap__child(p, omap__find_child(p, key)));
+    *spot = (struct omap_spot){.page = own ? p : NULL, .shape = m->shape};
+    if (!omap__find(p, key, &spot->at)) {
+        spot->page = NULL;
+        return false;
+    }
+    *value = omap__value(p, spot->at);
     return true;
 }
 
@@ -128,6 +143,7 @@ static void own(struct omap *m, struct path *path)
         p->refs--;
         m->bytes += q->cap;
         m->bytes -= p->cap;
+        m->shape++;
         relink(m, path, d, q);
     }
 }
@@ -366,6 +382,11 @@ static void replace_row(struct omap *m, struct path *path, struct omap_row row)
     unsigned d = path->leaf, at = path->v[d].at;
     struct omap_page *p = path->v[d].page;
     drop_large(m, p, at);
+    if (row.vlen == p->slot[at].vlen) {
+        omap__set_value(p, at, row.cell + row.klen, row.vlen);
+        return;
+    }
+    m->shape++;
     if (omap__row_bytes(row) <= omap__row_bytes(omap__row(p, at))) {
         omap__set_value(p, at, row.cell + row.klen, row.vlen);
         settle(m, path);
@@ -400,7 +421,24 @@ void omap_put(struct omap *m, struct slice key, struct slice value)
         return;
     }
     m->count++;
+    m->shape++;
     insert_row(m, &path, d, at, l.row);
+}
+
+/* The shape tells that the page is still part of the map, and its own path; a snapshot since then, that it is shared. */
+void omap_put_at(struct omap *m, struct slice key, struct slice value, const struct omap_spot *spot)
+{
+    struct omap_page *p = spot->page;
+    unsigned at = spot->at;
+    bool there = p && spot->shape == m->shape && m->root->refs == 1 && p->slot[at].vlen == value.n &&
+                 slice_eq(omap__key(p, at), key);
+    if (!there || value.n > OMAP_INLINE_MAX) {
+        omap_put(m, key, value);
+        return;
+    }
+    check(!m->frozen);
+    m->digest += row_hash(key, value) - row_hash(key, omap__value(p, at));
+    memmove(omap__cell(p, at) + key.n, value.p, value.n);
 }
 
 /* ---- deletion ---------------------------------------------------------------------------------------------------- */
@@ -413,6 +451,7 @@ bool omap_del(struct omap *m, struct slice key)
     unsigned d = path.leaf, at = path.v[d].at;
     m->digest -= row_hash(key, omap__value(path.v[d].page, at));
     m->count--;
+    m->shape++;
     own(m, &path);
     drop_large(m, path.v[d].page, at);
     omap__remove(path.v[d].page, at);

@@ -32,6 +32,15 @@ uint64_t omap_bytes(const struct omap *m);     /* memory of the nodes and large 
 bool omap_get(const struct omap *m, struct slice key, struct slice *value);
 /* Inserts or replaces. `key` and `value` may point into m itself. */
 void omap_put(struct omap *m, struct slice key, struct slice value);
+/* Where a row of a map was found. It may be kept and used over any changes, as long as the map lives: a put that finds
+ * the row still there replaces it without a search, if the value has the same size. Zero: nowhere. */
+struct omap_spot {
+    void *page;
+    uint64_t shape;
+    unsigned at;
+};
+bool omap_get_at(const struct omap *m, struct slice key, struct slice *value, struct omap_spot *spot);
+void omap_put_at(struct omap *m, struct slice key, struct slice value, const struct omap_spot *spot);
 /* False if there was none. `key` may point into m itself. */
 bool omap_del(struct omap *m, struct slice key);
 

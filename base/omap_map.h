@@ -8,6 +8,7 @@ struct omap {
     struct omap_page *root;     /* never NULL */
     uint64_t count, digest;
     uint64_t bytes;             /* allocations of pages and blobs that this map reaches */
+    uint64_t shape;             /* rises with every change but that of a value in its place */
     bool frozen;                /* a snapshot */
 };
 

@@ -105,12 +105,18 @@ _Static_assert(FS_INLINE_MAX <= BLOCK_BYTES, "an inline extent is one block");
 
 bool fs__extent_swap(struct omap *map, const struct inode *n, struct slice data)
 {
+    uint8_t row[1 + FS_INLINE_MAX];
     struct key k;
-    struct slice key = fs__key_pair(&k, ROW_EXTENT, n->a.ino, 0), row;
-    struct extent e, swapped = {.inlined = true, .len = (uint32_t)data.n};
-    bool only = n->a.blocks == 1 && omap_get(map, key, &row) && extent_decode(key, row, &e) == 0 && e.inlined;
-    if (only) extent_put(map, n->a.ino, &swapped, data.p);
-    return only;
+    struct slice key = fs__key_pair(&k, ROW_EXTENT, n->a.ino, 0), old;
+    struct omap_spot spot;
+    struct extent e;
+    check(data.n > 0 && data.n <= FS_INLINE_MAX);
+    if (n->a.blocks != 1 || !omap_get_at(map, key, &old, &spot)) return false;
+    if (extent_decode(key, old, &e) != 0 || !e.inlined) return false;
+    row[0] = EXTENT_INLINE;
+    memcpy(row + 1, data.p, data.n);
+    omap_put_at(map, key, slice_of(row, 1 + data.n), &spot);
+    return true;
 }
 
 static void extents_push(struct extents *x, const struct extent *e)

@@ -64,8 +64,11 @@ int fs__inode_get(const struct omap *map, uint64_t ino, struct inode *out)
 {
     struct key k;
     struct slice row;
-    if (!omap_get(map, fs__key_id(&k, ROW_INODE, ino), &row)) return -ENOENT;
-    return inode_decode(row, ino, out);
+    struct omap_spot spot;
+    if (!omap_get_at(map, fs__key_id(&k, ROW_INODE, ino), &row, &spot)) return -ENOENT;
+    int err = inode_decode(row, ino, out);
+    out->spot = spot;
+    return err;
 }
 
 void fs__inode_put(struct omap *map, const struct inode *n)
@@ -88,7 +91,7 @@ void fs__inode_put(struct omap *map, const struct inode *n)
     if (n->a.rdev) p = varint_put(p, n->a.rdev);
     if (n->parent) p = varint_put(p, n->parent);
     struct key k;
-    omap_put(map, fs__key_id(&k, ROW_INODE, n->a.ino), slice_of(row, (size_t)(p - row)));
+    omap_put_at(map, fs__key_id(&k, ROW_INODE, n->a.ino), slice_of(row, (size_t)(p - row)), &n->spot);
 }
 
 int fs__counters_get(const struct omap *map, struct counters *out)

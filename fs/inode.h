@@ -12,6 +12,7 @@ struct inode {
     struct fs_attr a;        /* a.size of a directory: its entries */
     uint64_t parent;         /* of a directory; the root is its own parent. Else 0 */
     bool implicit;           /* a directory that only a put has made */
+    struct omap_spot spot;   /* of its row, if it was read */
 };
 
 struct counters {

@@ -47,7 +47,7 @@ bool kv__session_load(const struct omap *map, uint64_t id, struct kv__session *s
 {
     struct row_key k;
     struct slice value;
-    return omap_get(map, key1(&k, 's', id), &value) && decode(id, value, s);
+    return omap_get_at(map, key1(&k, 's', id), &value, &s->spot) && decode(id, value, s);
 }
 
 void kv__session_save(struct omap *map, const struct kv__session *s)
@@ -68,7 +68,7 @@ void kv__session_save(struct omap *map, const struct kv__session *s)
         n += 8u + s->last_n;
     }
     struct row_key k;
-    omap_put(map, key1(&k, 's', s->id), slice_of(row, n));
+    omap_put_at(map, key1(&k, 's', s->id), slice_of(row, n), &s->spot);
 }
 
 void kv__session_add(struct omap *map, const struct kv__session *s)

@@ -38,6 +38,7 @@ struct kv__session {
     uint64_t last_seq;          /* whose answer `last` is; 0: none */
     uint8_t last_n;
     uint8_t last[KV_LAST_MAX];
+    struct omap_spot spot;      /* of its row, if it was read */
 };
 
 bool kv__session_load(const struct omap *map, uint64_t id, struct kv__session *s);

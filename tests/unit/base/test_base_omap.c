@@ -284,18 +284,25 @@ static struct slice random_value(struct prng *r, uint8_t *to)
 
 /* ---- random operations ------------------------------------------------------------------------------------------- */
 
-enum { SNAPSHOTS = 12 };
+enum { SNAPSHOTS = 12, SPOTS = 8 };
 
 struct world {
     struct prng r;
     enum shape shape;
     uint64_t keys;               /* so many different keys */
+    bool snapshots;
     struct omap *m;
     struct model *d;
     struct {
         struct omap *m;
         struct model *d;
     } snap[SNAPSHOTS];
+    struct {
+        struct omap_spot spot;
+        struct slice key;
+        uint8_t bytes[OMAP_KEY_MAX];
+    } spot[SPOTS];
+    uint64_t in_place;           /* puts that needed no search */
     uint8_t value[OMAP_VALUE_MAX];
 };
 
@@ -348,11 +355,40 @@ static void put_aliased(struct world *w)
     omap_put(w->m, key, value);
 }
 
+/* Where a row is now, for a put some time later: whatever has happened in between, it is a put. */
+static void remember_spot(struct world *w, size_t i, struct slice key)
+{
+    size_t at;
+    struct slice value;
+    memcpy(w->spot[i].bytes, key.p, key.n);
+    w->spot[i].key = slice_of(w->spot[i].bytes, key.n);
+    bool there = model_find(w->d, key, &at);
+    assert_int_equal(omap_get_at(w->m, w->spot[i].key, &value, &w->spot[i].spot), there);
+    if (there) assert_true(slice_eq(value, blob_slice(w->d->row[at].value)));
+}
+
+static void put_at_spot(struct world *w, size_t i)
+{
+    size_t at;
+    struct slice key = w->spot[i].key, value = random_value(&w->r, w->value);
+    if (key.n == 0 || w->d->n == MODEL_MAX) return;
+    if (model_find(w->d, key, &at) && prng_chance(&w->r, 80)) {      /* of the same size */
+        value = slice_of(w->value, blob_slice(w->d->row[at].value).n);
+        for (size_t k = 0; k < value.n; k++) w->value[k] = (uint8_t)prng_u64(&w->r);
+    }
+    uint64_t shape = w->m->shape;
+    bool held = w->spot[i].spot.page && w->spot[i].spot.shape == shape && w->m->root->refs == 1;
+    omap_put_at(w->m, key, value, &w->spot[i].spot);
+    model_put(w->d, key, value);
+    w->in_place += held && w->m->shape == shape;
+}
+
 static void one_operation(struct world *w, uint32_t percent_put)
 {
     uint8_t k[OMAP_KEY_MAX];
     struct slice key = key_of(w->shape, prng_below(&w->r, w->keys), k), got;
     size_t at;
+    if (prng_chance(&w->r, 10)) put_at_spot(w, prng_below(&w->r, SPOTS));
     if (prng_chance(&w->r, 5)) {
         put_aliased(w);
     } else if (prng_chance(&w->r, percent_put) && w->d->n < MODEL_MAX) {
@@ -372,6 +408,12 @@ static void one_operation(struct world *w, uint32_t percent_put)
     bool there = model_find(w->d, key, &at);
     assert_int_equal(omap_get(w->m, key, &got), there);
     if (there) assert_true(slice_eq(got, blob_slice(w->d->row[at].value)));
+    if (prng_chance(&w->r, 30)) {
+        size_t i = prng_below(&w->r, SPOTS);
+        remember_spot(w, i, key);
+        if (w->snapshots && prng_chance(&w->r, 10)) take_snapshot(w);
+        if (prng_chance(&w->r, 50)) put_at_spot(w, i);
+    }
     if (prng_chance(&w->r, 10)) expect_seek(w->m, w->d, key, &w->r);
     assert_int_equal(omap_count(w->m), w->d->n);
 }
@@ -383,6 +425,7 @@ static void run(uint64_t seed, enum shape shape, bool snapshots)
     print_message("seed %lu shape %d snapshots %d\n", (unsigned long)seed, shape, snapshots);
     prng_seed(&w->r, seed);
     w->shape = shape;
+    w->snapshots = snapshots;
     w->keys = prng_chance(&w->r, 30) ? 200 : 3000;
     w->m = omap_new();
     w->d = xcalloc(1, sizeof(*w->d));
@@ -395,6 +438,7 @@ static void run(uint64_t seed, enum shape shape, bool snapshots)
         }
         expect_equal(w->m, w->d);
     }
+    assert_true(w->in_place > 10);
     /* The snapshots outlive the map, and what is deleted from it to the last row. */
     while (w->d->n) {
         size_t at = prng_below(&w->r, w->d->n);
@@ -423,6 +467,28 @@ static void test_random_with_snapshots(void **state)
 }
 
 /* ---- single promises --------------------------------------------------------------------------------------------- */
+
+/* A place found behind a snapshot is none after going back to it, however much happens then. */
+static void test_spot_after_rollback(void **state)
+{
+    (void)state;
+    for (unsigned changes = 0; changes < 6; changes++) {
+        struct omap *m = omap_new();
+        struct omap_spot spot;
+        struct slice got, key = slice_str("key");
+        omap_put(m, key, slice_str("one"));
+        struct omap *before = omap_snapshot(m);
+        omap_put(m, key, slice_str("two"));
+        assert_true(omap_get_at(m, key, &got, &spot));
+        omap_rollback(m, before);
+        for (unsigned i = 0; i < changes; i++) omap_put(m, slice_of("0123456789", i + 1), slice_str(""));
+        omap_put_at(m, key, slice_str("six"), &spot);
+        assert_true(omap_get(m, key, &got));
+        assert_true(slice_eq(got, slice_str("six")));
+        validate(m);
+        omap_free(m);
+    }
+}
 
 static void put_number(struct omap *m, uint64_t i, size_t vlen)
 {
@@ -713,6 +779,7 @@ int main(void)
         cmocka_unit_test(test_longest_keys),
         cmocka_unit_test(test_random_in_place),
         cmocka_unit_test(test_random_with_snapshots),
+        cmocka_unit_test(test_spot_after_rollback),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
