@@ -16,7 +16,9 @@
 #include "mr/unpack.h"
 #include "mr/util.h"
 
-#define CHUNK MIB
+#define CHUNK      MIB          /* given at once, about: progress is told behind each */
+#define READ_BYTES (4 * MIB)    /* read at once: in a mount each read is a word with the leader */
+#define LINE_BYTES (64u * 1024) /* read beyond the split's end: there its last line should end */
 
 struct split_reader {
     const struct format *format;
@@ -24,9 +26,10 @@ struct split_reader {
     char *path;
     uint64_t size;        /* of the file */
     uint64_t end;         /* of the split, in the stream; UINT64_MAX: the stream's end */
-    uint64_t at;          /* where in the stream buf begins */
     struct buf buf;
-    size_t given;         /* of buf, to the caller */
+    size_t pos;           /* of buf: what is before it was given */
+    uint64_t at;          /* where pos is in the stream */
+    size_t given;         /* from pos on, to the caller */
     bool eof;             /* buf ends where the stream ends */
     bool begun;           /* something was given */
     uint64_t taken;       /* mr__split_taken() */
@@ -49,6 +52,19 @@ static int changed(struct buf *why, const char *path)
 }
 
 /* ---- the stream ---- */
+
+static struct slice rest_of(const struct split_reader *r)
+{
+    return slice_sub(buf_slice(&r->buf), r->pos, r->buf.n - r->pos);
+}
+
+/* To the beginning with what has not been given: there shall be room behind it. */
+static void compact(struct split_reader *r)
+{
+    if (r->pos) memmove(r->buf.p, r->buf.p + r->pos, r->buf.n - r->pos);
+    r->buf.n -= r->pos;
+    r->pos = 0;
+}
 
 static int read_file(struct split_reader *r, struct buf *to, uint64_t from, uint64_t want, struct buf *why)
 {
@@ -88,11 +104,13 @@ static int fill_packed(struct split_reader *r, size_t n, struct buf *why)
 /* Appends up to about n bytes of the stream, or sets eof. */
 static int fill(struct split_reader *r, uint64_t n, struct buf *why)
 {
+    compact(r);
     size_t had = r->buf.n;
     int rc = 0;
 
     if (!r->unpack) {
-        uint64_t from = r->at + r->buf.n, want = min_u64(n, r->size - from);
+        uint64_t from = r->at + r->buf.n, left = r->end > from ? r->end - from + LINE_BYTES : n;
+        uint64_t want = min_u64(min_u64(n, left), r->size - from);
         rc = want ? read_file(r, &r->buf, from, want, why) : 0;
         r->eof = from + want == r->size;
         return rc;
@@ -106,7 +124,7 @@ static int skip_to_line(struct split_reader *r, struct buf *why)
 {
     if (r->format->input != MR_IN_LINES || r->at == 0) return 0;
     for (r->at--; r->at < r->size;) {
-        int rc = fill(r, CHUNK, why);
+        int rc = fill(r, READ_BYTES, why);
         if (rc < 0) return rc;
         uint8_t *lf = memchr(r->buf.p, '\n', r->buf.n);
         if (lf) {
@@ -151,50 +169,57 @@ int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t o
 
 /* ---- chunks ---- */
 
-/* Bytes of buf that end with a line, given that lines may begin before the split's end only; 0: not known yet. */
-static size_t whole_lines(const struct split_reader *r, size_t searched)
-{
-    const uint8_t *p = r->buf.p, *lf;
+/* What a chunk is looked for in: what has not been given, or its beginning. */
+struct window {
+    struct slice bytes;
+    size_t searched; /* of them, before */
+    bool at_end;     /* they end where the stream ends */
+};
 
-    if (r->at + r->buf.n < r->end) {
-        lf = memrchr(p + searched, '\n', r->buf.n - searched);
+/* Bytes that end with a line, given that lines may begin before the split's end only; 0: not known yet. */
+static size_t whole_lines(const struct split_reader *r, const struct window *w)
+{
+    const uint8_t *p = w->bytes.p, *lf;
+    size_t n = w->bytes.n;
+
+    if (r->at + n < r->end) {
+        lf = memrchr(p + w->searched, '\n', n - w->searched);
     } else {
         /* The line of the split's last byte is the last one. */
-        size_t last = r->end - r->at - 1;
-        if (last < searched) last = searched;
-        lf = memchr(p + last, '\n', r->buf.n - last);
+        size_t last = max_u64(r->end - r->at - 1, w->searched);
+        lf = memchr(p + last, '\n', n - last);
     }
     if (lf) return (size_t)(lf - p) + 1;
-    return r->eof ? r->buf.n : 0;
+    return w->at_end ? n : 0;
 }
 
-/* Bytes of buf that are whole pairs; 0: not one. *bad: what stands there is none. */
-static size_t whole_pairs(const struct split_reader *r, bool *bad)
+/* Bytes that are whole pairs; 0: not one. *bad: what stands there is none. */
+static size_t whole_pairs(const struct window *w, bool *bad)
 {
-    struct slice rest = buf_slice(&r->buf), key, value;
+    struct slice rest = w->bytes, key, value;
     int64_t n;
     while ((n = mr__format_get_pair(rest, &key, &value)) > 0) rest = slice_sub(rest, (size_t)n, rest.n - (size_t)n);
-    if (n < 0 || (r->eof && rest.n)) *bad = true;
-    return r->buf.n - rest.n;
+    if (n < 0 || (w->at_end && rest.n)) *bad = true;
+    return w->bytes.n - rest.n;
 }
 
-/* How much of buf, of which `searched` bytes had been looked at, can be given; 0: more must be read. */
-static size_t find_records(const struct split_reader *r, size_t searched, bool *bad)
+/* How many bytes can be given; 0: more must be looked at. */
+static size_t find_records(const struct split_reader *r, const struct window *w, bool *bad)
 {
-    size_t size = r->format->record_bytes, n = (size_t)min_u64(r->buf.n, r->end - r->at);
+    size_t size = r->format->record_bytes, n = (size_t)min_u64(w->bytes.n, r->end - r->at);
 
     switch (r->format->input) {
     case MR_IN_FILES:
-        return r->eof ? r->buf.n : 0;
+        return w->at_end ? w->bytes.n : 0;
     case MR_IN_PAIRS:
-        return whole_pairs(r, bad);
+        return whole_pairs(w, bad);
     case MR_IN_RECORDS:
-        *bad = r->eof && n % size;
+        *bad = w->at_end && n % size;
         return n / size * size;
     case MR_IN_LINES:
         break;
     }
-    return r->buf.n > searched || r->eof ? whole_lines(r, searched) : 0;
+    return w->bytes.n > w->searched || w->at_end ? whole_lines(r, w) : 0;
 }
 
 static size_t record_max(const struct format *f)
@@ -221,9 +246,7 @@ static int cut_off(const struct split_reader *r, struct buf *why)
 
 static void forget_given(struct split_reader *r)
 {
-    if (!r->given) return;
-    memmove(r->buf.p, r->buf.p + r->given, r->buf.n - r->given);
-    r->buf.n -= r->given;
+    r->pos += r->given;
     r->at += r->given;
     r->given = 0;
 }
@@ -232,27 +255,37 @@ static void forget_given(struct split_reader *r)
 static bool over(const struct split_reader *r)
 {
     if (r->format->input == MR_IN_FILES) return r->begun;
-    return r->at >= r->end || (r->eof && r->buf.n == 0);
+    return r->at >= r->end || (r->eof && r->buf.n == r->pos);
 }
 
 int mr__split_next(struct split_reader *r, struct slice *chunk, uint64_t *off, struct buf *why)
 {
     bool whole = r->format->input == MR_IN_FILES, bad = false;
-    size_t searched = 0, want = whole && !r->unpack ? (size_t)r->size : CHUNK;
+    size_t want = whole && !r->unpack ? (size_t)r->size : READ_BYTES, look = whole ? SIZE_MAX : CHUNK;
+    struct window w = {0};
     int rc;
 
     forget_given(r);
     r->taken = 0;
-    while (!over(r) && (r->given = find_records(r, searched, &bad)) == 0 && !bad && !(whole && r->eof)) {
-        searched = r->buf.n;
-        if (r->buf.n > record_max(r->format)) return too_large(r, why);
+    while (!over(r)) {
+        struct slice rest = rest_of(r);
+        w.bytes = slice_sub(rest, 0, min_u64(rest.n, look));
+        w.at_end = r->eof && w.bytes.n == rest.n;
+        r->given = find_records(r, &w, &bad);
+        if (r->given || bad || (whole && w.at_end)) break;
+        w.searched = w.bytes.n;
+        if (w.bytes.n > record_max(r->format)) return too_large(r, why);
+        if (w.bytes.n < rest.n) {
+            look *= 2;
+            continue;
+        }
         if ((rc = fill(r, want, why)) < 0) return rc;
-        want = want < r->buf.n ? r->buf.n : want;
+        want = max_u64(want, r->buf.n);
     }
     if (bad) return cut_off(r, why);
     if (over(r)) return 0;
     r->begun = true;
-    *chunk = (struct slice){r->buf.p, r->given};
+    *chunk = slice_sub(rest_of(r), 0, r->given);
     *off = r->at;
     if (!r->unpack) r->taken = r->given;
     return 1;
