@@ -31,6 +31,8 @@ void node__core(struct node *n, const struct raft_event *ev, struct raft_update 
 
 void node__restored(struct node *n, uint64_t index)
 {
+    memset(n->digests, 0, sizeof n->digests);
+    n->doubt.index = 0;
     if (n->cfg.watch) n->cfg.watch->restored(n->cfg.watch->arg, index, n->sm.digest(n->sm.arg));
 }
 
@@ -132,6 +134,7 @@ static void carry_out(struct node *n, const struct raft_update *up, enum raft_ki
         struct peer *p = node__peer(n, snap_to[i]);
         if (p) node__snap_start(n, p);
     }
+    if (flags & RAFT_UP_ROLE && n->role == RAFT_LEADER) node__digest_doubt(n);
     if (flags & RAFT_UP_ROLE) role_changed(n);
     if (flags & RAFT_UP_READS_FAILED) fail_reads(n);
 }
@@ -214,49 +217,6 @@ static void apply_fetched(struct log_fetch *f, int err)
     node__wake(n);
 }
 
-static void digest_check(struct node *n, uint64_t index, uint64_t mine, uint64_t theirs)
-{
-    if (mine == theirs) return;
-    char text[200];
-    snprintf(text, sizeof text,
-             "the state digest at index %llu is %016llx here and %016llx at the leader: this replica differs; empty "
-             "its data "
-             "directory so that it is rebuilt from its peers",
-             (unsigned long long)index, (unsigned long long)mine, (unsigned long long)theirs);
-    node__fatal(n, QE_CORRUPT, text);
-}
-
-/* The leader tells its digest at certain indexes (RAFT_FRAME_DIGEST); a follower
- * remembers what it cannot compare yet. */
-static void digest_note(struct node *n)
-{
-    uint64_t d = n->sm.digest(n->sm.arg);
-    n->digests[n->applied / NODE_DIGEST_EVERY % NODE_DIGESTS].index = n->applied;
-    n->digests[n->applied / NODE_DIGEST_EVERY % NODE_DIGESTS].digest = d;
-    if (n->expected.index == n->applied) digest_check(n, n->applied, d, n->expected.digest);
-    if (n->role != RAFT_LEADER) return;
-    uint8_t payload[16];
-    store_u64(payload, n->applied);
-    store_u64(payload + 8, d);
-    struct slice v = slice_of(payload, sizeof payload);
-    for (uint32_t i = 0; i < n->npeers; i++)
-        if (n->peers[i].up) conn_send(n->peers[i].out, RAFT_FRAME_DIGEST, &v, 1);
-}
-
-void node__digest_told(struct node *n, struct slice payload)
-{
-    struct reader r = reader_of(payload);
-    uint64_t index = get_u64(&r), digest = get_u64(&r);
-    if (!reader_done(&r) || index % NODE_DIGEST_EVERY) return;
-    if (index > n->applied) {
-        n->expected.index = index;
-        n->expected.digest = digest;
-        return;
-    }
-    uint64_t at = index / NODE_DIGEST_EVERY % NODE_DIGESTS;
-    if (n->digests[at].index == index) digest_check(n, index, n->digests[at].digest, digest);
-}
-
 static void apply_one(struct node *n, const struct log_entry *e)
 {
     struct slice data = e->data ? blob_slice(e->data) : (struct slice){NULL, 0};
@@ -271,7 +231,7 @@ static void apply_one(struct node *n, const struct log_entry *e)
     n->since_ckpt += data.n + 64;
     if (n->role == RAFT_LEADER && e->index >= n->inflight_first)
         n->inflight_bytes -= min_u64(n->inflight_bytes, data.n);
-    if (e->index % NODE_DIGEST_EVERY == 0) digest_note(n);
+    if (e->index % NODE_DIGEST_EVERY == 0) node__digest_note(n);
 }
 
 /* Applies what is committed; false when it has to wait for the disk or for the loop's next turn. */

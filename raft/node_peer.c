@@ -256,7 +256,7 @@ static void in_frame(struct conn *c, uint8_t type, struct slice payload)
         node__fetch_frame(p->node, c, payload);
         break;
     case RAFT_FRAME_DIGEST:
-        node__digest_told(p->node, payload);
+        node__digest_told(p, payload);
         break;
     default:
         conn_close(c);

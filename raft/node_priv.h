@@ -22,6 +22,11 @@
 
 struct peer;
 
+/* Of a state: what it is at an index. */
+struct node_digest {
+    uint64_t index, value;
+};
+
 /* A message whose entries had to come back from disk first; those behind it wait so that their order stays. */
 struct deferred {
     struct list link;
@@ -52,6 +57,7 @@ struct peer {
     uint32_t ndeferred;
     struct snap_out snap;
     uint64_t in_cluster;                /* the cluster id its HELLO named */
+    struct node_digest told;            /* its state's, the latest it told */
 };
 
 /* Payload asked from a peer: for a repair, or while a snapshot is installed. */
@@ -139,7 +145,8 @@ struct node {
     struct list fetches;
     uint64_t fetch_id;
 
-    struct { uint64_t index, digest; } digests[NODE_DIGESTS], expected;
+    struct node_digest digests[NODE_DIGESTS];   /* our own, of the last indexes */
+    struct node_digest doubt;           /* the leader's, which is not ours; index 0: there is none */
     uint64_t snapshots_sent, snapshots_installed, repairs;
     bool damaged;
 };
@@ -154,7 +161,10 @@ void node__msg(struct node *n, struct raft_msg *m, struct slice rest);  /* a dec
 void node__wake(struct node *n);                                        /* run the turn's end soon */
 void node__slow_at(struct node *n, uint64_t at);                        /* look at the timeouts then at the latest */
 void node__fatal(struct node *n, int err, const char *text);
-void node__digest_told(struct node *n, struct slice payload);
+/* node_digest.c */
+void node__digest_note(struct node *n);                 /* `applied` is an index at which digests are compared */
+void node__digest_told(struct peer *p, struct slice payload);
+void node__digest_doubt(struct node *n);                /* fatal if the leader's differs and nobody else has told */
 /* node_peer.c */
 void node__peers_stop(struct node *n);
 struct peer *node__peer(struct node *n, uint64_t id);

@@ -16,7 +16,7 @@ enum {
     RAFT_FRAME_SNAPSHOT_ACK,
     RAFT_FRAME_FETCH,                   /* payload repair: give me (index, off, n) */
     RAFT_FRAME_FETCH_RESP,
-    RAFT_FRAME_DIGEST,                  /* u64 index, u64 state digest there: a follower that differs stops itself */
+    RAFT_FRAME_DIGEST,                  /* u64 index, u64 state digest there: who differs from most stops itself */
 };
 
 /* The state machine above the node. All calls come from the node's loop. */
