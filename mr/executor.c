@@ -23,6 +23,7 @@ struct executor {
     struct job job;
     struct programs programs;
     struct buf broken; /* why the programs could not be opened */
+    struct split_file input;
     char *dir;
     uint64_t touched, bytes;
 };
@@ -79,7 +80,7 @@ static int take_job(struct executor *x, struct slice in)
 
 static int take_task(struct executor *x, struct slice in)
 {
-    struct task_place at = {.dir = x->dir, .touch = touch, .weigh = weigh, .arg = x};
+    struct task_place at = {.dir = x->dir, .input = &x->input, .touch = touch, .weigh = weigh, .arg = x};
     struct task_result result;
     struct buf out = {0};
     struct task task;
@@ -121,7 +122,7 @@ static int take_one(struct executor *x, struct buf *payload)
 
 int mr_executor(void)
 {
-    struct executor x = {0};
+    struct executor x = {.input.fd = -1};
     struct buf payload = {0};
     int rc = 0, null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
@@ -134,6 +135,7 @@ int mr_executor(void)
     while (rc == 0) rc = take_one(&x, &payload);
     buf_free(&payload);
     buf_free(&x.broken);
+    mr__split_forget(&x.input);
     mr__programs_close(&x.programs);
     mr__job_free(&x.job);
     free(x.dir);

@@ -22,8 +22,8 @@
 
 struct split_reader {
     const struct format *format;
-    int fd;
-    char *path;
+    struct split_file file;
+    struct split_file *kept; /* where it goes in the end; NULL: nowhere */
     uint64_t size;        /* of the file */
     uint64_t end;         /* of the split, in the stream; UINT64_MAX: the stream's end */
     struct buf buf;
@@ -68,9 +68,9 @@ static void compact(struct split_reader *r)
 
 static int read_file(struct split_reader *r, struct buf *to, uint64_t from, uint64_t want, struct buf *why)
 {
-    int64_t got = mr__read_at(r->fd, buf_extend(to, want), want, from);
-    if (got < 0) return fail(why, (int)got, r->path);
-    return (uint64_t)got < want ? changed(why, r->path) : 0;
+    int64_t got = mr__read_at(r->file.fd, buf_extend(to, want), want, from);
+    if (got < 0) return fail(why, (int)got, r->file.path);
+    return (uint64_t)got < want ? changed(why, r->file.path) : 0;
 }
 
 static int fill_packed(struct split_reader *r, size_t n, struct buf *why)
@@ -96,7 +96,7 @@ static int fill_packed(struct split_reader *r, size_t n, struct buf *why)
             r->taken += want;
         }
     }
-    if (what.n) mr__fmt(why, "the compressed input %s is damaged: %.*s", r->path, (int)what.n, what.p);
+    if (what.n) mr__fmt(why, "the compressed input %s is damaged: %.*s", r->file.path, (int)what.n, what.p);
     buf_free(&what);
     return rc;
 }
@@ -139,25 +139,48 @@ static int skip_to_line(struct split_reader *r, struct buf *why)
     return 0;
 }
 
-int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t off, uint64_t len,
-                   const struct format *f, struct split_reader **out, struct buf *why)
+void mr__split_forget(struct split_file *kept)
+{
+    if (kept->fd >= 0) close(kept->fd);
+    free(kept->path);
+    *kept = (struct split_file){.fd = -1};
+}
+
+/* 0, or a negative error: -ESTALE, it is another one than was planned with. */
+static int check_file(int fd, uint64_t size, int64_t mtime_ns)
+{
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0) return -errno;
+    return (uint64_t)st.st_size == size && mr__mtime(&st) == mtime_ns ? 0 : -ESTALE;
+}
+
+static int open_file(struct split_reader *r, const char *path, int64_t mtime_ns, struct buf *why)
+{
+    struct split_file *k = r->kept;
+    if (k && k->fd >= 0 && strcmp(k->path, path) == 0 && check_file(k->fd, r->size, mtime_ns) == 0) {
+        r->file = *k;
+        *k = (struct split_file){.fd = -1};
+        return 0;
+    }
+    r->file.path = mr__str(slice_str(path));
+    r->file.fd = open(path, O_RDONLY | O_CLOEXEC);
+    int rc = check_file(r->file.fd, r->size, mtime_ns);
+    return rc == 0 ? 0 : rc == -ESTALE ? changed(why, path) : fail(why, rc, path);
+}
+
+int mr__split_reopen(struct split_file *kept, const char *path, uint64_t size, int64_t mtime_ns, uint64_t off,
+                     uint64_t len, const struct format *f, struct split_reader **out, struct buf *why)
 {
     enum packing packing = f->raw ? PACKING_NONE : mr__packing_of(path);
     struct split_reader *r = xcalloc(1, sizeof *r);
-    struct stat st;
-    int rc = 0;
 
-    *r = (struct split_reader){.format = f, .size = size, .end = off + len, .at = off, .path = mr__strf("%s", path)};
+    *r = (struct split_reader){.format = f, .kept = kept, .size = size, .end = off + len, .at = off};
     if (packing != PACKING_NONE) {
         r->unpack = mr__unpack_new(packing);
         r->at = 0;
         r->end = UINT64_MAX;
     }
-    r->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (r->fd < 0 || fstat(r->fd, &st) < 0)
-        rc = fail(why, -errno, path);
-    else if ((uint64_t)st.st_size != size || mr__mtime(&st) != mtime_ns)
-        rc = changed(why, path);
+    int rc = open_file(r, path, mtime_ns, why);
     if (rc == 0) rc = skip_to_line(r, why);
     if (rc < 0) {
         mr__split_close(r);
@@ -165,6 +188,12 @@ int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t o
     }
     *out = r;
     return 0;
+}
+
+int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t off, uint64_t len,
+                   const struct format *f, struct split_reader **out, struct buf *why)
+{
+    return mr__split_reopen(NULL, path, size, mtime_ns, off, len, f, out, why);
 }
 
 /* ---- chunks ---- */
@@ -231,14 +260,14 @@ static int too_large(const struct split_reader *r, struct buf *why)
 {
     static const char *const names[] = {
         [MR_IN_LINES] = "a line", [MR_IN_RECORDS] = "a record", [MR_IN_FILES] = "a record", [MR_IN_PAIRS] = "a pair"};
-    mr__fmt(why, "%s has %s of more than %zu MiB at byte %llu", r->path, names[r->format->input],
+    mr__fmt(why, "%s has %s of more than %zu MiB at byte %llu", r->file.path, names[r->format->input],
             record_max(r->format) / MIB, (unsigned long long)r->at);
     return -EMSGSIZE;
 }
 
 static int cut_off(const struct split_reader *r, struct buf *why)
 {
-    mr__fmt(why, "%s: what begins at byte %llu is no %s, or it is cut off", r->path,
+    mr__fmt(why, "%s: what begins at byte %llu is no %s, or it is cut off", r->file.path,
             (unsigned long long)(r->at + r->given),
             r->format->input == MR_IN_PAIRS ? "key/value pair" : "record of its size");
     return -EBADMSG;
@@ -296,10 +325,14 @@ uint64_t mr__split_taken(const struct split_reader *r) { return r->taken; }
 void mr__split_close(struct split_reader *r)
 {
     if (!r) return;
-    if (r->fd >= 0) close(r->fd);
+    if (r->kept) {
+        mr__split_forget(r->kept);
+        *r->kept = r->file;
+    } else {
+        mr__split_forget(&r->file);
+    }
     mr__unpack_free(r->unpack);
     buf_free(&r->buf);
     buf_free(&r->packed);
-    free(r->path);
     free(r);
 }

@@ -44,6 +44,15 @@ struct split_reader;
 /* size and mtime_ns are the file's when the job was planned: another file by now is an error. `f` is borrowed. */
 int mr__split_open(const char *path, uint64_t size, int64_t mtime_ns, uint64_t off, uint64_t len,
                    const struct format *f, struct split_reader **out, struct buf *why);
+/* A file that stays open behind a split, for another one of it: in a mount, opening costs more than a short split. */
+struct split_file {
+    char *path;
+    int fd; /* -1: none */
+};
+/* The same over kept->fd, if it is that file and unchanged; its file is kept when it is closed. */
+int mr__split_reopen(struct split_file *kept, const char *path, uint64_t size, int64_t mtime_ns, uint64_t off,
+                     uint64_t len, const struct format *f, struct split_reader **out, struct buf *why);
+void mr__split_forget(struct split_file *kept); /* closes what is kept */
 /* 1 with a chunk that lives until the next call, and where in the file (or in what comes out of a compressed one) it
  * begins; 0 at the end; or an error. */
 int mr__split_next(struct split_reader *r, struct slice *chunk, uint64_t *off, struct buf *why);

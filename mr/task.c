@@ -76,7 +76,8 @@ static int map_split(struct running *r, struct collect *out, struct skip *skip)
     struct split_reader *in = NULL;
 
     c.skip = skip;
-    int rc = mr__split_open(t->path, t->size, t->mtime_ns, t->off, t->len, &r->job->format, &in, &r->result->why);
+    int rc = mr__split_reopen(r->at->input, t->path, t->size, t->mtime_ns, t->off, t->len, &r->job->format, &in,
+                              &r->result->why);
     if (rc == 0) rc = mr__program_map(&r->programs->map, &c, in, out, &r->result->why);
     mr__split_close(in);
     return rc;

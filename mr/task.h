@@ -5,6 +5,7 @@
 #include "mr/job.h"
 #include "mr/sched.h"
 #include "mr/shuffle.h"
+#include "mr/split.h"
 
 #define MR_STDERR_MAX (64u * 1024)     /* of a failed attempt's stderr, its end is kept */
 
@@ -52,6 +53,7 @@ int mr__result_decode(struct slice in, struct task_result *out);   /* -EBADMSG *
 
 struct task_place {
     const char *dir;                   /* for the map output and for scratch files */
+    struct split_file *input;          /* kept from map task to map task; may be NULL */
     const char *output;                /* of a reduce task: NULL is a file in job->attempts, "-" is stdout */
     void (*touch)(void *arg, uint64_t bytes);
     void (*weigh)(void *arg, uint64_t bytes);  /* so much a reduce task has to read; may be NULL */

@@ -1,4 +1,6 @@
 /* Splits: whatever the cut and the text, the chunks of all splits are the file's lines, each once, in order. */
+#include <fcntl.h>
+
 #include "mr/split.h"
 #include "tests/unit/mr/test_mr.h"
 
@@ -201,6 +203,41 @@ static void changed_input(void **state)
     buf_free(&why);
 }
 
+/* A file that is kept open is read again, until it changes. */
+static void kept_open(void **state)
+{
+    struct split_file kept = {.fd = -1};
+    struct split_reader *r;
+    struct slice chunk;
+    struct buf why = {0};
+    uint64_t size, off;
+    const char *path = write_file("kept", slice_str("one\ntwo\n"));
+    int64_t mtime = mtime_of(path, &size);
+    int fd = -1;
+
+    for (uint64_t i = 0; i < 2; i++) {
+        assert_int_equal(mr__split_reopen(&kept, path, size, mtime, 4 * i, 4, &mr__format_default, &r, &why), 0);
+        assert_int_equal(mr__split_next(r, &chunk, &off, &why), 1);
+        assert_true(slice_eq(chunk, slice_str(i ? "two\n" : "one\n")));
+        if (i) assert_int_equal(kept.fd, -1);
+        mr__split_close(r);
+        if (i) assert_int_equal(kept.fd, fd);
+        fd = kept.fd;
+    }
+    int other = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    assert_int_equal(write(other, "x", 1), 1);
+    close(other);
+    assert_int_equal(mr__split_reopen(&kept, path, size, mtime, 0, 4, &mr__format_default, &r, &why), -ESTALE);
+    mtime = mtime_of(path, &size);
+    assert_int_equal(mr__split_reopen(&kept, path, size, mtime, 8, 1, &mr__format_default, &r, &why), 0);
+    assert_int_equal(mr__split_next(r, &chunk, &off, &why), 1);
+    assert_true(slice_eq(chunk, slice_str("x")));
+    mr__split_close(r);
+    mr__split_forget(&kept);
+    assert_int_equal(kept.fd, -1);
+    buf_free(&why);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +249,7 @@ int main(void)
         cmocka_unit_test(inputs_of_all_kinds),
         cmocka_unit_test(what_cannot_be_read),
         cmocka_unit_test(changed_input),
+        cmocka_unit_test(kept_open),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
