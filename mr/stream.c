@@ -1,4 +1,4 @@
-/* stream.c - running a user's command (stream.h): fork, pipes, poll.
+/* stream.c - running a user's command (stream.h): vfork, pipes, poll.
  *
  * Its stdin, stdout and stderr are served together, so that none can block another for ever. It dies with us
  * (PR_SET_PDEATHSIG) and gets default signal handling.
@@ -33,37 +33,80 @@ struct stream {
     uint8_t *space;
 };
 
+/* What a new process begins with; all of it is made before, as the process shares our memory until it is the command.
+ */
+struct launch {
+    const struct stream_options *o;
+    int in, out, err;
+    pid_t parent;
+    char *words, **argv, **env;
+};
+
 /* A command of nothing but plain words needs no shell: one process less, and its signals are its own. What cannot be
- * run so (a shell's own word, a script without "#!") is left to the shell. */
-static void try_plain(const char *command)
+ * run so (a shell's own word, a script without "#!") is left to the shell. NULL: it has other words. */
+static char **plain_words(const char *command, char **words)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./,:@% \t";
-    if (strspn(command, plain) != strlen(command)) return;
-    char *words = strdup(command), **argv = calloc(strlen(command) + 1, sizeof *argv), *rest;
+    char *rest;
     size_t n = 0;
-    if (!words || !argv) return;
-    for (char *w = strtok_r(words, " \t", &rest); w; w = strtok_r(NULL, " \t", &rest)) argv[n++] = w;
-    if (n) execvp(argv[0], argv);
+
+    if (command[strspn(command, plain)] || !command[strspn(command, " \t")]) return NULL;
+    *words = mr__strf("%s", command);
+    char **argv = xcalloc(strlen(command) + 1, sizeof *argv);
+    for (char *w = strtok_r(*words, " \t", &rest); w; w = strtok_r(NULL, " \t", &rest)) argv[n++] = w;
+    return argv;
 }
 
-static __attribute__((noreturn)) void run(const struct stream_options *o, int in, int out, int err, pid_t parent)
+static bool has_name(char *const *env, const char *entry)
+{
+    size_t n = strcspn(entry, "=") + 1;
+    for (; env && *env; env++)
+        if (strncmp(*env, entry, n) == 0) return true;
+    return false;
+}
+
+/* Ours, with what is added; the strings are borrowed. The last of a name counts. */
+static char **merged_env(char *const *added)
+{
+    size_t ours = 0, more = 0, n = 0;
+    while (environ && environ[ours]) ours++;
+    while (added && added[more]) more++;
+    char **env = xcalloc(ours + more + 1, sizeof *env);
+    for (size_t i = 0; i < ours; i++)
+        if (!has_name(added, environ[i])) env[n++] = environ[i];
+    for (size_t i = 0; i < more; i++)
+        if (!has_name(added + i + 1, added[i])) env[n++] = added[i];
+    return env;
+}
+
+static __attribute__((noreturn)) void run(const struct launch *l)
 {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(125);
-    if (dup2(in, 0) < 0 || dup2(out, 1) < 0 || (err >= 0 && dup2(err, 2) < 0)) _exit(125);
-    if (o->cwd && chdir(o->cwd) < 0) {
-        mr__say("cannot change to the directory %s: %s", o->cwd, err_text(-errno));
+    if (getppid() != l->parent) _exit(125);
+    if (dup2(l->in, 0) < 0 || dup2(l->out, 1) < 0 || (l->err >= 0 && dup2(l->err, 2) < 0)) _exit(125);
+    if (l->o->cwd && chdir(l->o->cwd) < 0) {
+        mr__say("cannot change to the directory %s: %s", l->o->cwd, err_text(-errno));
         _exit(125);
     }
-    for (char *const *e = o->env; e && *e; e++) putenv(*e);
-    try_plain(o->command);
-    execl("/bin/sh", "sh", "-c", o->command, (char *)NULL);
+    if (l->argv) execvp(l->argv[0], l->argv);
+    execl("/bin/sh", "sh", "-c", l->o->command, (char *)NULL);
     mr__say("cannot run /bin/sh: %s", err_text(-errno));
     _exit(125);
+}
+
+/* vfork: a short task's command should not cost a copy of our memory's map. */
+static pid_t start(const struct launch *l)
+{
+    char **ours = environ;
+    environ = l->env;
+    pid_t pid = vfork();
+    if (pid == 0) run(l);
+    environ = ours;
+    return pid;
 }
 
 static void close_fd(int *fd)
@@ -75,12 +118,17 @@ static void close_fd(int *fd)
 int mr__stream_open(const struct stream_options *o, struct stream **out, struct buf *why)
 {
     int in[2] = {-1, -1}, back[2] = {-1, -1}, err[2] = {-1, -1}, rc = 0;
-    pid_t parent = getpid(), pid = -1;
+    pid_t pid = -1;
 
-    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(back, O_CLOEXEC) < 0 || (o->err_line && pipe2(err, O_CLOEXEC) < 0) ||
-        (pid = fork()) < 0)
+    if (pipe2(in, O_CLOEXEC) < 0 || pipe2(back, O_CLOEXEC) < 0 || (o->err_line && pipe2(err, O_CLOEXEC) < 0))
         rc = -errno;
-    if (pid == 0) run(o, in[0], back[1], err[1], parent);
+    struct launch l = {.o = o, .in = in[0], .out = back[1], .err = err[1], .parent = getpid()};
+    l.argv = plain_words(o->command, &l.words);
+    l.env = merged_env(o->env);
+    if (rc == 0 && (pid = start(&l)) < 0) rc = -errno;
+    free(l.words);
+    free(l.argv);
+    free(l.env);
     close_fd(&in[0]);
     close_fd(&back[1]);
     close_fd(&err[1]);
