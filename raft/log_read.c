@@ -163,6 +163,19 @@ bool log_has(const struct log *log, uint64_t index, uint32_t off, uint32_t n)
     return raft__place_covers(&log->places, index, off, n);
 }
 
+uint32_t log_run(const struct log *log, uint64_t index, uint32_t off, uint32_t n, bool *here)
+{
+    const struct ent *e = in_window(log, index) ? raft__ent(log, index) : NULL;
+    const struct piece *p = raft__place_find(&log->places, index, off);
+    *here = e && e->data ? off < e->len : p != NULL;
+    if (*here) return (uint32_t)min_u64(n, (e && e->data ? e->len : p->off + p->len) - off);
+    if (e && e->data) return n;
+    struct place_at it;
+    bool more = raft__place_seek(&log->places, index, off, &it);
+    while (more && (p = raft__place_get(&log->places, &it))->len == 0) more = raft__place_next(&log->places, &it);
+    return more && p->index == index ? (uint32_t)min_u64(n, p->off - off) : n;
+}
+
 static int try_span(struct log *log, const struct piece *pc, uint32_t off, uint32_t n, uint8_t *p)
 {
     const struct seg *s = raft__seg_at(log, pc->seg);

@@ -118,6 +118,7 @@ struct answer {
     struct conn *conn;
     uint64_t id, peer;
     struct log_read read;
+    uint8_t told[8]; /* where they are gone */
     uint8_t bytes[];
 };
 
@@ -127,14 +128,29 @@ static void answer(struct conn *c, uint64_t id, int err, struct slice bytes)
     store_u64(head, id);
     store_u32(head + 8, (uint32_t)err);
     struct slice v[2] = {slice_of(head, sizeof head), bytes};
-    conn_send(c, RAFT_FRAME_FETCH_RESP, v, err ? 1 : 2);
+    conn_send(c, RAFT_FRAME_FETCH_RESP, v, bytes.n ? 2 : 1);
+}
+
+/* Some of the bytes may have died here since whoever asks saw them alive: how many at the beginning are gone, and how
+ * many behind these are here. */
+static struct slice which_are_here(struct answer *a)
+{
+    const struct log_read *r = &a->read;
+    bool here;
+    uint32_t gone = log_run(a->node->log, r->index, r->off, r->n, &here), there = 0;
+    if (here) there = gone, gone = 0;
+    else if (gone < r->n) there = log_run(a->node->log, r->index, r->off + gone, r->n - gone, &here);
+    store_u32(a->told, gone);
+    store_u32(a->told + 4, there);
+    return slice_of(a->told, sizeof a->told);
 }
 
 static void answer_read(struct log_read *r, int err)
 {
     struct answer *a = r->arg;
     struct peer *p = node__peer(a->node, a->peer);
-    if (p && p->in == a->conn) answer(a->conn, a->id, err, slice_of(a->bytes, r->n));
+    struct slice bytes = err == QE_GONE ? which_are_here(a) : err ? slice_of(a->bytes, 0) : slice_of(a->bytes, r->n);
+    if (p && p->in == a->conn) answer(a->conn, a->id, err, bytes);
     free(a);
 }
 

@@ -352,6 +352,21 @@ static void pull_stored(struct log_store *s, int err)
     pull_end(pl);
 }
 
+static void want_range(void *ctx, uint64_t index, uint32_t off, uint32_t len);
+
+/* What is gone at the leader is dead in its newer state. That may be a part of the range only: the others are wanted. */
+static bool pull_rest(struct node *n, const struct fetch *f, struct slice told)
+{
+    struct reader r = reader_of(told);
+    uint32_t gone = get_u32(&r), here = get_u32(&r);
+    if (!reader_done(&r) || gone > f->n || here > f->n - gone || here == f->n || gone + here == 0) return false;
+    n->in.gone++;
+    uint32_t rest = f->n - gone - here;
+    if (here) want_range(n, f->index, f->off + gone, here);
+    if (rest) want_range(n, f->index, f->off + gone + here, rest);
+    return true;
+}
+
 static void pulled(struct fetch *f, int err, struct slice bytes)
 {
     struct pull *pl = f->arg;
@@ -360,8 +375,7 @@ static void pulled(struct fetch *f, int err, struct slice bytes)
         pull_end(pl);
         return;
     }
-    if (err == QE_GONE) {
-        n->in.gone++;
+    if (err == QE_GONE && pull_rest(n, f, bytes)) {
         pull_end(pl);
         return;
     }

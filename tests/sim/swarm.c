@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "raft/node_priv.h"
 #include "tests/sim/check_history.h"
 
 #define OPERATIONS 8000u
@@ -160,6 +161,20 @@ static void say_states(struct sim_cluster *c)
     }
 }
 
+static void check_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
+{
+    struct sim_server *s = ctx;
+    if (!log_has(s->node->log, index, off, len))
+        sim_fail(s->cluster, "server %u lacks bytes %u+%u of entry %llu, which belong to a file", s->at + 1, off, len,
+                 ULL(index));
+}
+
+/* The bytes of files are on every server, not only there where reads look first. Damage is repaired when it is met. */
+static void check_bytes(struct sim_server *s, const struct fs *fs)
+{
+    if (!s->suspect && !s->may_end) fs_all_ranges(fs, check_range, s);
+}
+
 static void check_states(struct sim_cluster *c)
 {
     struct node_status a, b;
@@ -172,6 +187,7 @@ static void check_states(struct sim_cluster *c)
         if (fs_check(&fs, &why))
             sim_fail(c, "server %u: the filesystem contradicts itself: %.*s", i + 1, (int)why.n, (const char *)why.p);
         buf_free(&why);
+        check_bytes(&c->servers[i], &fs);
     }
 }
 

@@ -180,6 +180,14 @@ static void test_churn(void **state)
         fail_msg("only %llu changes", (unsigned long long)sums.faults.n[SIM_FAULT_CHURN]);
 }
 
+/* While a follower installs a snapshot, parts of what it has to pull die at the leader: it gets the other parts all the
+ * same. (It once took the whole range for dead; seen where the leader was removed next.) */
+static void test_parts_die(void **state)
+{
+    static const uint64_t seeds[] = {17, 24, 58};
+    for (unsigned i = 0; i < 3; i++) sim_seeds(seeds[i], 1, churn);
+}
+
 static void test_behind(void **state) { sim_seeds(1, 30, behind); }
 
 int main(void)
@@ -188,6 +196,7 @@ int main(void)
         cmocka_unit_test(test_behind),
         cmocka_unit_test(test_rotten_entries),
         cmocka_unit_test(test_astray),
+        cmocka_unit_test(test_parts_die),
         cmocka_unit_test(test_tiny_pieces),
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_swarm),

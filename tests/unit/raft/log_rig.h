@@ -497,6 +497,18 @@ static inline int rig_open(struct rig *r)
 }
 
 /* All bytes that the state machine refers to are there and right. */
+/* log_run() goes through the bytes of an entry up to `end` and says of each what log_has() says. */
+static inline void rig_check_runs(struct rig *r, uint64_t index, uint32_t end)
+{
+    bool here;
+    for (uint32_t off = 0, k; off < end; off += k) {
+        k = log_run(r->log, index, off, end - off, &here);
+        RIG_CHECK(r, index, k > 0 && k <= end - off);
+        RIG_CHECK(r, index, log_has(r->log, index, off, here ? k : 1) == here);
+        RIG_CHECK(r, index, log_has(r->log, index, off + k - 1, 1) == here);
+    }
+}
+
 static inline void rig_check_refs(struct rig *r)
 {
     for (uint64_t i = 1; i <= r->sm.index && !r->failed; i++) {
@@ -515,6 +527,7 @@ static inline void rig_check_refs(struct rig *r)
                     fprintf(stderr, "  piece %u+%u live %llu in %lld\n", pc->off, pc->len, (unsigned long long)pc->live,
                             pc->seg == SEG_NONE ? -1ll : (long long)r->log->seg[pc->seg]->no);
             }
+            rig_check_runs(r, i, ref.off + ref.len);
             if (r->strict) RIG_CHECK(r, i, err == 0);
             if (err == 0) RIG_CHECK(r, i, content_is(i, r->terms[i], ref.off, ref.len, p));
             r->reads++;
