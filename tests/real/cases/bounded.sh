@@ -7,7 +7,7 @@
 mkdir -p "$D/log"
 members=$(for i in 1 2 3; do printf '%s%d=unix:%s/n%d.sock' "$([ $i = 1 ] || echo ,)" $i "$D" $i; done)
 printf 'quorumfs cluster 1\n1 unix:n1.sock\n2 unix:n2.sock\n3 unix:n3.sock\n' > "$D/cluster"
-start() { q node --id $1 --data "$D/n$1" --listen "unix:$D/n$1.sock" --cluster "$members" --checkpoint 2M --segment 1M >> "$D/log/n$1.log" 2>&1 & }
+start() { q node --id $1 --data "$D/n$1" --listen "unix:$D/n$1.sock" --cluster "$members" --checkpoint 2M --segment 1M --trail 8M >> "$D/log/n$1.log" 2>&1 & }
 start 1; start 2; start 3; leader > /dev/null
 mkdir "$M"; q mount --pidfile "$D/mnt.pid" --log "$D/log/mnt.log" "$D" "$M"
 mkdir "$M/keep"; for i in 1 2 3 4 5 6 7 8; do head -c 300000 /dev/urandom > "$M/keep/$i"; done; (cd "$M/keep" && sha256sum *) > "$WORK/sums"
@@ -21,7 +21,7 @@ print(i, "puts")
 P
 mkdir "$M/p"
 python3 "$WORK/put.py" "$M/p" 20
-down_node=$(follower); kill -9 "$(pid_of "$down_node")"
+down_node=$(follower); at=$(field "$down_node" commit); kill -9 "$(pid_of "$down_node")"
 first=$(du -sk --apparent-size "$D/n$(leader)" | cut -f1)
 python3 "$WORK/put.py" "$M/p" 40
 l=$(leader)
@@ -29,6 +29,7 @@ second=$(du -sk --apparent-size "$D/n$l" | cut -f1); rss=$(awk '/VmRSS/ {print $
 echo "disk of the leader: $first KiB, after 40 s more of puts: $second KiB; memory $rss KiB; checkpoint at $(field "$l" checkpoint)"
 [ "$second" -lt $((first + 30000)) ] && [ "$second" -lt 80000 ] || die "the disk grows: $first -> $second KiB"
 [ "$rss" -lt 200000 ] || die "memory: $rss KiB"
+until [ "$(field "$(leader)" first)" -gt $((at + 100)) ]; do python3 "$WORK/put.py" "$M/p" 5; done  # a slow disk takes longer
 say "the node that was down catches up by snapshot"
 start "$down_node"; agree
 [ "$(field "$down_node" snapshots_installed)" -ge 1 ] || die "no snapshot was installed"
