@@ -263,11 +263,9 @@ static void clean_job(void *arg, const char *path)
     mr__look_free(&look);
 }
 
-static int take_and_run(struct chain *c, const char *path, struct slice description)
+static int take_and_run(struct chain *c, const char *path)
 {
-    int rc = mr__chainfile_decode(description, &c->file);
-    if (rc < 0) mr__fmt(&c->why, "cannot read the chain's description %s/job: %s", path, err_text(rc));
-    if (rc == 0) rc = mr__resume_turn(path, c->how->standby, c->file.v[0].job.beat_ns, &c->place, &c->why);
+    int rc = mr__resume_turn(path, c->how->standby, c->file.v[0].job.beat_ns, &c->place, &c->why);
     if (rc == -EALREADY) {
         mr__resume_say_done(path);
         return MR_EXIT_OK;
@@ -281,10 +279,13 @@ static int take_and_run(struct chain *c, const char *path, struct slice descript
     return run_stages(c);
 }
 
-static bool read_description(const char *path, struct buf *b)
+/* False also where it cannot be read: what is wrong is said as of a job's. */
+static bool read_description(const char *path, struct chainfile *f)
 {
     char *name = mr__strf("%s/job", path);
-    bool is = mr__read_file(name, JOBFILE_MAX, b) == 0 && mr__chainfile_is(buf_slice(b));
+    struct buf b = {0};
+    bool is = mr__read_file(name, JOBFILE_MAX, &b) == 0 && mr__chainfile_decode(buf_slice(&b), f) == 0;
+    buf_free(&b);
     free(name);
     return is;
 }
@@ -292,27 +293,23 @@ static bool read_description(const char *path, struct buf *b)
 bool mr__chain_resume(const struct mr_options *o, int *code)
 {
     struct chain c = {.how = o, .place = {.journal = -1, .beat = -1}, .began = mr__now()};
-    struct buf description = {0};
     char *path = mr__jobdir_find(o->resume, &c.why);
-    bool is = path && read_description(path, &description);
-    if (is) *code = take_and_run(&c, path, buf_slice(&description));
+    bool is = path && read_description(path, &c.file);
+    if (is) *code = take_and_run(&c, path);
     chain_free(&c);
-    buf_free(&description);
     free(path);
     return is;
 }
 
 char *mr__chain_job(const char *path)
 {
-    struct buf description = {0};
     struct chainfile f = {0};
     char *job = NULL;
-    if (read_description(path, &description) && mr__chainfile_decode(buf_slice(&description), &f) == 0) {
+    if (read_description(path, &f)) {
         char *output = stage_path(path, stages_done(path, f.n));
         job = living_job(output);
         free(output);
     }
     mr__chainfile_free(&f);
-    buf_free(&description);
     return job;
 }

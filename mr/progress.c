@@ -261,7 +261,9 @@ void mr__progress_done(struct progress *p, const struct counters *c, const struc
         mr__fmt(&b, "%s: %u parts, %llu lines, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)", p->stages ? "" : p->output,
                 p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (double)n[MR_OUTPUT_BYTES] / 1e6,
                 (double)n[MR_INPUT_BYTES] / 1e6, seconds(p), rate(p));
-        if (n[MR_SKIPPED]) mr__fmt(&b, "; %llu bad records left out, see _skipped", (unsigned long long)n[MR_SKIPPED]);
+        if (n[MR_SKIPPED]) /* of a chain only the last job's list stays */
+            mr__fmt(&b, "; %llu bad records left out%s", (unsigned long long)n[MR_SKIPPED],
+                    p->stage == p->stages ? ", see _skipped" : "");
         if (f->failed || f->lost) mr__fmt(&b, "; %u attempts failed, %u were lost with workers", f->failed, f->lost);
         mr__fmt(&b, "\n");
     }

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "mr/chainfile.h"
 #include "mr/journal.h"
 #include "mr/standby.h"
 #include "mr/util.h"
@@ -26,14 +27,24 @@
 static int read_description(struct run *r, const char *path, struct jobfile *f)
 {
     char *name = mr__strf("%s/job", path);
+    struct chainfile chain = {0};
+    struct job_look look;
     struct buf b = {0};
     int rc = mr__read_file(name, JOBFILE_MAX, &b);
 
-    if (rc == 0) rc = mr__jobfile_decode(buf_slice(&b), f);
+    if (rc == 0 && mr__chainfile_is(buf_slice(&b)))
+        rc = mr__chainfile_decode(buf_slice(&b), &chain); /* it was none that could be read */
+    else if (rc == 0)
+        rc = mr__jobfile_decode(buf_slice(&b), f);
+    if (rc == QE_CORRUPT && mr__jobdir_look(path, &look) == 0) {
+        if (look.state == JOB_UNBORN) rc = -ENOENT; /* its maker died over it */
+        mr__look_free(&look);
+    }
     if (rc == -ENOENT)
         mr__fmt(&r->why, "the job %s never began: start it anew", path);
     else if (rc < 0)
         mr__fmt(&r->why, "cannot read the job's description %s: %s", name, err_text(rc));
+    mr__chainfile_free(&chain);
     buf_free(&b);
     free(name);
     return rc;

@@ -198,27 +198,42 @@ static inline int drop_inputs(void **state)
     return test_end(state);
 }
 
-/* Killed at every step, of which there are `steps` at least: the output is absent or complete, and after --resume it is
- * right. */
-static inline void kill_at_every_step(struct mr_options *v, size_t n, unsigned steps)
+/* Starts a chain that is killed, or frozen, when it comes to its step number `step`. */
+typedef pid_t stop_at(const char *dir, const struct mr_options *v, size_t n, unsigned step, bool freeze);
+
+static inline pid_t at_step_point(const char *dir, const struct mr_options *v, size_t n, unsigned step, bool freeze)
+{
+    char *plan = mr__strf("coordinator:%u:stopped%s", step, freeze ? ":freeze" : "");
+    pid_t pid = start_chain(dir, v, n, plan);
+    free(plan);
+    return pid;
+}
+
+/* Every fifth job is --local, which has fewer steps; the others tell when there are no more. (If all are to be, so be
+ * it.) */
+static inline bool is_local(bool all, unsigned step) { return all || step % 5 == 0; }
+
+/* Killed at every `by`-th step, of which there are `steps` at least: the output is absent or complete, and after
+ * --resume it is right. */
+static inline void kill_at_every_step(struct mr_options *v, size_t n, stop_at *stopped, unsigned by, unsigned steps)
 {
     unsigned killed = 0, resumed = 0;
+    bool all = v->local;
     for (unsigned step = 1, last = 0; !last;) {
         pid_t jobs[JOBS];
         const char *dirs[JOBS];
+        bool local[JOBS];
         struct mr_options more = again();
-        for (int i = 0; i < JOBS; i++, step += stride()) {
-            char *plan = mr__strf("coordinator:%u:stopped", step);
+        for (int i = 0; i < JOBS; i++, step += by) {
             dirs[i] = arena(i);
-            v->local = step % 5 == 0; /* now and then */
-            jobs[i] = start_chain(dirs[i], v, n, plan);
-            free(plan);
+            local[i] = v->local = is_local(all, step);
+            jobs[i] = stopped(dirs[i], v, n, step, false);
         }
         for (int i = 0; i < JOBS; i++) {
             int status = status_of(jobs[i]);
             jobs[i] = 0;
             if (status == 0) {
-                last = 1;
+                last = last || all || !local[i];
                 right(dirs[i]);
                 continue;
             }
@@ -230,7 +245,8 @@ static inline void kill_at_every_step(struct mr_options *v, size_t n, unsigned s
         for (int i = 0; i < JOBS; i++) {
             if (!jobs[i]) continue;
             int status = status_of(jobs[i]);
-            if (status == 1 && !there(dirs[i], "out") && says(dirs[i], "never began")) {
+            bool unborn = says(dirs[i], "never began") || says(dirs[i], "there is no job");
+            if (status == 1 && !there(dirs[i], "out") && unborn) {
                 jobs[i] = start_chain(dirs[i], v, n, NULL);
                 status = status_of(jobs[i]);
             } else {
@@ -240,28 +256,28 @@ static inline void kill_at_every_step(struct mr_options *v, size_t n, unsigned s
             right(dirs[i]);
         }
     }
-    assert_true(killed >= steps / stride() && resumed >= steps * 3 / 4 / stride());
+    if (killed < steps / by || resumed < steps / 2 / by) fail_msg("killed %u times, resumed %u times", killed, resumed);
 }
 
 /* Frozen at every step, replaced by another one, thawed: nothing changes any more. */
-static inline void freeze_at_every_step(struct mr_options *v, size_t n, unsigned steps)
+static inline void freeze_at_every_step(struct mr_options *v, size_t n, stop_at *stopped, unsigned by, unsigned steps)
 {
     unsigned frozen = 0;
+    bool all = v->local;
     for (unsigned step = 1, last = 0; !last;) {
         pid_t old[JOBS], next[JOBS];
         const char *dirs[JOBS];
+        bool local[JOBS];
         struct mr_options more = again();
-        for (int i = 0; i < JOBS; i++, step += stride()) {
-            char *plan = mr__strf("coordinator:%u:stopped:freeze", step);
+        for (int i = 0; i < JOBS; i++, step += by) {
             dirs[i] = arena(i);
-            v->local = step % 5 == 0;
-            old[i] = start_chain(dirs[i], v, n, plan);
-            free(plan);
+            local[i] = v->local = is_local(all, step);
+            old[i] = stopped(dirs[i], v, n, step, true);
         }
         for (int i = 0; i < JOBS; i++) {
             int status = status_of(old[i]);
-            assert_true(status == 0 || status == 2000);
-            if (status == 0) last = 1, old[i] = 0;
+            if (status != 0 && status != 2000) must_say(dirs[i], "(it ended well, or was stopped)");
+            if (status == 0) last = last || all || !local[i], old[i] = 0;
             frozen += status == 2000;
             next[i] = status ? start(dirs[i], &more, NULL) : 0;
         }
@@ -283,7 +299,7 @@ static inline void freeze_at_every_step(struct mr_options *v, size_t n, unsigned
             if (born) shell_in(dirs[i], "ls -lid --time-style=full-iso out out/* | diff - print >&2");
         }
     }
-    assert_true(frozen >= steps / stride());
+    if (frozen < steps / by) fail_msg("frozen %u times", frozen);
 }
 
 static inline int subcommand(int argc, char **argv)

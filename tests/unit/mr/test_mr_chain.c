@@ -17,14 +17,14 @@ static void killed_at_every_step(void **state)
 {
     struct mr_options v[2];
     two_stages(v);
-    kill_at_every_step(v, 2, 60);
+    kill_at_every_step(v, 2, at_step_point, stride(), 60);
 }
 
 static void frozen_at_every_step(void **state)
 {
     struct mr_options v[2];
     two_stages(v);
-    freeze_at_every_step(v, 2, 60);
+    freeze_at_every_step(v, 2, at_step_point, stride(), 60);
 }
 
 /* A chain that waits in its second stage. */

@@ -8,7 +8,7 @@
 static void killed_at_every_step(void **state)
 {
     struct mr_options o = options();
-    kill_at_every_step(&o, 1, 20);
+    kill_at_every_step(&o, 1, at_step_point, stride(), 20);
 }
 
 /* Killed again and again, at any step, also while it goes on with what another one left. */
@@ -44,7 +44,7 @@ static void killed_again_and_again(void **state)
 static void frozen_at_every_step(void **state)
 {
     struct mr_options o = options();
-    freeze_at_every_step(&o, 1, 20);
+    freeze_at_every_step(&o, 1, at_step_point, stride(), 20);
 }
 
 /* All maps are done when the coordinator dies: none of them runs again. */
