@@ -61,6 +61,7 @@ struct raft_peer {
     enum raft__state state;
     uint64_t match, next;
     uint64_t acked_round;
+    uint64_t since;    /* answers to earlier rounds are of its former membership */
     uint64_t heard_at; /* of an answer in this term */
     uint64_t sent_at;  /* last APPEND */
     uint64_t commit_sent;

@@ -39,7 +39,7 @@ void raft__lead(struct raft *r)
     for (uint32_t i = 0; i < r->npeers; i++) {
         struct raft_peer *p = &r->peers[i];
         p->match = 0;
-        p->acked_round = p->commit_sent = p->snapshot_retry_at = 0;
+        p->acked_round = p->since = p->commit_sent = p->snapshot_retry_at = 0;
         p->heard_at = r->now;
         raft__progress_reset(r, p, r->terms.last + 1);
         p->beat = true;
@@ -78,6 +78,7 @@ void raft__on_append_resp(struct raft *r, const struct raft_msg *m)
         raft__drop(r, m, "it answers a message never sent");
         return;
     }
+    if (m->round < p->since) return;
     p->heard_at = r->now;
     p->acked_round = max_u64(p->acked_round, m->round);
     if (m->reject)

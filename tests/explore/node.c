@@ -265,6 +265,7 @@ static void settle_peer(struct raft_peer *p)
     p->heard_at = p->sent_at = NOW;
     p->snapshot_retry_at = 0;
     p->acked_round = min_u64(p->acked_round, NOW + x.d.stamp);
+    p->since = min_u64(p->since, NOW + x.d.stamp);
 }
 
 static void settle(void)
