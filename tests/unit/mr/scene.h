@@ -13,7 +13,8 @@
 #include "tests/unit/mr/test_mr.h"
 
 #define MAP  "echo $MR_TASK >> ran; tr -cs A-Za-z '\\n' | sed '/^$/d; s/$/\\t1/'"
-#define JOBS 8 /* at a time */
+#define HOLD "while test -e hold; do sleep 0.01; done; " /* before a task goes on */
+#define JOBS 8                                           /* at a time */
 
 static struct buf said;
 
@@ -63,6 +64,14 @@ static inline struct mr_options again(void)
     return (struct mr_options){.resume = "out", .workdir = "work", .workers = 2};
 }
 
+/* Waits for the shell's yes; the alarm of main() is the limit. */
+static inline void until(const char *dir, const char *condition)
+{
+    char *cmd = mr__strf("cd '%s' && { %s\n} >/dev/null 2>&1", dir, condition);
+    while (system(cmd) != 0) usleep(10000);
+    free(cmd);
+}
+
 /* Runs these jobs, a chain if they are several, in the directory; `plan` is for QFS_MR_STOP. */
 static inline pid_t start_chain(const char *dir, const struct mr_options *v, size_t n, const char *plan)
 {
@@ -81,6 +90,16 @@ static inline pid_t start_chain(const char *dir, const struct mr_options *v, siz
 static inline pid_t start(const char *dir, const struct mr_options *o, const char *plan)
 {
     return start_chain(dir, o, 1, plan);
+}
+
+/* One whose map tasks wait until the file "hold" goes; it is on its way when the shell says yes to `when`. */
+static inline pid_t start_held(const char *dir, struct mr_options *o, const char *when)
+{
+    o->map = HOLD MAP;
+    shell_in(dir, "touch hold");
+    pid_t job = start(dir, o, NULL);
+    until(dir, when);
+    return job;
 }
 
 static inline int status_of(pid_t pid)
@@ -139,14 +158,6 @@ static inline bool there(const char *dir, const char *name)
     bool is = access(path, F_OK) == 0;
     free(path);
     return is;
-}
-
-/* Waits for the shell's yes; the alarm of main() is the limit. */
-static inline void until(const char *dir, const char *condition)
-{
-    char *cmd = mr__strf("cd '%s' && { %s\n} >/dev/null 2>&1", dir, condition);
-    while (system(cmd) != 0) usleep(10000);
-    free(cmd);
 }
 
 static inline pid_t start_worker(const char *dir, const char *job)

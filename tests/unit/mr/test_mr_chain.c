@@ -2,8 +2,6 @@
  * is not run again. */
 #include "tests/unit/mr/scene.h"
 
-#define HOLD "while test -e hold; do sleep 0.01; done; "
-
 /* Words counted, then each line as it is; every task says in "ran" that it runs. */
 static void two_stages(struct mr_options v[2])
 {
@@ -28,7 +26,7 @@ static void frozen_at_every_step(void **state)
 }
 
 /* A chain that waits in its second stage. */
-static pid_t start_held(const char *dir, struct mr_options v[2])
+static pid_t start_second(const char *dir, struct mr_options v[2])
 {
     two_stages(v);
     shell_in(dir, "touch hold");
@@ -42,7 +40,7 @@ static void killed_in_the_second_stage(void **state)
 {
     const char *dir = arena(0);
     struct mr_options v[2], more = again();
-    end_by(start_held(dir, v), SIGKILL);
+    end_by(start_second(dir, v), SIGKILL);
     shell_in(dir, "test ! -e out && test -e .out.mr-*/stage-1/_SUCCESS && grep -c first ran | cmp - ../maps && "
                   "ls -d .out.mr-*/.stage-2.mr-* > job && rm hold");
     must_end(dir, start(dir, &more, NULL), 0);
@@ -76,7 +74,7 @@ static void standby(void **state)
 {
     const char *dir = arena(0);
     struct mr_options v[2], more = again();
-    pid_t job = start_held(dir, v);
+    pid_t job = start_second(dir, v);
     must_end(dir, start(dir, &more, NULL), 1);
     must_say(dir, "somebody works on the job");
     more.standby = true;
@@ -100,7 +98,7 @@ static void seen_joined_and_cancelled(void **state)
 {
     const char *dir = arena(0);
     struct mr_options v[2];
-    pid_t job = start_held(dir, v), worker = start_worker(dir, "out");
+    pid_t job = start_second(dir, v), worker = start_worker(dir, "out");
     until(dir, "grep -q '^job 2 of 2, map.* 3 workers' .out.mr-*/now/progress");
     assert_int_equal(in(dir, status), 0);
     must_tell(dir, "running");

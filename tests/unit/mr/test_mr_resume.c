@@ -53,7 +53,7 @@ static void finished_tasks_stay(void **state)
     const char *dir = arena(0);
     struct mr_options o = options(), more = again();
     o.worker_timeout_s = 60; /* so long workers have to come back, however slow this machine is */
-    o.reduce = "echo reduce $MR_TASK >> ran; while test -e hold; do sleep 0.01; done; cat";
+    o.reduce = "echo reduce $MR_TASK >> ran; " HOLD "cat";
     shell_in(dir, "touch hold");
     pid_t job = start(dir, &o, NULL);
     /* What is in "tasks" is in the journal. */
@@ -81,10 +81,7 @@ static void standby(void **state)
 {
     const char *dir = arena(0);
     struct mr_options o = options(), more = again();
-    o.map = "while test -e hold; do sleep 0.01; done; " MAP;
-    shell_in(dir, "touch hold");
-    pid_t job = start(dir, &o, NULL);
-    until(dir, "ls -d .out.mr-*/out-0 2>/dev/null");
+    pid_t job = start_held(dir, &o, "ls -d .out.mr-*/out-0 2>/dev/null");
     more.standby = true;
     pid_t waiting[2] = {start(dir, &more, NULL), start(dir, &more, NULL)};
     /* While it lives nobody else has it. */
@@ -105,10 +102,7 @@ static void interrupted(void **state)
 {
     const char *dir = arena(0);
     struct mr_options o = options(), more = again();
-    o.map = "while test -e hold; do sleep 0.01; done; " MAP;
-    shell_in(dir, "touch hold");
-    pid_t job = start(dir, &o, NULL);
-    until(dir, "ls -d work/*/ 2>/dev/null | grep -c . | grep -q 3");
+    pid_t job = start_held(dir, &o, "ls -d work/*/ 2>/dev/null | grep -c . | grep -q 3");
     assert_int_equal(kill(job, SIGINT), 0);
     must_end(dir, job, 1);
     must_say(dir, "stopped by Ctrl-C");
@@ -173,10 +167,7 @@ static void join_and_leave(void **state)
     char *listen = mr__strf("unix:%s/sock", dir);
     o.listen = listen;
     o.workers = -1;
-    o.map = "while test -e hold; do sleep 0.01; done; " MAP;
-    shell_in(dir, "touch hold");
-    pid_t job = start(dir, &o, NULL);
-    until(dir, "ls -d .out.mr-*/out-0 2>/dev/null");
+    pid_t job = start_held(dir, &o, "ls -d .out.mr-*/out-0 2>/dev/null");
     pid_t a = start_worker(dir, "out"), b = start_worker(dir, "out");
     until(dir, "grep -q ' 2 workers' .out.mr-*/now/progress");
     assert_int_equal(kill(a, SIGTERM), 0);
