@@ -305,7 +305,7 @@ static bool is_old(const char *path)
 }
 
 /* What a new job of the same output removes: records of jobs that are over, and jobs whose coordinator is known to be
- * dead. */
+ * dead. Others are named. */
 static void sweep_one(void *arg, const char *path)
 {
     struct job_look look;
@@ -315,7 +315,11 @@ static void sweep_one(void *arg, const char *path)
     if (strcmp(base_name(path) + strlen(prefix), mr__jobdir_id(path)) != 0) return;
     if (mr__jobdir_look(path, &look) < 0) return;
     if (look.state == JOB_LIVE) {
-        if (mr__owner_dead(look.owner)) mr__jobdir_abolish(path, look.epoch);
+        if (mr__owner_dead(look.owner))
+            mr__jobdir_abolish(path, look.epoch);
+        else
+            mr__say("another job makes the same output, and the first to be done has it: %s (mr status, mr cancel)",
+                    path);
     } else if (look.state != JOB_UNBORN || mr__owner_dead(look.owner) || (!look.owner && is_old(path))) {
         mr__rmtree(path);
     }

@@ -106,10 +106,14 @@ done
 umount small
 
 say "two jobs at once: each its own output, one output once"
-for o in p1 p2 same same; do run --map "until [ -e go ]; do sleep 0.02; done; cat" --reduce cat --input in --output $o --workers 1 --workdir work > "$o.log" 2>&1 & jobs="${jobs:-} $!"; done
-until_ok 60 sh -c '[ "$(ls -d .p1.mr-*/out-0 .p2.mr-*/out-0 .same.mr-*/out-0 | wc -l)" = 4 ]'
+for o in p1 p2 same same; do
+    run --map "until [ -e go ]; do sleep 0.02; done; cat" --reduce cat --input in --output $o --workers 1 --workdir work >> "$o.log" 2>&1 & jobs="${jobs:-} $!"
+    until_ok 60 sh -c "ls -d .$o.mr-*/out-0"
+done
+until_ok 60 sh -c '[ "$(ls -d .same.mr-*/out-0 | wc -l)" = 2 ]'
 touch go; failed=0; for j in $jobs; do wait $j || failed=$((failed + 1)); done
 [ $failed = 1 ] || die "$failed of four failed"
+grep -q 'another job makes the same output' same.log && ! grep 'another job' p?.log || { cat ./*.log; die "nobody says that two make one output"; }
 for o in p1 p2 same; do sed 's/$/\t/' in | cmp - $o/part-00000 || die "$o"; done
 
 say "10,000 files"
