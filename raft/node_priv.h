@@ -6,7 +6,7 @@
 
 #include "raft/raft.h"
 
-#define NODE_WIRE_VERSION 2u
+#define NODE_WIRE_VERSION 3u
 #define NODE_PEERS (2 * RAFT_PEERS_MAX)  /* members, and guests: nodes whose configuration this node does not share */
 #define NODE_DEFERRED_MAX 64            /* messages that wait for entries from disk, per peer */
 #define NODE_INFLIGHT_BYTES (32u * MIB) /* proposed and not applied, at the leader */
