@@ -171,9 +171,9 @@ static pid_t stop_at_call(const char *dir, body *what, const void *arg, unsigned
         hold(&t, at);
         raise(SIGSTOP);
         release(&t);
-        do
-            if (waitpid(t.pid, &status, 0) != t.pid) _exit(94);
-        while (WIFSTOPPED(status));
+        /* Its first thread may end all of them before the others are released: these have to be waited for, too. */
+        for (pid_t id = 0; id != t.pid || WIFSTOPPED(status);)
+            if ((id = waitpid(-1, &status, __WALL)) < 0) _exit(94);
     }
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 95);
 }
