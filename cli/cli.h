@@ -102,6 +102,8 @@ const char *facts_value(const struct node_facts *n, const char *key, char *buf, 
 
 /* Takes the exclusive lock of a pid file and writes our pid: the fd (keep it open), or QE_BUSY with *holder set, or -errno. */
 int pidfile_lock(const char *path, pid_t *holder);
+/* Between two looks at what other processes do and gives no event to wait for. */
+void pause_ms(unsigned ms);
 /* The pid of the process that holds the lock of this file; 0: nobody. */
 pid_t pidfile_holder(const char *path);
 /* SIGTERM, and after `grace_ms` SIGKILL; waits until the lock is free. False if even that did not help. */

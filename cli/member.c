@@ -9,7 +9,6 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 static const char help[] =
     "usage: quorumfs member list [--json]\n"
@@ -43,12 +42,6 @@ struct job {
 };
 
 static uint64_t now(struct job *j) { return clock_now(io_clock(j->loop)); }
-
-static void pause_ms(unsigned ms)
-{
-    struct timespec t = {.tv_nsec = (long)ms * 1000000};
-    nanosleep(&t, NULL);
-}
 
 /* ---- the leader ---- */
 

@@ -16,7 +16,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char help_up[] = "usage: quorumfs up --dir DIR [--nodes N] [--no-mount] [--wait TIME]\n"
@@ -225,17 +224,16 @@ static bool has_ended(const char *dir, const struct cluster *cluster, unsigned i
 static int wait_for_nodes(const char *dir, const struct cluster *cluster, pid_t *started)
 {
     struct io_loop *loop = io_loop_new();
-    struct timespec step = {.tv_nsec = 50 * 1000 * 1000};
     int code = EXIT_OK;
     for (unsigned i = 0; i < cluster->n && !code; i++) {
         struct buf text = {0};
         bool answers = false;
-        for (int tries = 0; !code && !answers && tries < (started[i] > 0 ? 200 : 3); tries++) {
+        for (int tries = 0; !code && tries < (started[i] > 0 ? 200 : 3); tries++) {
             answers = cli_node_status(loop, cluster->members[i].addr, 1000, &text) == 0;
             if (answers) break;
             if (has_ended(dir, cluster, i, started[i])) code = EXIT_FAILED;
             else code = start_missing(dir, cluster, started); /* one that was dying when we looked */
-            nanosleep(&step, NULL);
+            pause_ms(50);
         }
         if (!code && !answers)
             fail(EXIT_FAILED, "node %llu runs but does not answer; its log is in %s/log",
@@ -271,7 +269,6 @@ static int tell_unserved(const char *dir, const struct cluster *cluster, uint64_
 static int wait_for_leader(const char *dir, const struct cluster *cluster, pid_t *started, uint64_t wait_ms)
 {
     struct cli_client c;
-    struct timespec step = {.tv_nsec = 50 * 1000 * 1000};
     cli_client_open(&c, cluster, "up");
     struct clock *clock = io_clock(c.loop);
     uint64_t end = clock_now(clock) + wait_ms * NS_PER_MS;
@@ -280,7 +277,7 @@ static int wait_for_leader(const char *dir, const struct cluster *cluster, pid_t
         struct kv_op op = {.code = KV_GETATTR, .ino = FS_ROOT_INO};
         err = cli_call(&c, &op, 500, NULL, NULL);
         if (err >= 0) code = EXIT_OK;
-        else if (err != -ETIMEDOUT) nanosleep(&step, NULL);
+        else if (err != -ETIMEDOUT) pause_ms(50);
         for (unsigned i = 0; i < cluster->n && code == EXIT_UNREACHABLE; i++)
             if (has_ended(dir, cluster, i, started[i])) code = EXIT_FAILED;
         if (code == EXIT_UNREACHABLE && start_missing(dir, cluster, started)) code = EXIT_FAILED;
@@ -292,7 +289,6 @@ static int wait_for_leader(const char *dir, const struct cluster *cluster, pid_t
 /* Asked by a child: a mount whose process is frozen answers never. 0; -ETIMEDOUT; else what a dead or dying one says. */
 static int ask_mount(const char *point)
 {
-    struct timespec step = {.tv_nsec = 10 * 1000 * 1000};
     pid_t child = fork();
     if (child < 0) return -errno;
     if (child == 0) {
@@ -302,7 +298,7 @@ static int ask_mount(const char *point)
     int status;
     for (unsigned waited = 0; waited < ASK_MOUNT_MS; waited += 10) {
         if (waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOTCONN;
-        nanosleep(&step, NULL);
+        pause_ms(10);
     }
     kill(child, SIGKILL);
     waitpid(child, &status, 0);
@@ -354,9 +350,9 @@ int cmd_up(int argc, char **argv)
     if (!code && !a.no_mount) code = start_mount(dir);
     close(lock);
     if (code) return code;
-    unsigned running = cluster.n;
-    for (unsigned i = 0; i < cluster.n; i++) running -= started[i] > 0;
-    printf("%u nodes are running (%u of them started now)", cluster.n, cluster.n - running);
+    unsigned now = 0;
+    for (unsigned i = 0; i < cluster.n; i++) now += started[i] > 0;
+    printf("%u nodes are running (%u of them started now)", cluster.n, now);
     if (!a.no_mount) printf("; mounted at %s/mnt", dir);
     printf("\n");
     return EXIT_OK;

@@ -104,13 +104,18 @@ pid_t pidfile_holder(const char *path)
     return pid;
 }
 
+void pause_ms(unsigned ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
 /* Polls: a process of another parent gives no event to wait for that works without its pid's cooperation. */
 static bool gone_within(const char *path, uint64_t ms)
 {
-    struct timespec step = {.tv_nsec = 10 * 1000 * 1000};
     for (uint64_t waited = 0; waited <= ms; waited += 10) {
         if (pidfile_holder(path) == 0) return true;
-        nanosleep(&step, NULL);
+        pause_ms(10);
     }
     return false;
 }
