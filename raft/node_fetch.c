@@ -118,7 +118,7 @@ struct answer {
     struct conn *conn;
     uint64_t id, peer;
     struct log_read read;
-    uint8_t told[8]; /* where they are gone */
+    uint8_t told[8]; /* of a range that is not all here */
     uint8_t bytes[];
 };
 
@@ -131,25 +131,54 @@ static void answer(struct conn *c, uint64_t id, int err, struct slice bytes)
     conn_send(c, RAFT_FRAME_FETCH_RESP, v, bytes.n ? 2 : 1);
 }
 
-/* Some of the bytes may have died here since whoever asks saw them alive: how many at the beginning are gone, and how
- * many behind these are here. */
-static struct slice which_are_here(struct answer *a)
+/* Cuts the range behind what is here or alive, whichever ends first, so that it is all of one kind. */
+struct cut {
+    uint32_t off, n;
+    bool live; /* its first byte belongs to a file */
+};
+
+static void cut_at_live(void *ctx, uint32_t off, uint32_t len)
 {
+    struct cut *c = ctx;
+    uint64_t end = (uint64_t)off + len;
+    if (off > c->off) c->n = (uint32_t)min_u64(c->n, off - c->off);
+    if (off > c->off || end <= c->off) return;
+    c->live = true;
+    c->n = (uint32_t)min_u64(c->n, end - c->off);
+}
+
+/* Not all of the bytes are here. Some may have died since whoever asks saw them alive, others were lost by damage and
+ * are on other disks only: how many at the beginning are dead, and of how many behind these each is here or each is
+ * lost, which are to be asked for by themselves. QE_CORRUPT where all are lost. */
+static int which_are_here(struct answer *a, struct slice *told)
+{
+    struct node *n = a->node;
     const struct log_read *r = &a->read;
-    bool here;
-    uint32_t gone = log_run(a->node->log, r->index, r->off, r->n, &here), there = 0;
-    if (here) there = gone, gone = 0;
-    else if (gone < r->n) there = log_run(a->node->log, r->index, r->off + gone, r->n - gone, &here);
-    store_u32(a->told, gone);
-    store_u32(a->told + 4, there);
-    return slice_of(a->told, sizeof a->told);
+    uint32_t dead = 0, next = 0;
+    while (dead + next < r->n) {
+        bool here;
+        struct cut c = {.off = r->off + dead + next};
+        c.n = log_run(n->log, r->index, c.off, r->n - dead - next, &here);
+        if (!here) n->sm.live_ranges(n->sm.arg, r->index, cut_at_live, &c);
+        if (here || c.live) {
+            if (c.n == r->n && !here) return QE_CORRUPT;
+            next = c.n;
+            break;
+        }
+        dead += c.n;
+    }
+    store_u32(a->told, dead);
+    store_u32(a->told + 4, next);
+    *told = slice_of(a->told, sizeof a->told);
+    return QE_GONE;
 }
 
 static void answer_read(struct log_read *r, int err)
 {
     struct answer *a = r->arg;
     struct peer *p = node__peer(a->node, a->peer);
-    struct slice bytes = err == QE_GONE ? which_are_here(a) : err ? slice_of(a->bytes, 0) : slice_of(a->bytes, r->n);
+    struct slice bytes = slice_of(a->bytes, err ? 0 : r->n);
+    if (err == QE_GONE) err = which_are_here(a, &bytes);
     if (p && p->in == a->conn) answer(a->conn, a->id, err, bytes);
     free(a);
 }

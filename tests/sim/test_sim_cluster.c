@@ -129,6 +129,51 @@ static void rotten_entries(uint64_t seed)
     sim_cluster_free(c);
 }
 
+static bool leads(void *arg) { return sim_leader(((struct sim_server *)arg)->cluster) == (int)((struct sim_server *)arg)->at; }
+
+/* A server that has lost bytes of files to damage, and nobody has asked for them since, leads. One with an emptied disk
+ * gets a snapshot from it: what the leader lacks is asked from the third. (The leader's word that they are not there was
+ * taken for their death.) */
+static void lost_ranges(uint64_t seed)
+{
+    struct sim_options o;
+    sim_options_default(&o, seed);
+    o.title = "lost ranges";
+    o.node.checkpoint_bytes = 8 * KIB;
+    o.node.log.trail_bytes = 4 * KIB;
+    o.node.log.cache_bytes = 8 * KIB;
+    struct sim_load_options lo = {.clients = 3, .width = 2, .think_ms = 20, .big_percent = 40, .ttl_ms = 60000};
+    struct sim_cluster *c = sim_cluster_new(&o);
+    sim_start_all(c);
+    struct sim_load *load = sim_load_new(c, &lo);
+    sim_sleep(c, 3000);
+    int l = sim_leader(c);
+    if (l < 0) sim_fail(c, "no leader");
+    struct sim_server *s = &c->servers[((unsigned)l + 1 + (unsigned)(seed % 2)) % 3];
+    unsigned wiped = seed % 3 ? (unsigned)l : 3 - (unsigned)l - s->at;
+    sim_server_end(c, s->at, SIM_KILLED);
+    s->suspect = true;
+    char name[DISK_NAME_MAX];
+    uint64_t block;
+    for (uint64_t n = 4 * sim_disk_used(s->disk) / DISK_BLOCK; n; n--)
+        if (sim_disk_any_block(s->disk, &c->rng, name, &block) && strncmp(name, "pay-", 4) == 0)
+            sim_disk_unreadable(s->disk, name, block);
+    sim_server_start(c, s->at);
+    sim_sleep(c, 2000);
+    for (unsigned i = 0; i < 50 && !leads(s); i++) {
+        int now = sim_leader(c);
+        if (now >= 0) node_transfer(c->servers[now].node, s->at + 1);
+        sim_sleep(c, 100);
+    }
+    if (!leads(s)) sim_fail(c, "server %u does not become the leader", s->at + 1);
+    sim_server_end(c, wiped, SIM_KILLED);
+    sim_server_wipe(c, wiped);
+    sim_server_start(c, wiped);
+    sim_swarm_heal(c, load);
+    sim_load_free(load);
+    sim_cluster_free(c);
+}
+
 static bool has_ended(void *arg) { return ((struct sim_server *)arg)->node == NULL; }
 
 /* A bit of a server's memory changes, the leader's in every third seed: it notices by the digests that the others tell,
@@ -160,6 +205,7 @@ static void astray(uint64_t seed)
 
 static void test_astray(void **state) { sim_seeds(1, 9, astray); }
 static void test_rotten_entries(void **state) { sim_seeds(1, 10, rotten_entries); }
+static void test_lost_ranges(void **state) { sim_seeds(1, 12, lost_ranges); }
 static void test_tiny_pieces(void **state) { sim_seeds(1, 4, tiny_pieces); }
 
 static void test_swarm(void **state)
@@ -195,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_behind),
         cmocka_unit_test(test_rotten_entries),
+        cmocka_unit_test(test_lost_ranges),
         cmocka_unit_test(test_astray),
         cmocka_unit_test(test_parts_die),
         cmocka_unit_test(test_tiny_pieces),
