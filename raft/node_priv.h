@@ -41,7 +41,7 @@ struct snap_out {
     bool active;
     uint64_t index, term;
     uint32_t blocks, acked, next;       /* next block to read; acked: the follower has all before it */
-    uint32_t reading;                   /* reads under way */
+    bool reading;                       /* a block is being read: one at a time keeps them in order */
     uint64_t progress_at;               /* when the follower last asked for something new */
 };
 

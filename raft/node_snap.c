@@ -145,7 +145,7 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
     }
     struct snap_out *s = &p->snap;
     bool wanted = !n->dead && s->active && s->index == r->index;
-    if (s->reading) s->reading--;
+    s->reading = false;
     if (wanted && err) {
         trace_warn(n->trace, "node %llu: block %u of checkpoint %llu cannot be read: %s", (unsigned long long)n->cfg.id,
                    r->block, (unsigned long long)r->index, err_text(err));
@@ -168,21 +168,22 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
         buf_free(&head);
     }
     free(br);
-    if (wanted && s->active) snap_pump(n, p);
+    if (!n->dead) snap_pump(n, p);
 }
 
+/* The follower takes blocks in order only, and two reads may end in any order. */
 static void snap_pump(struct node *n, struct peer *p)
 {
     struct snap_out *s = &p->snap;
-    while (s->active && s->index && s->next < s->blocks && s->next < s->acked + SNAP_WINDOW &&
-           s->reading < SNAP_WINDOW) {
-        struct block_read *br = xcalloc(1, sizeof *br);
-        br->node = n;
-        br->peer = p->member.id;
-        br->read = (struct log_ckpt_read){.index = s->index, .block = s->next++, .done = block_got, .arg = br};
-        s->reading++;
-        log_ckpt_read(n->log, &br->read);
-    }
+    if (!s->active || !s->index || s->reading || s->next >= s->blocks ||
+        s->next >= s->acked + SNAP_WINDOW)
+        return;
+    struct block_read *br = xcalloc(1, sizeof *br);
+    br->node = n;
+    br->peer = p->member.id;
+    br->read = (struct log_ckpt_read){.index = s->index, .block = s->next++, .done = block_got, .arg = br};
+    s->reading = true;
+    log_ckpt_read(n->log, &br->read);
 }
 
 /* Starts sending the newest checkpoint, in place of what is being sent. */

@@ -174,6 +174,39 @@ static void lost_ranges(uint64_t seed)
     sim_cluster_free(c);
 }
 
+static bool has_installed(void *arg)
+{
+    const struct sim_server *s = arg;
+    struct node_status st;
+    sim_status(s->cluster, s->at, &st);
+    return st.snapshots_installed > 0;
+}
+
+/* The blocks of a snapshot come in the order in which they are wanted: none has to be asked for again, which takes a
+ * second each time. (Blocks that were read side by side came in any order.) */
+static void in_order(uint64_t seed)
+{
+    struct sim_options o;
+    sim_options_default(&o, seed);
+    o.title = "in order";
+    o.node.checkpoint_bytes = 64 * KIB;
+    struct sim_load_options lo = {.clients = 3, .width = 8, .think_ms = 1, .ttl_ms = 60000};
+    struct sim_cluster *c = sim_cluster_new(&o);
+    sim_start_all(c);
+    struct sim_load *load = sim_load_new(c, &lo);
+    sim_sleep(c, 1000);
+    int l = sim_leader(c);
+    if (l < 0) sim_fail(c, "no leader");
+    struct sim_server *s = &c->servers[((unsigned)l + 1) % 3];
+    sim_server_end(c, s->at, SIM_KILLED);
+    sim_server_wipe(c, s->at);
+    sim_server_start(c, s->at);
+    if (!sim_wait(c, has_installed, s, 900)) sim_fail(c, "server %u has no snapshot after 900 ms", s->at + 1);
+    sim_swarm_heal(c, load);
+    sim_load_free(load);
+    sim_cluster_free(c);
+}
+
 static bool has_ended(void *arg) { return ((struct sim_server *)arg)->node == NULL; }
 
 /* A bit of a server's memory changes, the leader's in every third seed: it notices by the digests that the others tell,
@@ -206,6 +239,7 @@ static void astray(uint64_t seed)
 static void test_astray(void **state) { sim_seeds(1, 9, astray); }
 static void test_rotten_entries(void **state) { sim_seeds(1, 10, rotten_entries); }
 static void test_lost_ranges(void **state) { sim_seeds(1, 12, lost_ranges); }
+static void test_in_order(void **state) { sim_seeds(1, 6, in_order); }
 static void test_tiny_pieces(void **state) { sim_seeds(1, 4, tiny_pieces); }
 
 static void test_swarm(void **state)
@@ -242,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_behind),
         cmocka_unit_test(test_rotten_entries),
         cmocka_unit_test(test_lost_ranges),
+        cmocka_unit_test(test_in_order),
         cmocka_unit_test(test_astray),
         cmocka_unit_test(test_parts_die),
         cmocka_unit_test(test_tiny_pieces),
