@@ -77,56 +77,120 @@ static int add_path(struct planner *pl, const char *path, bool below)
     return 0;
 }
 
-static int add_input(struct planner *pl, const char *pattern)
+static const char *base_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* A pattern finds what begins with "_" only where it says so. */
+static bool asks_for_hidden(const char *pattern)
+{
+    const char *base = base_of(pattern);
+    return *base == '_' || strstr(base, "{_") || strstr(base, ",_");
+}
+
+static int add_pattern(struct planner *pl, const char *pattern)
+{
+    bool hidden = asks_for_hidden(pattern);
+    size_t found = 0;
+    glob_t g;
+    int rc = glob(pattern, GLOB_ERR | GLOB_BRACE, NULL, &g);
+
+    if (rc && rc != GLOB_NOMATCH) return fail(pl->why, errno ? -errno : -EIO, "cannot search for the input", pattern);
+    for (size_t i = 0; rc == 0 && i < g.gl_pathc; i++) {
+        if (*base_of(g.gl_pathv[i]) == '_' && !hidden) continue;
+        rc = add_path(pl, g.gl_pathv[i], false);
+        found++;
+    }
+    globfree(&g);
+    if (found) return rc;
+    mr__fmt(pl->why, "no input matches %s", pattern);
+    return -ENOENT;
+}
+
+/* What a job keeps beside its parts. */
+static bool is_record(const char *path)
+{
+    const char *base = base_of(path);
+    return strcmp(base, "_SUCCESS") == 0 || strcmp(base, "_counters") == 0 || strcmp(base, "_skipped") == 0;
+}
+
+/* Does inputs[i], or one on that side of it, name something else in the same directory? */
+static bool beside_data(const char *const *inputs, size_t n, size_t i, ptrdiff_t side)
+{
+    size_t dir = (size_t)(base_of(inputs[i]) - inputs[i]);
+    for (size_t k = i + (size_t)side; k < n; k += (size_t)side) {
+        if ((size_t)(base_of(inputs[k]) - inputs[k]) != dir || memcmp(inputs[k], inputs[i], dir) != 0) return false;
+        if (!is_record(inputs[k])) return true;
+    }
+    return false;
+}
+
+/* A shell's pattern for everything in an earlier job's output names its records with its parts. */
+static bool is_named_by_chance(const char *const *inputs, size_t n, size_t i)
+{
+    return is_record(inputs[i]) && (beside_data(inputs, n, i, 1) || beside_data(inputs, n, i, -1));
+}
+
+static int add_input(struct planner *pl, const char *const *inputs, size_t n, size_t i)
 {
     struct stat st;
-    glob_t g;
-    int rc = 0;
+    if (stat(inputs[i], &st) < 0) return add_pattern(pl, inputs[i]);
+    return is_named_by_chance(inputs, n, i) ? 0 : add_path(pl, inputs[i], false);
+}
 
-    if (stat(pattern, &st) == 0) return add_path(pl, pattern, false);
-    switch (glob(pattern, GLOB_ERR | GLOB_BRACE, NULL, &g)) {
-    case 0:
-        break;
-    case GLOB_NOMATCH:
-        mr__fmt(pl->why, "no input matches %s", pattern);
-        return -ENOENT;
-    default:
-        return fail(pl->why, errno ? -errno : -EIO, "cannot search for the input", pattern);
+/* Real paths of directories; files of one directory come together. */
+struct real_dir {
+    char *path, *real;
+};
+
+/* The same for every way to write a path: where its directory really is, and its name in there. */
+static char *real_name(const char *path, struct real_dir *d)
+{
+    size_t n = (size_t)(base_of(path) - path);
+    if (!d->path || strlen(d->path) != n || memcmp(d->path, path, n) != 0) {
+        free(d->path);
+        free(d->real);
+        d->path = mr__str(slice_of(path, n));
+        d->real = realpath(d->path, NULL);
     }
-    for (size_t i = 0; i < g.gl_pathc && rc == 0; i++) rc = add_path(pl, g.gl_pathv[i], false);
-    globfree(&g);
-    return rc;
+    return mr__strf("%s/%s", d->real ? d->real : d->path, path + n);
 }
 
 struct named {
-    const char *path;
+    char *name;
     size_t at;
 };
 
-static int by_path(const void *a, const void *b)
+static int by_name_and_place(const void *a, const void *b)
 {
     const struct named *x = a, *y = b;
-    int c = strcmp(x->path, y->path);
+    int c = strcmp(x->name, y->name);
     return c ? c : x->at < y->at ? -1 : x->at > y->at;
 }
 
-/* Keeps the first of each path, in order. */
+/* Keeps the first of each file, in order. */
 static void drop_repeated(struct plan *p)
 {
     struct named *v = xmalloc((p->files_n + 1) * sizeof *v);
     bool *repeated = xcalloc(p->files_n + 1, sizeof *repeated);
+    struct real_dir dir = {0};
     size_t kept = 0;
 
-    for (size_t i = 0; i < p->files_n; i++) v[i] = (struct named){p->files[i].path, i};
-    qsort(v, p->files_n, sizeof *v, by_path);
-    for (size_t i = 1; i < p->files_n; i++) repeated[v[i].at] = strcmp(v[i].path, v[i - 1].path) == 0;
+    for (size_t i = 0; i < p->files_n; i++) v[i] = (struct named){real_name(p->files[i].path, &dir), i};
+    qsort(v, p->files_n, sizeof *v, by_name_and_place);
+    for (size_t i = 1; i < p->files_n; i++) repeated[v[i].at] = strcmp(v[i].name, v[i - 1].name) == 0;
     for (size_t i = 0; i < p->files_n; i++) {
         if (repeated[i])
             free(p->files[i].path);
         else
             p->files[kept++] = p->files[i];
     }
+    for (size_t i = 0; i < p->files_n; i++) free(v[i].name);
     p->files_n = kept;
+    free(dir.path);
+    free(dir.real);
     free(v);
     free(repeated);
 }
@@ -199,7 +263,7 @@ int mr__plan(const char *const *inputs, size_t n, uint64_t split_bytes, const st
 
     check(split_bytes > 0);
     *out = (struct plan){0};
-    for (size_t i = 0; i < n && rc == 0; i++) rc = add_input(&pl, inputs[i]);
+    for (size_t i = 0; i < n && rc == 0; i++) rc = add_input(&pl, inputs, n, i);
     if (rc == 0) {
         drop_repeated(out);
         rc = cut(out, split_bytes, f, why);

@@ -31,9 +31,10 @@ struct plan {
     size_t uncut_n;                    /* files that are larger than a split should be, but cannot be cut */
 };
 
-/* Files as they are, globs in byte order, directories with all below them in byte order (without names that begin with
- * "." or "_"); a file that is named twice counts once. Empty files have a split only where files are taken whole. 0, or
- * a negative error and `why`. */
+/* Files as they are, globs in byte order, directories with all below them in byte order (both without names that begin
+ * with "." or "_"); a file that is named twice, in whatever spelling, counts once. A job's records (_SUCCESS ...) are
+ * left out where something else of their directory is named with them: a shell's pattern did it. Empty files have a
+ * split only where files are taken whole. 0, or a negative error and `why`. */
 int mr__plan(const char *const *inputs, size_t n, uint64_t split_bytes, const struct format *f, struct plan *out,
              struct buf *why);
 void mr__plan_free(struct plan *p);

@@ -168,6 +168,70 @@ static void inputs_of_all_kinds(void **state)
     free(b);
 }
 
+/* One file, however its path is written; a link to it is another one, as its directory has both names. */
+static void one_file_of_many_spellings(void **state)
+{
+    struct plan p;
+    struct buf why = {0};
+    mkdir(in_dir("spell"), 0755);
+    mkdir(in_dir("spell/sub"), 0755);
+    write_file("spell/a", slice_str("a\n"));
+    assert_int_equal(symlink("spell", in_dir("spelt")), 0);
+    assert_int_equal(symlink("a", in_dir("spell/b")), 0);
+    static const char *const spelt[] = {"spell/a", "spell//a", "./spell/./a", "spell/sub/../a",
+                                        "spelt/a", "spell",    "spell/"};
+    char *inputs[sizeof spelt / sizeof *spelt];
+    size_t n = sizeof spelt / sizeof *spelt;
+    for (size_t i = 0; i < n; i++) inputs[i] = mr__strf("%s/%s", test_dir, spelt[i]);
+    assert_int_equal(mr__plan((const char *const *)inputs, n, 100, &mr__format_default, &p, &why), 0);
+    assert_int_equal(p.files_n, 2);
+    assert_string_equal(p.files[0].path, in_dir("spell/a"));
+    assert_string_equal(p.files[1].path, in_dir("spell/b"));
+    mr__plan_free(&p);
+    for (size_t i = 0; i < n; i++) free(inputs[i]);
+}
+
+static void check_plan(const char *const *inputs, size_t n, const char *const *want, size_t want_n)
+{
+    struct plan p;
+    struct buf why = {0};
+    char **paths = xcalloc(n, sizeof *paths);
+    for (size_t i = 0; i < n; i++) paths[i] = mr__strf("%s/%s", test_dir, inputs[i]);
+    assert_int_equal(mr__plan((const char *const *)paths, n, 100, &mr__format_default, &p, &why), 0);
+    assert_int_equal(p.files_n, want_n);
+    for (size_t i = 0; i < want_n; i++) assert_string_equal(p.files[i].path, in_dir(want[i]));
+    mr__plan_free(&p);
+    for (size_t i = 0; i < n; i++) free(paths[i]);
+    free(paths);
+}
+
+/* What a job keeps in its output beside the parts is no data, also where a pattern finds it, ours or the shell's. */
+static void output_of_an_earlier_job(void **state)
+{
+    struct plan p;
+    struct buf why = {0};
+    static const char *const names[] = {"done/_SUCCESS", "done/_counters", "done/_skipped", "done/part-00000",
+                                        "done/part-00001"};
+    mkdir(in_dir("done"), 0755);
+    for (size_t i = 0; i < 5; i++) write_file(names[i], slice_str("x\n"));
+    check_plan((const char *const[]){"done/*"}, 1, names + 3, 2);
+    check_plan(names, 5, names + 3, 2);
+    check_plan((const char *const[]){names[4], names[1], names[3]}, 3, (const char *const[]){names[4], names[3]}, 2);
+    /* Who asks for it gets it. */
+    check_plan(names + 2, 1, names + 2, 1);
+    check_plan((const char *const[]){"done/_s*"}, 1, names + 2, 1);
+    check_plan((const char *const[]){"done/{_c,part-00001}*"}, 1, (const char *const[]){names[1], names[4]}, 2);
+    mkdir(in_dir("records"), 0755);
+    write_file("records/_counters", slice_str("x\n"));
+    check_plan((const char *const[]){names[1], "records/_counters"}, 2,
+               (const char *const[]){names[1], "records/_counters"}, 2);
+    char *only[] = {mr__strf("%s/records/*", test_dir)};
+    assert_int_equal(mr__plan((const char *const *)only, 1, 100, &mr__format_default, &p, &why), -ENOENT);
+    assert_true(has_text(&why, "records/*"));
+    free(only[0]);
+    buf_free(&why);
+}
+
 static void what_cannot_be_read(void **state)
 {
     struct plan p;
@@ -247,6 +311,8 @@ int main(void)
         cmocka_unit_test(whole_files),
         cmocka_unit_test(a_small_rest_joins),
         cmocka_unit_test(inputs_of_all_kinds),
+        cmocka_unit_test(one_file_of_many_spellings),
+        cmocka_unit_test(output_of_an_earlier_job),
         cmocka_unit_test(what_cannot_be_read),
         cmocka_unit_test(changed_input),
         cmocka_unit_test(kept_open),
