@@ -86,7 +86,6 @@ static int begin_file(struct grep *g, const char *path)
 static void found(struct mr_ctx *c, struct grep *g, uint64_t offset, const char *p, size_t n)
 {
     for (int i = 0; i < 8; i++) g->key[g->key_n - 8 + (size_t)i] = (char)(offset >> (56 - 8 * i));
-    if (n && p[n - 1] == '\r') n--;
     c->emit(c, (struct mr_bytes){g->key, g->key_n}, (struct mr_bytes){p, n});
 }
 
@@ -107,9 +106,11 @@ static int grep_map(struct mr_ctx *c, const struct mr_record *r)
             if (before) p = before + 1;
         }
         const char *lf = memchr(p, '\n', (size_t)(end - p));
-        size_t n = (size_t)((lf ? lf : end) - p);
+        const char *stop = lf ? lf : end, *next = stop + 1;
+        if (stop > p && stop[-1] == '\r') stop--;
+        size_t n = (size_t)(stop - p);
         if (matches(g, p, n) != g->invert) found(c, g, r->offset + (uint64_t)(p - begin), p, n);
-        p += n + 1;
+        p = next;
     }
     return 0;
 }

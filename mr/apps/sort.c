@@ -15,13 +15,17 @@
 #include "mr/apps/apps.h"
 #include "mr/apps/flags.h"
 
+struct space {
+    char *p;
+    size_t cap;
+};
+
 struct sorting {
     unsigned long field, bytes;
     bool numeric, reverse, unique;
     bool whole;                        /* the key is the line, the value nothing */
     bool head;                         /* the key is the line's beginning, the value its rest */
-    char *space;
-    size_t cap;
+    struct space made, number;
 };
 
 /* False: it is set, and no number from 1. */
@@ -51,25 +55,29 @@ static int sort_begin(struct mr_ctx *c)
 static int sort_end(struct mr_ctx *c)
 {
     struct sorting *s = c->user;
-    free(s->space);
+    free(s->made.p);
+    free(s->number.p);
     free(s);
     c->user = NULL;
     return 0;
 }
 
-static char *room(struct mr_ctx *c, struct sorting *s, size_t n)
+/* NULL: there is no memory; it is told. */
+static char *room(struct mr_ctx *c, struct space *s, size_t n)
 {
     if (n > s->cap) {
-        char *p = realloc(s->space, 2 * n);
+        char *p = realloc(s->p, 2 * n);
         if (!p) {
             c->fail(c, "out of memory");
             return NULL;
         }
-        s->space = p;
+        s->p = p;
         s->cap = 2 * n;
     }
-    return s->space;
+    return s->p;
 }
+
+static bool is_digit(char ch) { return ch >= '0' && ch <= '9'; }
 
 static struct mr_bytes choose(const struct sorting *s, struct mr_bytes line)
 {
@@ -84,22 +92,36 @@ static struct mr_bytes choose(const struct sorting *s, struct mr_bytes line)
     return line;
 }
 
-/* Eight bytes that compare as the numbers do. */
-static struct mr_bytes number_key(struct mr_bytes text, char *to)
+/* Bytes that compare as the decimal numbers do, however long these are: the sign, how many digits the whole part has,
+ * its digits, those of the fraction. Of negative ones all but the sign is turned round, and the end is above all
+ * digits. No exponents, no words. */
+static struct mr_bytes number_key(struct mr_ctx *c, struct sorting *s, struct mr_bytes text)
 {
-    char copy[64] = {0};
-    double d;
-    uint64_t v;
+    const char *p = text.p, *end = text.p + text.n;
+    size_t n = 0;
 
-    memcpy(copy, text.p, text.n < sizeof copy ? text.n : sizeof copy - 1);
-    size_t blank = strspn(copy, " "), sign = copy[blank] == '-';
-    copy[blank + sign + strspn(copy + blank + sign, "0123456789.")] = 0; /* no exponents, no words */
-    d = strtod(copy + blank, NULL);
-    if (d == 0) d = 0; /* -0 */
-    memcpy(&v, &d, 8);
-    v = v >> 63 ? ~v : v | 1ull << 63;
-    for (int i = 0; i < 8; i++) to[i] = (char)(v >> (56 - 8 * i));
-    return (struct mr_bytes){to, 8};
+    while (p < end && (*p == ' ' || *p == '\t')) p++;
+    bool negative = p < end && *p == '-';
+    p += negative;
+    while (p < end && *p == '0') p++;
+    const char *whole = p;
+    while (p < end && is_digit(*p)) p++;
+    size_t whole_n = (size_t)(p - whole), fraction_n = 0;
+    const char *fraction = p < end && *p == '.' ? p + 1 : end;
+    while (fraction + fraction_n < end && is_digit(fraction[fraction_n])) fraction_n++;
+    while (fraction_n && fraction[fraction_n - 1] == '0') fraction_n--;
+
+    char *to = room(c, &s->number, 6 + whole_n + fraction_n);
+    if (!to) return (struct mr_bytes){0};
+    bool zero = whole_n + fraction_n == 0;
+    to[n++] = (char)(zero ? 0x80 : negative ? 0x7f : 0x81);
+    for (int i = 3; i >= 0 && !zero; i--) to[n++] = (char)(whole_n >> 8 * i);
+    if (whole_n) memcpy(to + n, whole, whole_n);
+    if (fraction_n) memcpy(to + n + whole_n, fraction, fraction_n);
+    n += whole_n + fraction_n;
+    for (size_t i = 1; negative && i < n; i++) to[i] = (char)~to[i];
+    if (negative && !zero) to[n++] = (char)255;
+    return (struct mr_bytes){to, n};
 }
 
 /* Bytes that compare the other way round: each is taken from 255, and an end is marked that is above all of them. */
@@ -119,7 +141,6 @@ static int sort_map(struct mr_ctx *c, const struct mr_record *r)
 {
     struct sorting *s = c->user;
     struct mr_bytes line = r->text, key = line;
-    char number[8];
 
     if (s->whole) {
         c->emit(c, line, (struct mr_bytes){"", 0});
@@ -130,9 +151,12 @@ static int sort_map(struct mr_ctx *c, const struct mr_record *r)
         c->emit(c, key, (struct mr_bytes){line.p + key.n, line.n - key.n});
         return 0;
     }
-    if (s->numeric) key = number_key(key, number);
+    if (s->numeric) {
+        key = number_key(c, s, key);
+        if (!key.p) return 1;
+    }
     if (s->reverse) {
-        char *to = room(c, s, 2 * key.n + 2);
+        char *to = room(c, &s->made, 2 * key.n + 2);
         if (!to) return 1;
         key = reverse_key(key, to);
     }
@@ -149,7 +173,7 @@ static int sort_reduce(struct mr_ctx *c, struct mr_bytes key, struct mr_values *
         if (s->whole) {
             c->emit_line(c, key);
         } else if (s->head) {
-            char *line = room(c, s, key.n + v.n + 1);
+            char *line = room(c, &s->made, key.n + v.n + 1);
             if (!line) return 1;
             memcpy(line, key.p, key.n);
             memcpy(line + key.n, v.p, v.n);

@@ -31,6 +31,20 @@ say "sort: total order, by field, numbers, backwards, unique, records"
 both s1 --app sort --input in --reducers 4; sort in/* > want; same s1.all want "sort"
 [ "$(wc -c < s1/part-00001)" -gt 1000 ] && [ "$(wc -c < s1/part-00003)" -gt 1000 ] || die "the parts are not alike"
 both s2 --app sort --set key=2 --set numeric=1 --input table --reducers 3; sort -s -t "$(printf '\t')" -k2,2n table > want; same s2.all want "sort by number"
+python3 - <<'P'
+import random
+r = random.Random(3)
+v = ["", "abc", "-", ".", "-.", "0", "-0", "000", "-0.00", "1", "01", "1.", "1.0", "1.05", "1.5", "-1", "-1.5", "-1.05", ".5", "-.5", "+3", "--4",
+     "1e5", "1.2.3", "  12", "\t-12", " - 5", "9" * 70, "9" * 69 + "8", "1." + "0" * 70 + "1", "-1." + "0" * 70 + "1"]
+for _ in range(1500):      # nanoseconds since 1970, more than a double tells apart; numbers of all lengths
+    v.append(str(1700000000000000000 + r.randrange(10)))
+    v.append(r.choice(["", "-"]) + str(r.randrange(10 ** r.randrange(1, 40))) + r.choice(["", "." + str(r.randrange(10 ** r.randrange(1, 25)))]))
+r.shuffle(v)
+open("numbers", "w").write("".join(n + "\n" for n in v))
+P
+both s6 --app sort --set numeric=1 --input numbers --reducers 3; sort -s -n numbers > want; same s6.all want "sort of long numbers"
+both s7 --app sort --set numeric=1 --set reverse=1 --input numbers --reducers 3; sort -s -rn numbers > want; same s7.all want "the same backwards"
+both s8 --app sort --set numeric=1 --set unique=1 --input numbers --reducers 3; sort -s -nu numbers > want; same s8.all want "sort -nu"
 both s3 --app sort --set key=1 --set reverse=1 --input table --reducers 3; sort -s -t "$(printf '\t')" -k1,1r table > want; same s3.all want "sort backwards"
 both s4 --app sort --set unique=1 --input in --reducers 3; sort -u in/* > want; same s4.all want "sort -u"
 both s5 --app sort --record-size 100 --set key-bytes=10 --output-format raw --input records --reducers 3
@@ -40,6 +54,8 @@ say "grep: the lines, their files and offsets"
 both g1 --app grep --set pattern='a.c[def]' --input "$WORK/in" --reducers 3; grep -bHE 'a.c[def]' "$WORK"/in/* > want; same g1.all want "grep"
 both g2 --app grep --set pattern=ab --input "$WORK/in" --reducers 2; grep -bHF ab "$WORK"/in/* > want; same g2.all want "grep for a text"
 both g3 --app grep --set pattern=AB --set ignore-case=1 --set invert=1 --input "$WORK/in"; grep -bHiv AB "$WORK"/in/* > want; same g3.all want "grep -iv"
+printf 'ab\r\nbb\r\nb\r' > crlf
+both g4 --app grep --set pattern='b$' --input "$WORK/crlf"; tr -d '\r' < crlf | grep -n 'b$' | cut -d: -f2 > want; cut -d: -f3 g4.all > got; same got want "grep: the end of a line with CRLF"
 fails q mr run --app grep --set pattern='a[' --input in --output x --local; grep -q 'a\[' out || die "a bad pattern is not told"
 say "counters and status from stderr; other lines pass"
 both c1 --map 'awk "{ print \$1; n++ } NR % 1000 == 0 { print \"reporter:status:line \" NR > \"/dev/stderr\" } END { print \"reporter:counter:My group,lines read,\" n > \"/dev/stderr\" }"' --reduce 'uniq -c' --input in
