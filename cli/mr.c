@@ -448,7 +448,28 @@ static int check_stage(struct mr_args *a, size_t i)
     return code;
 }
 
-/* Where the output goes may be said anywhere. */
+/* How the chain runs may be said anywhere, and the last word counts; of what may differ between jobs, what was not said
+ * before. */
+static void share_ways(struct mr_args *v, size_t n)
+{
+    const struct mr_options *last = &v[n - 1].o;
+    for (size_t i = 0; i < n; i++) {
+        struct mr_options *o = &v[i].o;
+        o->output = last->output;
+        o->workdir = last->workdir;
+        o->listen = last->listen;
+        o->workers = last->workers;
+        o->local = last->local;
+        o->replace = last->replace;
+        o->json = last->json;
+        if (!o->attempts) o->attempts = last->attempts;
+        if (!o->memory_bytes) o->memory_bytes = last->memory_bytes;
+        if (!o->task_timeout_s) o->task_timeout_s = last->task_timeout_s;
+        if (!o->worker_timeout_s) o->worker_timeout_s = last->worker_timeout_s;
+        v[i].has_workers = v[n - 1].has_workers;
+    }
+}
+
 static int check_stages(struct mr_args *v, size_t n)
 {
     int code = 0;
@@ -457,7 +478,7 @@ static int check_stages(struct mr_args *v, size_t n)
     if (n > MR_STAGES_MAX) return usage_error("mr", "a chain has at most %u jobs", MR_STAGES_MAX);
     for (size_t i = 1; i < n; i++)
         if (!v[i].o.output) v[i].o.output = v[i - 1].o.output;
-    for (size_t i = 0; i < n; i++) v[i].o.output = v[n - 1].o.output;
+    share_ways(v, n);
     for (size_t i = 0; i < n && code == 0; i++) code = check_stage(&v[i], i);
     return code;
 }

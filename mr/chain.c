@@ -223,6 +223,17 @@ static int begin(struct chain *c, const struct mr_options *v, size_t n)
     return rc;
 }
 
+/* If its first job was refused before it began, there is nothing to go on with. */
+static void drop_if_unbegun(const struct chain *c)
+{
+    struct buf why = {0};
+    char *out = stage_path(c->place.path, 0), *job = mr__jobdir_find(out, &why);
+    if (!job) mr__jobdir_abolish(c->place.path, c->place.epoch);
+    buf_free(&why);
+    free(job);
+    free(out);
+}
+
 int mr_chain(const struct mr_options *v, size_t n)
 {
     if (n == 1) return mr_run(v);
@@ -235,6 +246,7 @@ int mr_chain(const struct mr_options *v, size_t n)
         code = failed(&c);
     else
         code = dry ? dry_run(v, n) : run_stages(&c);
+    if (rc == 0 && !dry && code != MR_EXIT_OK) drop_if_unbegun(&c);
     chain_free(&c);
     return code;
 }

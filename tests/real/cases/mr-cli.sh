@@ -9,7 +9,7 @@ refuses() {     # EXIT TEXT COMMAND...; and no trace of a job
     timeout 60 "$@" > out.log 2>&1 || c=$?
     [ $c = "$want" ] || { cat out.log; die "exit $c, not $want: $*"; }
     grep -qF -- "$text" out.log || { cat out.log; die "no '$text' in the message of: $*"; }
-    ! ls -d .*.mr-* o 2>/dev/null || { cat out.log; die "something is left of: $*"; }
+    [ -z "$(ls -d .*.mr-* o 2>/dev/null)" ] || { ls -d .*.mr-* o; cat out.log; die "something is left of: $*"; }
 }
 ok() { "$@" > out.log 2>&1 || { c=$?; cat out.log; die "exit $c: $*"; }; }
 
@@ -60,6 +60,13 @@ else
     echo "skipped: unreadable-inputs: $QFS cannot be run by another user here"
 fi
 chmod 755 locked perm
+
+say "how a chain runs may be said behind its last job, too"
+refuses 1 '/none*' $mr run --app wc --input 'none*' --then --app sort --output o
+refuses 1 "/no/such" $mr run --app wc --input in --then --app sort --workdir /no/such --output o
+run --map 'tr "\0" " " < /proc/$PPID/cmdline' --reduce cat --input in --then --map identity --reduce cat --json --local --memory 64M --output said > out.log 2>&1
+python3 -c 'import json; e = [json.loads(l) for l in open("out.log")]; assert e[-1]["event"] == "done" and len(e) >= 5, e' || { cat out.log; die "--json at the end"; }
+grep -q 'mr run' said/part-00000 || { cat said/part-00000; die "--local at the end: another process has run the first job"; }
 
 say "nothing, one byte, odd names"
 mkdir empty; ok run --app wc --input empty --output none --reducers 2

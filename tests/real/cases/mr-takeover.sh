@@ -136,5 +136,5 @@ q mr run --resume "$M/f" --workdir "$WORK/w1" > "$WORK/b.log" 2>&1 || { cat "$WO
 say "--dry-run makes nothing"
 q mr run --dry-run --app wc --input "$M/in" --output "$M/g" --split-size 4k > "$WORK/out"; grep -q "map tasks, 1 reduce tasks" "$WORK/out" || die "dry run"
 [ ! -e "$M/g" ] && ! ls -d "$M"/.g.mr-* 2>/dev/null || die "a dry run made something"
-until_ok 30 sh -c "! ls -d $WORK/w1/*/ $WORK/w2/*/"
+until_ok 30 sh -c "[ -z \"\$(ls -d $WORK/w1/*/ $WORK/w2/*/ 2>/dev/null)\" ]"
 umount "$m2"; agree; down
