@@ -37,22 +37,27 @@ static int look(struct kv__query *q, const struct kv_txn *t)
     return 0;
 }
 
-static void propose(struct kv__query *q, const struct kv_txn *t)
-{
-    struct buf request = {0}, bytes = {0};
-    check(kv_txn_encode(t, &request) == 0);
-    struct kv_op op = {.code = KV_TXN, .data = buf_slice(&request)};
-    kv_op_encode(&op, &bytes, NULL);
-    kv__query_pause(q);
-    kv__propose(q->server, q->conn, &q->call, KV_TXN, buf_slice(&bytes), q);
-    buf_free(&request);
-    buf_free(&bytes);
-}
-
 static void refuse(struct kv__query *q, int err)
 {
     kv__query_pause(q);
     kv__propose_refusal(q->server, q->conn, &q->call, KV_TXN, err, q);
+}
+
+/* A place and a version take a few bytes more than very short contents: a request of the largest size may have no room. */
+static void propose(struct kv__query *q, const struct kv_txn *t)
+{
+    struct buf request = {0}, bytes = {0};
+    int err = kv_txn_encode(t, &request);
+    struct kv_op op = {.code = KV_TXN, .data = buf_slice(&request)};
+    if (err) {
+        refuse(q, err);
+    } else {
+        kv_op_encode(&op, &bytes, NULL);
+        kv__query_pause(q);
+        kv__propose(q->server, q->conn, &q->call, KV_TXN, buf_slice(&bytes), q);
+    }
+    buf_free(&request);
+    buf_free(&bytes);
 }
 
 static void compared(struct kv__query *q, const struct kv__result *res)

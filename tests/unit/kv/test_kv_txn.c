@@ -587,13 +587,44 @@ static void full_disk(void **state)
     world_free(w);
 }
 
+/* What the leader found out may take more bytes than the expected contents: refused where there is no room for it. */
+static void no_room_for_what_was_compared(void **state)
+{
+    struct world *w = world_new(11);
+    struct kv_client *c = client(w, 5, false);
+    struct kv_txn *t = xcalloc(1, sizeof *t);
+    struct buf bytes = {0};
+    struct sync s = {0};
+    uint8_t *big = xcalloc(1, KV_DATA_MAX);
+    assert_int_equal(call(w, c, &s, (struct kv_op){.code = KV_PUT, .name = slice_str("k"), .data = slice_of(big, 1000)}), 0);
+    struct kv_op shorter = {.code = KV_SETATTR, .ino = s.reply.attr.ino, .flags = FS_SET_SIZE, .len = 5};
+    assert_int_equal(call(w, c, &s, shorter), 0);
+    for (unsigned room = 0; room <= 7; room += 7) {
+        memset(t, 0, sizeof *t);
+        add_cond(t, KV_IF_VALUE, "k", slice_of(big, 5));
+        add_step(t, KV_TXN_THEN, KV_PUT, "new", slice_of(big, KV_DATA_MAX - 26 - room));
+        assert_int_equal(call(w, c, &s, op_txn(t, &bytes)), room ? 0 : -EFBIG);
+        assert_int_equal(bytes.n, KV_DATA_MAX - room);
+        if (room) assert_int_equal(s.reply.off, KV_TXN_THEN);
+        assert_int_equal(call(w, c, &s, op_get("new")), room ? 0 : -ENOENT);
+    }
+    assert_replicas_equal(w);
+    check_live(w);
+    free(big);
+    free(t);
+    buf_free(&bytes);
+    buf_free(&s.data);
+    kv_client_free(c);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wire),           cmocka_unit_test(limits),           cmocka_unit_test(against_a_model),
         cmocka_unit_test(all_or_nothing), cmocka_unit_test(too_much_to_read), cmocka_unit_test(versions),
         cmocka_unit_test(compared_again), cmocka_unit_test(gone),             cmocka_unit_test(moves_under_faults),
-        cmocka_unit_test(full_disk),
+        cmocka_unit_test(full_disk),      cmocka_unit_test(no_room_for_what_was_compared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
