@@ -6,19 +6,21 @@
  * the new leader and repeats under the same number; the store knows what has been done already.
  *
  * The batch's times are stamped when it is proposed: wall time never falls, cluster time is the log's plus the time
- * this node has led, so that an outage of the whole cluster ends no session. */
+ * this node has led, so that an outage of the whole cluster ends no session. A leader looks at the clock every
+ * KV_TICK_NS; where it has not, it stood still (a machine that slept), and nobody could have renewed anything with it. */
 #include "kv/server.h"
 
 #include <stdlib.h>
 
 #define FREE_PENDING_WAITERS 4096u
+#define STEP_MAX_NS          (2 * KV_TICK_NS) /* of cluster time, between two looks */
 
 /* ---- time ---- */
 
 uint64_t kv__cluster_now(struct kv_server *s)
 {
     uint64_t now = clock_now(s->clock);
-    s->cluster += now - s->mono;
+    s->cluster += min_u64(now - s->mono, STEP_MAX_NS);
     s->mono = now;
     s->cluster = max_u64(s->cluster, s->store->cluster);
     return s->cluster;

@@ -351,6 +351,27 @@ static void random_faults(void **state)
     assert_true(done > 200 * seeds);
 }
 
+/* All machines sleep for an hour, and wake up with the same leader: nobody was away for the time of a session. */
+static void asleep(void **state)
+{
+    struct world *w = world_new(6);
+    struct kv_client *c = client(w, 5, false);
+    struct sync s = {0};
+    assert_int_equal(call(w, c, &s, op_put("k", "1")), 0);
+    uint64_t session = kv_client_session(c);
+    for (unsigned i = 0; i < 3; i++) {
+        w->f.now += 3600 * S;
+        fake_run(&w->f, 5 * S);
+        assert_int_equal(call(w, c, &s, op_append("k", "1")), 0);
+        assert_int_equal(kv_client_session(c), session);
+    }
+    assert_true(kv_server_map(w->servers[1]) && w->servers[1]->store->cluster < 120 * S);
+    assert_replicas_equal(w);
+    buf_free(&s.data);
+    kv_client_free(c);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +379,7 @@ int main(void)
         cmocka_unit_test(large_values),
         cmocka_unit_test(compare_and_set_of_long_contents),
         cmocka_unit_test(random_faults),
+        cmocka_unit_test(asleep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
