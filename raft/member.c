@@ -35,21 +35,16 @@ bool raft__may_lead(const struct raft *r)
 
 /* ---- who is a peer --------------------------------------------------------------------------------------- */
 
-/* Leader: nothing is known of it yet. */
+/* Leader: nothing is known of it yet. Under its number there may have been another directory a moment ago, whose answers
+ * may still be under way: only those to what is sent from now on count. */
 static void begin_peer(struct raft *r, struct raft_peer *p)
 {
+    p->parting_until = 0;
+    p->since = raft__stamp(r);
     p->match = p->acked_round = 0;
     p->heard_at = r->now;
     raft__progress_reset(r, p, r->terms.last + 1);
     p->beat = true;
-}
-
-/* It was removed a moment ago: its directory may have been emptied since. */
-static void come_back(struct raft *r, struct raft_peer *p)
-{
-    p->parting_until = 0;
-    p->since = raft__stamp(r);
-    begin_peer(r, p);
 }
 
 static struct raft_peer *add_peer(struct raft *r, uint64_t id)
@@ -82,7 +77,7 @@ static void seat_peers(struct raft *r)
         struct raft_peer *p = &r->peers[i];
         p->votes[0] = p->votes[1] = false;
         if (p->id == r->config.id || raft_members_find(ms, p->id) >= 0) {
-            if (p->parting_until) come_back(r, p);
+            if (p->parting_until) begin_peer(r, p);
         } else if (r->role == RAFT_LEADER && !p->parting_until && !p->down) {
             p->parting_until = r->now + PARTING_TIMEOUTS * r->config.election_ns;
             if (r->transferee == p->id) r->transferee = 0;

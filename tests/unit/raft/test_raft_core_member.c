@@ -30,7 +30,7 @@ static enum raft_verdict change(struct rig *g, const struct raft_members *want)
 
 static void ack_all(struct rig *g, uint64_t first, uint64_t last)
 {
-    for (uint64_t p = first; p <= last; p++) rig_ack(g, p, g->last, 0);
+    for (uint64_t p = first; p <= last; p++) rig_ack(g, p, g->last, rig_round(g, p));
 }
 
 static void add_learner_silently(struct rig *g, uint64_t id)
@@ -72,9 +72,9 @@ static void test_learner_counts_for_nothing(void **state)
     assert_int_equal(change(g, &want), RAFT_CHANGE_TAKEN);
     assert_false(now_of(g).joint); /* no voter changes: one entry */
     assert_true(rig_count(g, RAFT_MSG_APPEND, 4) > 0);
-    rig_ack(g, 4, g->last, 0);
+    rig_ack(g, 4, g->last, rig_round(g, 4));
     assert_int_equal(RIG_COMMIT(g), 1); /* leader and learner are no majority */
-    rig_ack(g, 2, g->last, 0);
+    rig_ack(g, 2, g->last, rig_round(g, 2));
     assert_int_equal(RIG_COMMIT(g), 2);
     rig_clear(g);
     rig_run(g, 250 * RIG_MS); /* nor does a learner keep a leader in office */
@@ -117,17 +117,17 @@ static void test_joint_needs_both_majorities(void **state)
     assert_int_equal(change(g, &want), RAFT_CHANGE_TAKEN);
     assert_true(now_of(g).joint);
     uint64_t joint = g->last, before = RIG_COMMIT(g);
-    rig_ack(g, 4, joint, 0);
-    rig_ack(g, 5, joint, 0);
+    rig_ack(g, 4, joint, rig_round(g, 4));
+    rig_ack(g, 5, joint, rig_round(g, 5));
     assert_int_equal(RIG_COMMIT(g), before); /* all of C_new, but not of C_old */
-    rig_ack(g, 2, joint, 0);
+    rig_ack(g, 2, joint, rig_round(g, 2));
     assert_int_equal(RIG_COMMIT(g), joint);
     assert_false(now_of(g).joint); /* C_new follows by itself */
     assert_int_equal(g->last, joint + 1);
-    rig_ack(g, 2, joint + 1, 0);
-    rig_ack(g, 3, joint + 1, 0);
+    rig_ack(g, 2, joint + 1, rig_round(g, 2));
+    rig_ack(g, 3, joint + 1, rig_round(g, 3));
     assert_int_equal(RIG_COMMIT(g), joint); /* these count no more */
-    rig_ack(g, 4, joint + 1, 0);
+    rig_ack(g, 4, joint + 1, rig_round(g, 4));
     assert_int_equal(RIG_COMMIT(g), joint + 1);
     rig_free(g);
 
@@ -135,8 +135,8 @@ static void test_joint_needs_both_majorities(void **state)
     for (uint64_t id = 4; id <= 5; id++) add_learner(g, id);
     assert_int_equal(change(g, &want), RAFT_CHANGE_TAKEN);
     before = RIG_COMMIT(g);
-    rig_ack(g, 2, g->last, 0);
-    rig_ack(g, 3, g->last, 0);
+    rig_ack(g, 2, g->last, rig_round(g, 2));
+    rig_ack(g, 3, g->last, rig_round(g, 3));
     assert_int_equal(RIG_COMMIT(g), before); /* all of C_old, but not of C_new */
     rig_free(g);
 }
@@ -167,9 +167,9 @@ static void test_joint_elections(void **state)
     assert_int_equal(RIG_ROLE(g), RAFT_LEADER);
     /* The new leader ends the change once its own no-op is committed, not before. */
     assert_true(now_of(g).joint);
-    for (uint64_t p = 2; p <= 5; p++) rig_ack(g, p, 3, 0);
+    for (uint64_t p = 2; p <= 5; p++) rig_ack(g, p, 3, rig_round(g, p));
     assert_true(now_of(g).joint);
-    for (uint64_t p = 2; p <= 5; p++) rig_ack(g, p, 4, 0);
+    for (uint64_t p = 2; p <= 5; p++) rig_ack(g, p, 4, rig_round(g, p));
     assert_false(now_of(g).joint);
     rig_free(g);
 }
@@ -184,8 +184,8 @@ static void test_one_change_at_a_time_after_the_noop(void **state)
     assert_int_equal(change(g, &want), RAFT_CHANGE_NOT_LEADER);
     rig_elect(g, 2);
     assert_int_equal(change(g, &want), RAFT_CHANGE_TOO_EARLY); /* [1]: no entry of its own is committed */
-    rig_ack(g, 2, 1, 0);
-    rig_ack(g, 3, 1, 0);
+    rig_ack(g, 2, 1, rig_round(g, 2));
+    rig_ack(g, 3, 1, rig_round(g, 3));
     assert_int_equal(change(g, &want), RAFT_CHANGE_TAKEN);
     raft_members_add(&want, 5, "", RAFT_LEARNER);
     assert_int_equal(change(g, &want), RAFT_CHANGE_PENDING); /* the first is not committed */
@@ -229,47 +229,55 @@ static void test_promotion_wants_a_learner_that_has_caught_up(void **state)
     assert_int_equal(change(g, &want), RAFT_CHANGE_TAKEN);
     ack_all(g, 2, 3);
     assert_int_equal(promote(g, 4), RAFT_CHANGE_LAGS); /* [2]: it never said what it has */
-    rig_ack(g, 4, 1, 0);
+    rig_ack(g, 4, 1, rig_round(g, 4));
     rig_propose(g, 100, 100);                          /* 10,000 bytes; the window is 4,000 */
     ack_all(g, 2, 3);
     assert_int_equal(promote(g, 4), RAFT_CHANGE_LAGS);
     assert_int_equal(g->up.verdict_id, 4);
-    rig_ack(g, 4, g->last - 41, 0);
+    rig_ack(g, 4, g->last - 41, rig_round(g, 4));
     assert_int_equal(promote(g, 4), RAFT_CHANGE_LAGS);
     rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND_RESP,
                                  .from = 4,
                                  .term = RIG_TERM(g),
                                  .index = g->last,
                                  .last = g->last,
+                                 .round = rig_round(g, 4),
                                  .fenced = true});
     assert_int_equal(promote(g, 4), RAFT_CHANGE_LAGS); /* it may not vote: it would only be missing */
-    rig_ack(g, 4, g->last - 40, 0);
+    rig_ack(g, 4, g->last - 40, rig_round(g, 4));
     assert_int_equal(promote(g, 4), RAFT_CHANGE_TAKEN);
     rig_free(g);
 }
 
 /* Removed, its directory emptied, added again under its number: what it had said before counts for nothing, also what
  * arrives late. (It was promoted with an empty disk, and nobody could be elected any more: seed 4394 of the swarm.) */
-static void test_who_comes_back_begins_anew(void **state)
+static void begins_anew(bool forgotten)
 {
     struct rig *g = leader(3);
-    (void)state;
     ack_all(g, 2, 3);
     uint64_t before = rig_round(g, 3), had = g->last;
     assert_int_equal(drop(g, 3), RAFT_CHANGE_TAKEN);
     for (unsigned i = 0; i < 3; i++) { /* it has left, and is yet to learn that this is committed */
-        rig_ack(g, 2, g->last, 0);
+        rig_ack(g, 2, g->last, rig_round(g, 2));
         rig_durable(g);
     }
+    if (forgotten) rig_peer(g, 3, false); /* nor need it be told any more */
     rig_tick(g, 1);
+    assert_int_equal(rig_status(g).npeers, forgotten ? 2 : 3);
     add_learner_silently(g, 3);
-    rig_ack(g, 2, g->last, 0);
+    rig_ack(g, 2, g->last, rig_round(g, 2));
     assert_int_equal(promote(g, 3), RAFT_CHANGE_LAGS);
     rig_ack(g, 3, had, before);
     assert_int_equal(promote(g, 3), RAFT_CHANGE_LAGS);
     rig_ack(g, 3, g->last, rig_round(g, 3));
     assert_int_equal(promote(g, 3), RAFT_CHANGE_TAKEN);
     rig_free(g);
+}
+
+static void test_who_comes_back_begins_anew(void **state)
+{
+    begins_anew(false);
+    begins_anew(true);
 }
 
 static void test_a_change_that_loses_quorum_is_refused(void **state)
@@ -386,9 +394,9 @@ static void test_a_removed_leader_hands_over(void **state)
     assert_int_equal(RIG_ROLE(g), RAFT_LEADER); /* [2] until C_new is committed */
     uint64_t cnew = g->last;
     rig_clear(g);
-    rig_ack(g, 2, cnew, 0);
+    rig_ack(g, 2, cnew, rig_round(g, 2));
     assert_int_equal(RIG_COMMIT(g), cnew - 1); /* it does not count itself */
-    rig_ack(g, 3, cnew, 0);
+    rig_ack(g, 3, cnew, rig_round(g, 3));
     assert_int_equal(RIG_COMMIT(g), cnew);
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER);
     assert_int_equal(rig_count(g, RAFT_MSG_TIMEOUT_NOW, 0), 1);
@@ -414,7 +422,7 @@ static void test_a_removed_node_may_have_to_lead(void **state)
     struct rig *g = rig_new_from(2, &from);
     rig_start(g);
     rig_elect(g, 1);
-    rig_ack(g, 2, g->last, 0);
+    rig_ack(g, 2, g->last, rig_round(g, 2));
     assert_int_equal(RIG_ROLE(g), RAFT_FOLLOWER); /* committed: its work is done */
     assert_int_equal(RIG_COMMIT(g), g->last);
     rig_free(g);
@@ -425,9 +433,9 @@ static void test_who_leaves_is_told(void **state)
     struct rig *g = leader(3);
     (void)state;
     assert_int_equal(drop(g, 3), RAFT_CHANGE_TAKEN);
-    rig_ack(g, 2, g->last, 0);
+    rig_ack(g, 2, g->last, rig_round(g, 2));
     rig_clear(g);
-    rig_ack(g, 2, g->last, 0); /* C_new, committed */
+    rig_ack(g, 2, g->last, rig_round(g, 2)); /* C_new, committed */
     rig_ack(g, 3, g->last - 1, rig_round(g, 3));
     rig_run(g, 110 * RIG_MS);
     const struct raft_msg *m = rig_take(g, RAFT_MSG_APPEND, 3);
@@ -527,8 +535,8 @@ static void test_a_hanging_disk_makes_the_leader_step_down(void **state)
     (void)state;
     g->hold_log = g->hold_hard = true;
     rig_propose(g, 1, 10);
-    rig_ack(g, 2, g->last, 0);
-    rig_ack(g, 3, g->last, 0);
+    rig_ack(g, 2, g->last, rig_round(g, 2));
+    rig_ack(g, 3, g->last, rig_round(g, 3));
     assert_int_equal(RIG_COMMIT(g), g->last); /* without its own disk */
     for (int i = 0; i < 5; i++) {
         rig_run(g, 100 * RIG_MS);
