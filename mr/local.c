@@ -1,8 +1,9 @@
 /* local.c - a job in this one process: the same scheduler with one worker, which is a function call; the same bytes
  * come out.
  *
- * What the programs write to stderr goes straight to ours. SIGINT and SIGTERM wait until the next sign of progress, so
- * that nothing is left behind; a program of the user's in the foreground gets them itself, at once. */
+ * What the programs write to stderr goes straight to ours. SIGINT and SIGTERM wait until the next sign of progress, or
+ * until we wait for a command, so that nothing is left behind; a program of the user's in the foreground gets them
+ * itself, at once. Commands that hang are killed; an application that does hangs us, too. */
 #include <signal.h>
 #include <stdlib.h>
 
@@ -43,14 +44,20 @@ static void beat(struct local *l)
     mr__run_leave(l->run);
 }
 
-static void touch(void *arg, uint64_t bytes)
+static void idle(void *arg)
 {
     struct local *l = arg;
     struct sched_facts f = sched_facts(l->sched);
     stop_if_asked(l->run);
     beat(l);
-    mr__progress_bytes(&l->run->progress, bytes);
     mr__progress_show(&l->run->progress, &f);
+}
+
+static void touch(void *arg, uint64_t bytes)
+{
+    struct local *l = arg;
+    mr__progress_bytes(&l->run->progress, bytes);
+    idle(arg);
 }
 
 static void finish(struct local *l)
@@ -142,7 +149,7 @@ static void make_task(struct local *l, const struct sched_effect *e, struct task
 static void run_assigned(struct local *l)
 {
     static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
-    struct task_place at = {.dir = l->run->dir, .touch = touch, .arg = l};
+    struct task_place at = {.dir = l->run->dir, .touch = touch, .idle = idle, .arg = l};
     struct sched_effect e = l->next;
     struct task_result result;
     struct task t;

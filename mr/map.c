@@ -221,7 +221,10 @@ static int map_command(const struct program *p, const struct program_context *c,
                                .err_line = mr__reporter_line,
                                .err_arg = &reporter,
                                .touch = c->touch,
-                               .touch_arg = c->arg};
+                               .touch_arg = c->arg,
+                               .limit_ns = c->limit_ns,
+                               .idle = c->idle,
+                               .idle_arg = c->arg};
     int rc = mr__stream_open(&o, &s, why);
     while (rc == 0 && (rc = mr__split_next(in, &chunk, &off, why)) > 0) {
         rc = make_feed(c, &chunk, off, &space, why);

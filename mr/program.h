@@ -34,6 +34,8 @@ struct program_context {
     struct counters *counters;
     struct skip *skip;                 /* map: records to leave out; NULL: none (skip.h) */
     void (*touch)(void *arg, uint64_t bytes);      /* there is progress */
+    uint64_t limit_ns;                 /* a command without progress for so long is killed; 0: not here (stream.h) */
+    void (*idle)(void *arg);           /* while a command is waited for; may be NULL */
     void *arg;
 };
 

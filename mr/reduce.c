@@ -177,7 +177,10 @@ static int reduce_command(const struct program *p, const struct program_context 
                                .err_line = mr__reporter_line,
                                .err_arg = &reporter,
                                .touch = c->touch,
-                               .touch_arg = c->arg};
+                               .touch_arg = c->arg,
+                               .limit_ns = c->limit_ns,
+                               .idle = c->idle,
+                               .idle_arg = c->arg};
     int rc = mr__stream_open(&o, &s, why);
     if (rc == 0) {
         rc = feed_all(s, c, in, out, why);

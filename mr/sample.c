@@ -44,7 +44,8 @@ static int map_piece(const struct piece *p, const struct program *map, struct co
                                 .len = p->split.len,
                                 .format = &p->job->format,
                                 .counters = counters,
-                                .touch = no_touch};
+                                .touch = no_touch,
+                                .limit_ns = p->job->task_timeout_ns};
     struct split_reader *in = NULL;
     int rc = mr__split_open(f->path, f->size, f->mtime_ns, p->split.off, p->split.len, &p->job->format, &in, why);
     if (rc == 0) rc = mr__program_map(map, &c, in, out, why);

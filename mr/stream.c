@@ -21,7 +21,9 @@
 #include "mr/util.h"
 
 #define READ_BYTES   (256u * 1024)
+#define READS_MAX    64
 #define ERR_LINE_MAX (64u * 1024)
+#define LOOK_NS      (100 * NS_PER_MS) /* for a limit, and what else the caller wants to see to */
 
 struct stream {
     struct stream_options o;
@@ -31,6 +33,7 @@ struct stream {
     struct buf partial; /* a line or pair that has not ended yet */
     struct buf err_partial;
     uint8_t *space;
+    uint64_t active, looked; /* when it did something; when look() did */
 };
 
 /* What a new process begins with; all of it is made before, as the process shares our memory until it is the command.
@@ -146,6 +149,7 @@ int mr__stream_open(const struct stream_options *o, struct stream **out, struct 
     fcntl(s->out, F_SETFL, O_NONBLOCK);
     if (s->err >= 0) fcntl(s->err, F_SETFL, O_NONBLOCK);
     s->space = xmalloc(READ_BYTES);
+    s->active = s->looked = mr__now();
     *out = s;
     return 0;
 }
@@ -208,6 +212,7 @@ static int end_output(struct stream *s, struct buf *why)
 static int take_output(struct stream *s, struct buf *why)
 {
     ssize_t n = read(s->out, s->space, READ_BYTES);
+    if (n > 0) s->active = mr__now();
     if (n > 0 && s->o.touch) s->o.touch(s->o.touch_arg, 0);
     if (n > 0 && s->o.pair) return take_pairs(s, s->space, (size_t)n, why);
     if (n > 0) return take_lines(s, s->space, (size_t)n, why);
@@ -219,6 +224,28 @@ static int take_output(struct stream *s, struct buf *why)
     return end_output(s, why);
 }
 
+/* ---- one that hangs ---- */
+
+static bool watches(const struct stream *s) { return s->o.limit_ns || s->o.idle; }
+
+/* How long poll() may wait. */
+static int patience(const struct stream *s) { return watches(s) ? (int)(LOOK_NS / NS_PER_MS) : -1; }
+
+/* Now and then. -ETIME: it hangs. */
+static int look(struct stream *s, struct buf *why)
+{
+    uint64_t now = watches(s) ? mr__now() : 0;
+    if (now < s->looked + LOOK_NS) return 0;
+    s->looked = now;
+    if (s->o.idle) s->o.idle(s->o.idle_arg);
+    if (!s->o.limit_ns || now < s->active + s->o.limit_ns) return 0;
+    mr__fmt(why, "'%s' made no progress for %g s and was killed (--task-timeout)", s->command,
+            (double)s->o.limit_ns / (double)NS_PER_S);
+    return -ETIME;
+}
+
+/* ---- its stderr ---- */
+
 /* Passes on what is not taken. A line that is too long for us goes through in pieces. */
 static void take_err_lines(struct stream *s, bool over)
 {
@@ -228,7 +255,10 @@ static void take_err_lines(struct stream *s, bool over)
         const uint8_t *lf = memchr(rest.p, '\n', rest.n);
         size_t n = lf ? (size_t)(lf - rest.p) : rest.n;
         if (!lf && !over && rest.n < ERR_LINE_MAX) break;
-        if (!s->o.err_line(s->o.err_arg, slice_sub(rest, 0, n))) (void)!mr__write_all(2, rest.p, n + (lf != NULL));
+        if (!s->o.err_line(s->o.err_arg, slice_sub(rest, 0, n)))
+            (void)!mr__write_all(2, rest.p, n + (lf != NULL));
+        else
+            s->active = mr__now();
         n += lf != NULL;
         rest = slice_sub(rest, n, rest.n - n);
     }
@@ -260,9 +290,12 @@ static int turn(struct stream *s, struct slice *in, struct buf *why)
                             {.fd = in->n ? s->in : -1, .events = POLLOUT},
                             {.fd = s->err, .events = POLLIN}};
 
-    if (poll(fds, 3, -1) < 0 && errno != EINTR) return -errno;
+    int ready = poll(fds, 3, patience(s)), rc = look(s, why);
+    if (ready < 0) return errno == EINTR ? rc : -errno;
+    if (ready == 0 || rc < 0) return rc;
     if (fds[1].fd >= 0 && fds[1].revents) {
         ssize_t w = write(s->in, in->p, in->n);
+        if (w > 0) s->active = mr__now();
         if (w >= 0)
             *in = slice_sub(*in, (size_t)w, in->n - (size_t)w);
         else if (errno != EAGAIN && errno != EINTR)
@@ -281,29 +314,34 @@ int mr__stream_feed(struct stream *s, struct slice bytes, struct buf *why)
 }
 
 /* Its stderr is served until it has ended; what processes that it left behind write later is nobody's. */
-static void serve_err(struct stream *s)
+static int serve_err(struct stream *s, struct buf *why)
 {
-    int pidfd = s->err < 0 ? -1 : pidfd_open(s->pid, 0);
+    int pidfd = s->err < 0 && !watches(s) ? -1 : pidfd_open(s->pid, 0), rc = 0;
 
-    while (pidfd >= 0 && s->err >= 0) {
+    while (pidfd >= 0 && (s->err >= 0 || watches(s))) {
         struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = s->err, .events = POLLIN}};
-        if (poll(fds, 2, -1) < 0) continue;
+        int ready = poll(fds, 2, patience(s));
+        if (rc == 0 && (rc = look(s, why)) < 0) kill(s->pid, SIGKILL);
+        if (ready < 0) continue;
         bool ended = fds[0].revents != 0;
-        while (take_err(s)) continue;
+        /* Within reason: who writes without end is to be looked at, too. */
+        for (int i = 0; i < READS_MAX && take_err(s);) i += !ended;
         if (ended) break;
     }
     if (pidfd >= 0) close(pidfd);
     close_fd(&s->err);
     if (s->o.err_line) take_err_lines(s, true);
+    return rc;
 }
 
-static int wait_for(struct stream *s)
+/* 0, or -ETIME: it had to be killed. */
+static int wait_for(struct stream *s, int *status, struct buf *why)
 {
-    int status = 0;
-    serve_err(s);
-    while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR) {
+    int rc = serve_err(s, why);
+    *status = 0;
+    while (waitpid(s->pid, status, 0) < 0 && errno == EINTR) {
     }
-    return status;
+    return rc;
 }
 
 static void stream_free(struct stream *s)
@@ -345,8 +383,9 @@ int mr__stream_close(struct stream *s, struct buf *why)
         mr__stream_kill(s);
         return rc;
     }
-    int status = wait_for(s);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    int status;
+    rc = wait_for(s, &status, why);
+    if (rc == 0 && (!WIFEXITED(status) || WEXITSTATUS(status) != 0)) {
         mr__wait_text(why, s->command, status);
         rc = -ECHILD;
     }
@@ -356,8 +395,12 @@ int mr__stream_close(struct stream *s, struct buf *why)
 
 void mr__stream_kill(struct stream *s)
 {
+    struct buf nothing = {0};
+    int status;
     if (!s) return;
+    s->o.limit_ns = 0;
+    s->o.idle = NULL;
     kill(s->pid, SIGKILL);
-    wait_for(s);
+    wait_for(s, &status, &nothing);
     stream_free(s);
 }

@@ -20,6 +20,10 @@ struct stream_options {
     void *err_arg;
     void (*touch)(void *arg, uint64_t bytes);      /* it printed something: there is progress; may be NULL */
     void *touch_arg;
+    /* If it neither reads nor prints nor says a line that is taken for so long it is killed: -ETIME; 0: for ever. */
+    uint64_t limit_ns;
+    void (*idle)(void *arg);           /* while we wait for it, several times a second; may be NULL */
+    void *idle_arg;
 };
 
 struct stream;

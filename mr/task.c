@@ -57,6 +57,8 @@ static struct program_context context_of(const struct running *r)
                                     .len = t->len,
                                     .counters = &r->result->counters,
                                     .touch = r->at->touch,
+                                    .limit_ns = r->at->idle ? r->job->task_timeout_ns : 0,
+                                    .idle = r->at->idle,
                                     .arg = r->at->arg};
 }
 

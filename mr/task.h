@@ -57,6 +57,8 @@ struct task_place {
     const char *output;                /* of a reduce task: NULL is a file in job->attempts, "-" is stdout */
     void (*touch)(void *arg, uint64_t bytes);
     void (*weigh)(void *arg, uint64_t bytes);  /* so much a reduce task has to read; may be NULL */
+    /* While a command is waited for; who sets it wants those that hang to be killed, too. NULL: somebody else does. */
+    void (*idle)(void *arg);
     void *arg;
 };
 /* Runs it; never fails but by its result. */

@@ -61,6 +61,12 @@ else
 fi
 chmod 755 locked perm
 
+say "who hangs is killed, also where there are no workers, and while the input is sampled"
+for how in "--local --attempts 2" "--local --skip-bad 3 --attempts 1" "--workers 1 --reducers 2 --partition range"; do
+    c=0; run --map 'exec sleep 1000' --reduce cat --input in --output hung --task-timeout 1 $how > out.log 2>&1 || c=$?
+    [ $c = 1 ] && grep -q 'made no progress for 1 s' out.log && [ ! -e hung ] || { cat out.log; die "exit $c of one that hangs: $how"; }
+    rm -rf .hung.mr-*
+done
 say "how a chain runs may be said behind its last job, too"
 refuses 1 '/none*' $mr run --app wc --input 'none*' --then --app sort --output o
 refuses 1 "/no/such" $mr run --app wc --input in --then --app sort --workdir /no/such --output o

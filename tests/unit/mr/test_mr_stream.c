@@ -129,6 +129,53 @@ static void killed(void **state)
     mr__stream_kill(NULL);
 }
 
+static bool no_err_line(void *arg, struct slice line) { return false; }
+static void on_idle(void *arg) { ++*(int *)arg; }
+
+/* However it hangs: reading nothing, saying nothing, with what it does not need closed, or only grumbling. */
+static void hangs(void **state)
+{
+    static const char *const commands[] = {"exec sleep 1000", "exec >&-; exec sleep 1000", "exec sleep 1000 >&- 2>&-",
+                                           "cat > /dev/null; exec sleep 1000",
+                                           "while echo busy; do sleep 0.01; done >&2 2>/dev/null"};
+    struct buf in = {0}, why = {0};
+    memset(buf_extend(&in, MIB), '\n', MIB);
+    for (size_t i = 0; i < 2 * sizeof commands / sizeof *commands; i++) {
+        int idle = 0;
+        struct stream_options o = {.command = commands[i / 2],
+                                   .line = on_line,
+                                   .limit_ns = 400 * NS_PER_MS,
+                                   .idle = on_idle,
+                                   .idle_arg = &idle,
+                                   .err_line = i % 2 ? no_err_line : NULL};
+        struct stream *s;
+        buf_clear(&why);
+        assert_int_equal(mr__stream_open(&o, &s, &why), 0);
+        int rc = mr__stream_feed(s, buf_slice(&in), &why);
+        if (rc == 0)
+            rc = mr__stream_close(s, &why);
+        else
+            mr__stream_kill(s);
+        assert_int_equal(rc, -ETIME);
+        assert_true(has_text(&why, "made no progress for 0.4 s"));
+        assert_true(idle > 0);
+    }
+    buf_free(&in);
+    buf_free(&why);
+}
+
+static void slow(void **state)
+{
+    struct stream_options o = {
+        .command = "for i in $(seq 60); do echo $i; sleep 0.1; done", .line = on_line, .limit_ns = 5 * NS_PER_S};
+    struct stream *s;
+    struct buf why = {0};
+    lines = 0;
+    assert_int_equal(mr__stream_open(&o, &s, &why), 0);
+    assert_int_equal(mr__stream_close(s, &why), 0);
+    assert_int_equal(lines, 60);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -140,6 +187,8 @@ int main(void)
         cmocka_unit_test(environment_and_place),
         cmocka_unit_test(plain_words),
         cmocka_unit_test(killed),
+        cmocka_unit_test(hangs),
+        cmocka_unit_test(slow),
     };
     int rc = cmocka_run_group_tests(tests, test_begin, test_end);
     buf_free(&got);
