@@ -127,6 +127,7 @@ void log_live_add(struct log *log, uint64_t index, int64_t delta);
 struct log_ckpt;
 /* One at a time (NULL if one is being written). install: the blocks come from the leader; on commit the log is reset to
  * start behind index (keep_suffix: entries behind index stay). */
+bool log_ckpt_ready(const struct log *log);     /* one could be begun; of a new directory: once its identity is durable */
 struct log_ckpt *log_ckpt_begin(struct log *log, uint64_t index, uint64_t term, bool install);
 /* 0, or -EAGAIN while too much is unwritten: `room` is called when to go on. */
 int log_ckpt_write(struct log_ckpt *ck, struct slice block);

@@ -153,9 +153,11 @@ static void put_head(struct log_ckpt *ck)
     put(ck, zeros, PAGE_DATA - sizeof head);
 }
 
+bool log_ckpt_ready(const struct log *log) { return !log->ckpt && !log->failed && log->meta.exists; }
+
 struct log_ckpt *log_ckpt_begin(struct log *log, uint64_t index, uint64_t term, bool install)
 {
-    if (log->ckpt || log->failed || !log->meta.exists || index == raft__ckpt_index(log)) return NULL;
+    if (!log_ckpt_ready(log) || index == raft__ckpt_index(log)) return NULL;
     check(index > raft__ckpt_index(log));
     struct log_ckpt *ck = xcalloc(1, sizeof *ck);
     ck->log = log;

@@ -323,6 +323,7 @@ static void turn_fired(struct timer *t)
     if (n->dead) return;
     reads_run(n);
     if (!n->dead) node__ckpt_maybe(n);
+    if (!n->dead) node__snap_in_wanted(n);
 }
 
 static void tick_fired(struct timer *t)
@@ -367,6 +368,7 @@ static void log_hard_persisted(void *arg, const struct raft_hard *hard)
     struct raft_event ev = event(n, RAFT_EV_HARD_PERSISTED);
     ev.hard = *hard;
     node__step(n, &ev);
+    if (n->in_wanted) node__wake(n);
 }
 
 static void log_failed(void *arg, int err, const char *what) { node__fatal(arg, err, what); }

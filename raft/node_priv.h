@@ -16,7 +16,8 @@
 #define NODE_DIGESTS 16u
 #define SNAP_WINDOW 4u                  /* blocks under way to one follower */
 #define SNAP_RETRY_NS (1 * NS_PER_S)
-#define PULL_WINDOW 8u                  /* payload ranges under way from the leader while a snapshot is installed */
+#define PULL_WINDOW 64u                 /* payload ranges under way from the leader while a snapshot is installed */
+#define PULL_BYTES  (4u * MIB)          /* and their bytes, unless it is one range */
 #define FETCH_TIMEOUT_NS (2 * NS_PER_S)
 #define FETCH_BYTES_MAX (8u * MIB)
 
@@ -84,7 +85,7 @@ struct snap_in {
     bool pulling, installing;
     struct range { uint64_t index; uint32_t off, n; } *ranges;
     size_t nranges, range_at, ranges_cap;
-    uint32_t pulls;                     /* fetches and stores under way */
+    uint32_t pulls, pull_bytes;         /* fetches and stores under way, of so many bytes */
     uint64_t gone;
     struct raft_members members;        /* n 0: it tells none */
 };
@@ -142,6 +143,7 @@ struct node {
 
     struct snap_in in;
     uint64_t in_pause_until;            /* none is begun before */
+    uint64_t in_wanted, in_wanted_from; /* index of one that came when none could be begun, 0: none; and its sender */
     struct list fetches;
     uint64_t fetch_id;
 
@@ -190,6 +192,7 @@ void node__snap_stop(struct node *n, struct peer *p, bool failed);
 void node__snap_acked(struct node *n, struct peer *p, struct slice payload);
 void node__snap_frame(struct node *n, struct peer *p, struct slice payload);
 void node__snap_in_abort(struct node *n);
+void node__snap_in_wanted(struct node *n);
 void node__snap_install(struct node *n, bool keep_suffix);      /* the core's answers to SNAPSHOT_RECEIVED */
 void node__snap_ignore(struct node *n);
 void node__snap_timeouts(struct node *n, uint64_t now);

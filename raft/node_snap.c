@@ -245,7 +245,9 @@ void node__snap_acked(struct node *n, struct peer *p, struct slice payload)
         node__step(n, &ev);
         return;
     }
+    bool all_out = s->next >= s->blocks || s->next >= s->acked + SNAP_WINDOW;
     if (next == 0 && s->acked > 0) s->acked = s->next = 0; /* it gave up half-way: from the beginning */
+    if (next == s->acked && all_out && !s->reading) s->next = next; /* it could not take what was sent since */
     if (next > s->acked) s->acked = next;
     if (s->next < s->acked) s->next = s->acked;
     snap_pump(n, p);
@@ -268,7 +270,7 @@ static void ack_to(struct node *n, uint64_t from, uint64_t index, uint32_t next,
 static void in_reset(struct snap_in *in)
 {
     free(in->ranges);
-    *in = (struct snap_in){.pulls = in->pulls}; /* fetches under way find the snapshot gone */
+    *in = (struct snap_in){.pulls = in->pulls, .pull_bytes = in->pull_bytes}; /* fetches under way find the snapshot gone */
 }
 
 void node__snap_in_abort(struct node *n)
@@ -294,11 +296,24 @@ static void in_room(void *arg)
     ack_to(n, n->in.from, n->in.index, n->in.next, false);
 }
 
+/* Not while one is being committed, pulls of an older one end, or a new directory is not yet ours on disk. */
+static bool in_can_begin(const struct node *n) { return !n->ckpt && !n->in.pulls && log_ckpt_ready(n->log); }
+
+/* One that came too early is asked for again as soon as it can begin. */
+void node__snap_in_wanted(struct node *n)
+{
+    if (!n->in_wanted || !in_can_begin(n)) return;
+    ack_to(n, n->in_wanted_from, n->in_wanted, 0, false);
+    n->in_wanted = 0;
+}
+
 static void in_begin(struct node *n, const struct raft_msg *m, uint64_t cluster, uint32_t blocks)
 {
     node__snap_in_abort(n);
     node__ckpt_abort(n);
-    if (n->ckpt || n->in.pulls) return; /* one is being committed, or pulls of an older one end: the leader repeats */
+    n->in_wanted = in_can_begin(n) ? 0 : m->index;
+    n->in_wanted_from = m->from;
+    if (n->in_wanted) return;
     struct log_ckpt *ck = log_ckpt_begin(n->log, m->index, m->log_term, true);
     if (!ck) return;
     n->in = (struct snap_in){.active = true,
@@ -329,6 +344,7 @@ static void all_pulled(struct node *n)
 struct pull {
     struct node *node;
     uint64_t snapshot;
+    uint32_t n;
     struct log_store store;
 };
 
@@ -336,9 +352,11 @@ static void pull_end(struct pull *pl)
 {
     struct node *n = pl->node;
     bool ours = n->in.active && n->in.index == pl->snapshot;
-    free(pl);
     n->in.pulls--;
+    n->in.pull_bytes -= pl->n;
+    free(pl);
     if (ours) pull_more(n);
+    if (n->in_wanted) node__wake(n);
 }
 
 static void pull_stored(struct log_store *s, int err)
@@ -399,11 +417,15 @@ static void pull_more(struct node *n)
     struct snap_in *in = &n->in;
     if (!in->pulling) return;
     while (in->range_at < in->nranges && in->pulls < PULL_WINDOW) {
-        struct range r = in->ranges[in->range_at++];
+        struct range r = in->ranges[in->range_at];
+        if (in->pulls && in->pull_bytes + r.n > PULL_BYTES) break;
+        in->range_at++;
         struct pull *pl = xcalloc(1, sizeof *pl);
         pl->node = n;
         pl->snapshot = in->index;
+        pl->n = r.n;
         in->pulls++;
+        in->pull_bytes += r.n;
         node__fetch(n, in->from, r.index, r.off, r.n, pulled, pl);
         if (!in->active) return;
     }
@@ -490,7 +512,7 @@ void node__snap_frame(struct node *n, struct peer *p, struct slice payload)
     bool same = n->in.active && n->in.from == m.from && n->in.index == m.index && n->in.term == m.log_term;
     if (!same && clock_now(n->clock) < n->in_pause_until) return;
     if (!same && block > 0) { /* of this one we have nothing (any more) */
-        ack_to(n, m.from, m.index, 0, false);
+        if (n->in_wanted != m.index) ack_to(n, m.from, m.index, 0, false);
         return;
     }
     if (!same) in_begin(n, &m, cluster, blocks);
