@@ -1,6 +1,7 @@
 /* node_fetch.c - file bytes out of the log, and their repair. A range that is rotten or missing here is asked from the
  * peers, one after the other; what comes back is checked by the frame's checksum, stored again (log_store) and handed
- * out.
+ * out. Where nobody has all of it, but some have a part, its halves are asked for: damage of a few blocks on every disk
+ * loses nothing as long as each byte is good on one.
  *
  * FETCH       u64 request, u64 index, u32 offset, u32 length
  * FETCH_RESP  u64 request, i32 error, bytes */
@@ -62,6 +63,15 @@ void node__fetch(struct node *n, uint64_t first, uint64_t index, uint32_t off, u
     ask_next(f);
 }
 
+/* Does the answer leave open that other parts of the range are there? */
+static bool has_a_part(const struct fetch *f, int err, struct slice told)
+{
+    struct reader r = reader_of(told);
+    uint32_t dead = get_u32(&r), next = get_u32(&r);
+    if (err != QE_GONE) return err == QE_CORRUPT;
+    return reader_done(&r) && dead + (uint64_t)next > 0 && dead < f->n;
+}
+
 void node__fetch_resp(struct node *n, struct peer *p, struct slice payload)
 {
     struct reader r = reader_of(payload);
@@ -74,6 +84,7 @@ void node__fetch_resp(struct node *n, struct peer *p, struct slice payload)
         struct fetch *f = container_of(l, struct fetch, link);
         if (f->id != id || f->at_peer != p->member.id) continue;
         f->answers++;
+        f->partly |= has_a_part(f, err, bytes);
         if (err == 0 && bytes.n == f->n)
             finish(f, 0, bytes);
         else if (err == QE_GONE && f->first == p->member.id)
@@ -205,7 +216,39 @@ struct repair {
     struct log_read *want; /* the caller's */
     struct log_read mine;
     struct log_store store;
+    bool partly; /* some of it may be good here */
 };
+
+/* A range that is read in two parts, one after the other. */
+struct halves {
+    struct node *node;
+    struct log_read *want, part;
+};
+
+static void half_read(struct log_read *part, int err)
+{
+    struct halves *h = part->arg;
+    struct log_read *want = h->want;
+    uint32_t done = part->off + part->n - want->off;
+    if (!err && done < want->n) {
+        part->off += part->n;
+        part->n = want->n - done;
+        part->p = want->p + done;
+        node_payload(h->node, part);
+        return;
+    }
+    free(h);
+    want->done(want, err);
+}
+
+static void read_halves(struct node *n, struct log_read *want)
+{
+    struct halves *h = xcalloc(1, sizeof *h);
+    *h = (struct halves){.node = n, .want = want};
+    h->part = (struct log_read){
+        .index = want->index, .off = want->off, .n = want->n / 2, .p = want->p, .done = half_read, .arg = h};
+    node_payload(n, &h->part);
+}
 
 static void stored(struct log_store *s, int err)
 {
@@ -221,8 +264,13 @@ static void repaired(struct fetch *f, int err, struct slice bytes)
     struct repair *rp = f->arg;
     struct log_read *want = rp->want;
     if (err) {
-        want->done(want, err);
+        bool halves = want->n > FETCH_HALVES_MIN && (rp->partly || f->partly);
+        struct node *n = rp->node;
         free(rp);
+        if (halves)
+            read_halves(n, want);
+        else
+            want->done(want, err);
         return;
     }
     rp->node->repairs++;
@@ -240,6 +288,8 @@ static void payload_read(struct log_read *r, int err)
 {
     struct repair *rp = r->arg;
     if (err == QE_CORRUPT || err == QE_GONE) {
+        bool here;
+        rp->partly = err == QE_CORRUPT || log_run(rp->node->log, r->index, r->off, r->n, &here) < r->n;
         trace_warn(rp->node->trace, "entry %llu, bytes %u+%u: %s; asking the peers", (unsigned long long)r->index,
                    r->off, r->n, err_text(err));
         node__fetch(rp->node, 0, r->index, r->off, r->n, repaired, rp);

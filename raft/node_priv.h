@@ -20,6 +20,7 @@
 #define PULL_BYTES  (4u * MIB)          /* and their bytes, unless it is one range */
 #define FETCH_TIMEOUT_NS (2 * NS_PER_S)
 #define FETCH_BYTES_MAX (8u * MIB)
+#define FETCH_HALVES_MIN 256u           /* ranges that nobody has as a whole are halved down to this */
 
 struct peer;
 
@@ -68,6 +69,7 @@ struct fetch {
     uint64_t id, index;
     uint32_t off, n;
     uint32_t tried, answers;            /* bit per peer place; how many answered */
+    bool partly;                        /* one that answered may have a part */
     uint64_t first;                     /* asked first, and its QE_GONE is final; 0: nobody is preferred */
     uint64_t at_peer;
     uint64_t deadline;

@@ -398,6 +398,12 @@ static void pulled(struct fetch *f, int err, struct slice bytes)
         pull_end(pl);
         return;
     }
+    if (err && f->partly && f->n > FETCH_HALVES_MIN) {
+        want_range(n, f->index, f->off, f->n / 2);
+        want_range(n, f->index, f->off + f->n / 2, f->n - f->n / 2);
+        pull_end(pl);
+        return;
+    }
     if (err) {
         trace_warn(n->trace, "node %llu: payload of snapshot %llu cannot be pulled: %s", (unsigned long long)n->cfg.id,
                    (unsigned long long)pl->snapshot, err_text(err));
