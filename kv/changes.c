@@ -1,9 +1,9 @@
 /* changes.c - which keys an operation has changed.
  *
  * Operations by inode change all keys of the file (its hard links), and so do those by key where there are several;
- * those by directory and name change one key; a rename of a directory all keys below it, of which there may be too many to tell: then history is cut at
- * this entry, and whoever watches has to list again. Objects that are no regular files are no keys; what is not below
- * the root (an open file without a name) or too deep for a key has none.
+ * those by directory and name change one key; a rename of a directory all keys below it, of which there may be too
+ * many to tell: then history is cut at this entry, and whoever watches has to list again. Objects that are no regular
+ * files are no keys; what is not below the root (an open file without a name) or too deep for a key has none.
  *
  * Damaged rows cannot stop an operation that has been executed: the keys they hide are left out, and history is cut,
  * too. */

@@ -65,7 +65,8 @@ enum kv_kind { KV_QUERY, KV_CHANGE };
     /* all or nothing: DATA is kv_txn_encode's; OFF: enum kv_txn_branch, DATA: kv_txn_next's */                                   \
     X(TXN, 52, KV_CHANGE, A_DATA, R_OFF | R_DATA)                                                                                \
     /* sessions */                                                                                                               \
-    X(SESSION_OPEN, 60, KV_CHANGE, A_NAME | A_FLAGS | A_LEN | A_OFF2, R_OFF)  /* NAME: text for people; FLAGS 1: a mount; LEN: ttl ms; OFF2: nonce */ \
+    /* NAME: text for people; FLAGS 1: a mount; LEN: ttl ms; OFF2: nonce */                                                      \
+    X(SESSION_OPEN, 60, KV_CHANGE, A_NAME | A_FLAGS | A_LEN | A_OFF2, R_OFF)                                                     \
     X(SESSION_KEEP, 61, KV_CHANGE, 0, R_OFF)                         /* OFF: nameless files it owes an answer for, 64 at most */    \
     X(SESSION_CLOSE, 62, KV_CHANGE, 0, 0)                                                                                        \
     X(SESSION_EXPIRE, 63, KV_CHANGE, A_INO, 0)                       /* proposed by the leader only: session INO, re-checked */     \

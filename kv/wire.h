@@ -10,8 +10,8 @@
 
 enum {
     KV_FRAME_HELLO = 64,        /* u32 version, u64 cluster (0: not known), u64 session (0: none). Also a ping */
-    KV_FRAME_HELLO_ACK,         /* also at any time, when the members have changed: u32 version, u64 cluster, u64 node, u64 leader (0: unknown), u8 n,
-                                 * n x (u64 id, text address) */
+    KV_FRAME_HELLO_ACK,         /* also at any time, when the members have changed: u32 version, u64 cluster, u64 node,
+                                 * u64 leader (0: unknown), u8 n, n x (u64 id, text address) */
     KV_FRAME_REFUSED,           /* i32 error, text: the server will not serve this connection and closes it */
     KV_FRAME_CALL,              /* u64 call, u8 flags, u64 session, u64 seq, u64 floor, op */
     KV_FRAME_REPLY,             /* u64 call, u8 code, reply */

@@ -141,7 +141,8 @@ static void spilled_in_order(void **state)
 /* After a spill a fold is only per run; folding what comes out gives the same as folding at once. */
 static void check_fold(enum mr_fold fold, uint64_t memory, uint64_t keys)
 {
-    struct collect_options o = {.parts = PARTS, .format = &mr__format_default, .memory = memory, .fold = fold, .dir = test_dir, .name = "c"};
+    struct collect_options o = {
+        .parts = PARTS, .format = &mr__format_default, .memory = memory, .fold = fold, .dir = test_dir, .name = "c"};
     struct prng r;
     prng_seed(&r, memory + keys);
     size_t n = 60000, lines = 0, kept = 0;
@@ -223,7 +224,8 @@ static int refuse(void *arg, struct sorted *in, struct sink *out) { return -EDOM
 
 static void errors(void **state)
 {
-    struct collect_options o = {.parts = 1, .format = &mr__format_default, .memory = 8 * MIB, .fold = MR_FOLD_SUM, .dir = test_dir, .name = "c"};
+    struct collect_options o = {
+        .parts = 1, .format = &mr__format_default, .memory = 8 * MIB, .fold = MR_FOLD_SUM, .dir = test_dir, .name = "c"};
     struct slice what;
     struct collect *c = mr__collect_new(&o);
     mr__collect_pair(c, slice_str("word"), slice_str("12a"));

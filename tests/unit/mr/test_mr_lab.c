@@ -13,7 +13,8 @@ static bool is(const char *k, const char *v)
 
 static void round_trips(void **state)
 {
-    static const char *const texts[] = {"", "a", " b ", "\"quoted\" \\ / \b\f\n\r\t\x01\x1f", "\xc3\xa4\xe4\xb8\x96\xf0\x9f\x98\x80", "<&>"};
+    static const char *const texts[] = {
+        "", "a", " b ", "\"quoted\" \\ / \b\f\n\r\t\x01\x1f", "\xc3\xa4\xe4\xb8\x96\xf0\x9f\x98\x80", "<&>"};
     struct buf b = {0};
     size_t n = sizeof texts / sizeof *texts;
     for (size_t i = 0; i < n; i++)

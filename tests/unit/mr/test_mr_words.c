@@ -139,7 +139,7 @@ static void texts_for_others(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(any_bytes), cmocka_unit_test(both_ways), cmocka_unit_test(numbers),
-                                       cmocka_unit_test(texts_for_others)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(any_bytes), cmocka_unit_test(both_ways),
+                                       cmocka_unit_test(numbers), cmocka_unit_test(texts_for_others)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,7 +105,9 @@ static void test_nonsense(void **state)
 static void test_segment_head(void **state)
 {
     struct pages pg = {0};
-    struct seg_head h = {.cluster = 1, .node = 2, .number = 33, .first_seq = 4, .prev_seg = 5, .hint = 6, .kind = PAGE_LOG, .pages = 7}, got;
+    struct seg_head h = {.cluster = 1, .node = 2, .number = 33, .first_seq = 4, .prev_seg = 5, .hint = 6}, got;
+    h.kind = PAGE_LOG;
+    h.pages = 7;
     raft__pages_reserve(&pg, 1);
     raft__seg_head_put(pg.p, &h);
     assert_int_equal(raft__seg_head_get(pg.p, PAGE_LOG, 33, &got), 0);
