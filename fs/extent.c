@@ -38,9 +38,9 @@ static int extent_decode(struct slice key, struct slice row, struct extent *e)
     return e->len == 0 || e->off > FS_SIZE_MAX - e->len ? -EUCLEAN : 0;
 }
 
-static void extent_put(struct omap *map, uint64_t ino, const struct extent *e, const uint8_t *bytes)
+static struct slice extent_encode(const struct extent *e, const uint8_t *bytes, uint8_t row[EXTENT_ROW_MAX])
 {
-    uint8_t row[EXTENT_ROW_MAX], *p = row + 1;
+    uint8_t *p = row + 1;
     row[0] = e->inlined ? EXTENT_INLINE : EXTENT_LOG;
     if (e->inlined) {
         check(e->len <= FS_INLINE_MAX);
@@ -51,8 +51,14 @@ static void extent_put(struct omap *map, uint64_t ino, const struct extent *e, c
         p = varint_put(p, e->loc.index);
         p = varint_put(p, e->loc.off);
     }
+    return slice_of(row, (size_t)(p - row));
+}
+
+static void extent_put(struct omap *map, uint64_t ino, const struct extent *e, const uint8_t *bytes)
+{
+    uint8_t row[EXTENT_ROW_MAX];
     struct key k;
-    omap_put(map, fs__key_pair(&k, ROW_EXTENT, ino, e->off), slice_of(row, (size_t)(p - row)));
+    omap_put(map, fs__key_pair(&k, ROW_EXTENT, ino, e->off), extent_encode(e, bytes, row));
 }
 
 struct extent fs__extent_part(const struct extent *e, uint64_t lo, uint64_t hi)
@@ -105,7 +111,7 @@ _Static_assert(FS_INLINE_MAX <= BLOCK_BYTES, "an inline extent is one block");
 
 bool fs__extent_swap(struct omap *map, const struct inode *n, struct slice data)
 {
-    uint8_t row[1 + FS_INLINE_MAX];
+    uint8_t row[EXTENT_ROW_MAX];
     struct key k;
     struct slice key = fs__key_pair(&k, ROW_EXTENT, n->a.ino, 0), old;
     struct omap_spot spot;
@@ -113,9 +119,8 @@ bool fs__extent_swap(struct omap *map, const struct inode *n, struct slice data)
     check(data.n > 0 && data.n <= FS_INLINE_MAX);
     if (n->a.blocks != 1 || !omap_get_at(map, key, &old, &spot)) return false;
     if (extent_decode(key, old, &e) != 0 || !e.inlined) return false;
-    row[0] = EXTENT_INLINE;
-    memcpy(row + 1, data.p, data.n);
-    omap_put_at(map, key, slice_of(row, 1 + data.n), &spot);
+    e.len = (uint32_t)data.n;
+    omap_put_at(map, key, extent_encode(&e, data.p, row), &spot);
     return true;
 }
 
