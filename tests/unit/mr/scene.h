@@ -224,47 +224,63 @@ static inline pid_t at_step_point(const char *dir, const struct mr_options *v, s
  * it.) */
 static inline bool is_local(bool all, unsigned step) { return all || step % 5 == 0; }
 
+/* Jobs that run at once, each stopped at a step of its own. */
+struct batch {
+    unsigned step, by;      /* of the first of the next ones; from one to the next */
+    bool all_local;
+    const char *dirs[JOBS];
+    bool local[JOBS];
+    pid_t jobs[JOBS];       /* 0: over */
+};
+
+static inline void start_batch(struct batch *b, struct mr_options *v, size_t n, stop_at *stopped, bool freeze)
+{
+    for (int i = 0; i < JOBS; i++, b->step += b->by) {
+        b->dirs[i] = arena(i);
+        b->local[i] = v->local = is_local(b->all_local, b->step);
+        b->jobs[i] = stopped(b->dirs[i], v, n, b->step, freeze);
+    }
+}
+
+/* It has come to its end before it came to its step, and is not one of those with fewer steps. */
+static inline bool is_last(const struct batch *b, int i) { return b->all_local || !b->local[i]; }
+
 /* Killed at every `by`-th step, of which there are `steps` at least: the output is absent or complete, and after
  * --resume it is right. */
 static inline void kill_at_every_step(struct mr_options *v, size_t n, stop_at *stopped, unsigned by, unsigned steps)
 {
     unsigned killed = 0, resumed = 0;
-    bool all = v->local;
-    for (unsigned step = 1, last = 0; !last;) {
-        pid_t jobs[JOBS];
-        const char *dirs[JOBS];
-        bool local[JOBS];
-        struct mr_options more = again();
-        for (int i = 0; i < JOBS; i++, step += by) {
-            dirs[i] = arena(i);
-            local[i] = v->local = is_local(all, step);
-            jobs[i] = stopped(dirs[i], v, n, step, false);
-        }
+    struct batch b = {.step = 1, .by = by, .all_local = v->local};
+    struct mr_options more = again();
+    for (bool last = false; !last;) {
+        start_batch(&b, v, n, stopped, false);
         for (int i = 0; i < JOBS; i++) {
-            int status = status_of(jobs[i]);
-            jobs[i] = 0;
+            const char *dir = b.dirs[i];
+            int status = status_of(b.jobs[i]);
+            b.jobs[i] = 0;
             if (status == 0) {
-                last = last || all || !local[i];
-                right(dirs[i]);
+                last = last || is_last(&b, i);
+                right(dir);
                 continue;
             }
-            if (status != 1000 + SIGKILL) must_say(dirs[i], "(nothing of that kind)");
+            if (status != 1000 + SIGKILL) must_say(dir, "(nothing of that kind)");
             killed++;
-            if (there(dirs[i], "out")) right(dirs[i]);
-            jobs[i] = start(dirs[i], &more, NULL);
+            if (there(dir, "out")) right(dir);
+            b.jobs[i] = start(dir, &more, NULL);
         }
         for (int i = 0; i < JOBS; i++) {
-            if (!jobs[i]) continue;
-            int status = status_of(jobs[i]);
-            bool unborn = says(dirs[i], "never began") || says(dirs[i], "there is no job");
-            if (status == 1 && !there(dirs[i], "out") && unborn) {
-                jobs[i] = start_chain(dirs[i], v, n, NULL);
-                status = status_of(jobs[i]);
+            const char *dir = b.dirs[i];
+            if (!b.jobs[i]) continue;
+            int status = status_of(b.jobs[i]);
+            bool unborn = says(dir, "never began") || says(dir, "there is no job");
+            if (status == 1 && !there(dir, "out") && unborn) {
+                b.jobs[i] = start_chain(dir, v, n, NULL);
+                status = status_of(b.jobs[i]);
             } else {
                 resumed++;
             }
-            if (status) must_say(dirs[i], "(all is well)");
-            right(dirs[i]);
+            if (status) must_say(dir, "(all is well)");
+            right(dir);
         }
     }
     if (killed < steps / by || resumed < steps / 2 / by) fail_msg("killed %u times, resumed %u times", killed, resumed);
@@ -274,43 +290,45 @@ static inline void kill_at_every_step(struct mr_options *v, size_t n, stop_at *s
 static inline void freeze_at_every_step(struct mr_options *v, size_t n, stop_at *stopped, unsigned by, unsigned steps)
 {
     unsigned frozen = 0;
-    bool all = v->local;
-    for (unsigned step = 1, last = 0; !last;) {
-        pid_t old[JOBS], next[JOBS];
-        const char *dirs[JOBS];
-        bool local[JOBS];
-        struct mr_options more = again();
-        for (int i = 0; i < JOBS; i++, step += by) {
-            dirs[i] = arena(i);
-            local[i] = v->local = is_local(all, step);
-            old[i] = stopped(dirs[i], v, n, step, true);
-        }
+    struct batch b = {.step = 1, .by = by, .all_local = v->local};
+    struct mr_options more = again();
+    for (bool last = false; !last;) {
+        pid_t next[JOBS];
+        start_batch(&b, v, n, stopped, true);
         for (int i = 0; i < JOBS; i++) {
-            int status = status_of(old[i]);
-            if (status != 0 && status != 2000) must_say(dirs[i], "(it ended well, or was stopped)");
-            if (status == 0) last = last || all || !local[i], old[i] = 0;
+            int status = status_of(b.jobs[i]);
+            if (status != 0 && status != 2000) must_say(b.dirs[i], "(it ended well, or was stopped)");
+            if (status == 0) last = last || is_last(&b, i), b.jobs[i] = 0;
             frozen += status == 2000;
-            next[i] = status ? start(dirs[i], &more, NULL) : 0;
+            next[i] = status ? start(b.dirs[i], &more, NULL) : 0;
         }
         for (int i = 0; i < JOBS; i++) {
+            const char *dir = b.dirs[i];
             if (!next[i]) continue;
             int status = status_of(next[i]);
             bool born = status == 0;
-            if (!born && !says(dirs[i], "never began") && !says(dirs[i], "there is no job"))
-                must_say(dirs[i], "(nothing else)");
+            if (!born && !says(dir, "never began") && !says(dir, "there is no job")) must_say(dir, "(nothing else)");
             if (born) {
-                right(dirs[i]);
-                shell_in(dirs[i], "ls -lid --time-style=full-iso out out/* > print");
+                right(dir);
+                shell_in(dir, "ls -lid --time-style=full-iso out out/* > print");
             }
-            assert_int_equal(kill(old[i], SIGCONT), 0);
-            status = status_of(old[i]);
-            if (!born && status != 0) must_say(dirs[i], "(it was never replaced)");
-            if (status != 0 && !says(dirs[i], "taken this job over")) must_say(dirs[i], "(so it says)");
-            right(dirs[i]);
-            if (born) shell_in(dirs[i], "ls -lid --time-style=full-iso out out/* | diff - print >&2");
+            assert_int_equal(kill(b.jobs[i], SIGCONT), 0);
+            status = status_of(b.jobs[i]);
+            if (!born && status != 0) must_say(dir, "(it was never replaced)");
+            if (status != 0 && !says(dir, "taken this job over")) must_say(dir, "(so it says)");
+            right(dir);
+            if (born) shell_in(dir, "ls -lid --time-style=full-iso out out/* | diff - print >&2");
         }
     }
     if (frozen < steps / by) fail_msg("frozen %u times", frozen);
+}
+
+/* What main() of each begins with, where it is no subcommand. */
+static inline void begin_scenes(unsigned seconds)
+{
+    setenv("LC_ALL", "C", 1);
+    alarm(seconds); /* rather an end than a riddle */
+    cmocka_set_test_filter(getenv("QFS_ONLY"));
 }
 
 static inline int subcommand(int argc, char **argv)

@@ -136,8 +136,7 @@ static int make(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 2 && strcmp(argv[1], "mr") == 0) return subcommand(argc, argv);
-    setenv("LC_ALL", "C", 1);
-    alarm(280); /* rather an end than a riddle */
+    begin_scenes(280);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_every_step),
         cmocka_unit_test(frozen_at_every_step),
@@ -147,6 +146,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(seen_joined_and_cancelled),
         cmocka_unit_test(refused_at_once),
     };
-    cmocka_set_test_filter(getenv("QFS_ONLY"));
     return cmocka_run_group_tests(tests, make, drop_inputs);
 }

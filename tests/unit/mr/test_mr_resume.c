@@ -261,8 +261,7 @@ static void dry_run(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 2 && strcmp(argv[1], "mr") == 0) return subcommand(argc, argv);
-    setenv("LC_ALL", "C", 1);
-    alarm(280); /* rather an end than a riddle */
+    begin_scenes(280);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_every_step),
         cmocka_unit_test(killed_again_and_again),
@@ -276,6 +275,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(status_and_cancel),
         cmocka_unit_test(dry_run),
     };
-    cmocka_set_test_filter(getenv("QFS_ONLY"));
     return cmocka_run_group_tests(tests, make_inputs, drop_inputs);
 }

@@ -309,12 +309,10 @@ int main(int argc, char **argv)
         printf("skipped: processes may not be traced here\n");
         return 77;
     }
-    setenv("LC_ALL", "C", 1);
-    alarm(560); /* rather an end than a riddle */
+    begin_scenes(560);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alone),  cmocka_unit_test(coordinators_killed), cmocka_unit_test(coordinators_frozen),
         cmocka_unit_test(chains), cmocka_unit_test(workers_killed),      cmocka_unit_test(workers_frozen),
     };
-    cmocka_set_test_filter(getenv("QFS_ONLY"));
     return cmocka_run_group_tests(tests, make_inputs, drop_inputs);
 }
