@@ -28,6 +28,7 @@
 
 #define GOODBYE_NS (2 * NS_PER_S)
 #define RETURN_NS  (2 * NS_PER_S) /* for workers of the last coordinator to come back in, before others are started */
+#define TEXT_MAX   4096u          /* of what a worker says of itself: a path */
 #define DEATHS_MAX 10u            /* in a row, and as many again for each worker that is wanted */
 
 struct peer {
@@ -231,16 +232,19 @@ static void give_up(struct coord *c, const struct sched_effect *e)
     struct buf *why = &c->run->why;
     bool map = e->phase == SCHED_MAP;
     uint32_t attempts = c->run->o->attempts ? c->run->o->attempts : MR_ATTEMPTS_DEFAULT;
+    /* What is said at the moment may be about another task. */
+    const struct task_result *r = c->result;
+    if (r && (r->phase != e->phase || r->no != e->task)) r = NULL;
 
     if (mr__jobdir_mine(&c->run->place) == -ESTALE) { /* no wonder: somebody else has it, or has ended it */
         on_lost(c, -ESTALE);
         return;
     }
-    if (c->result && c->result->outcome == TASK_FAILED)
-        mr__report(why, c->run->o, &c->run->job, &c->run->plan, c->result, attempts);
-    else if (c->result)
+    if (r && r->outcome == TASK_FAILED)
+        mr__report(why, c->run->o, &c->run->job, &c->run->plan, r, attempts);
+    else if (r && r->outcome == TASK_STARVED)
         mr__fmt(why, "%s task %u found its input missing again and again: %.*s", map ? "map" : "reduce", e->task,
-                (int)c->result->why.n, c->result->why.p);
+                (int)r->why.n, r->why.p);
     else
         mr__fmt(why, "%s task %u was lost with its worker too often; program: %s", map ? "map" : "reduce", e->task,
                 map ? c->run->job.map : c->run->job.reduce);
@@ -480,10 +484,11 @@ static void on_tick(struct timer *t) { step(t->arg, (struct sched_event){.kind =
 
 /* ---- what workers say ---- */
 
+/* All workers' texts go into one frame for each reduce task, so none may be as long as it likes. */
 static char *get_text(struct reader *r)
 {
     struct slice s = get_slice16(r);
-    if (s.n && memchr(s.p, 0, s.n)) r->bad = true;
+    if (s.n > TEXT_MAX || (s.n && memchr(s.p, 0, s.n))) r->bad = true;
     return mr__str(r->bad ? (struct slice){0} : s);
 }
 
@@ -543,10 +548,16 @@ static int take_hello(struct peer *p, struct slice payload)
     return 0;
 }
 
-static void keep_stderr(struct coord *c, const struct task_result *r)
+static bool exists(const struct coord *c, const struct task_result *r)
+{
+    return r->no < (r->phase == SCHED_MAP ? c->run->plan.splits_n : c->run->job.reducers);
+}
+
+/* Of an attempt that its worker was given; else anybody could make any number of files. */
+static void keep_stderr(struct coord *c, const struct sched_event *e, const struct task_result *r)
 {
     char name[64];
-    if (r->err.n == 0 || c->state != WORKING) return;
+    if (r->err.n == 0 || c->state != WORKING || !sched_runs(c->sched, e)) return;
     snprintf(name, sizeof name, "%s-%u-%u", r->phase == SCHED_MAP ? "map" : "reduce", r->no, r->attempt);
     char *dir = mr__strf("%s/stderr", c->run->place.path);
     mr__scribe_file(c->scribe, dir, name, buf_slice(&r->err));
@@ -560,6 +571,10 @@ static int take_result(struct peer *p, struct slice payload)
     static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
 
     if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
+    if (!exists(c, &r)) {
+        mr__result_free(&r);
+        return -EBADMSG;
+    }
     struct sched_event e = {
         .kind = kinds[r.outcome], .phase = r.phase, .worker = p->id, .task = r.no, .attempt = r.attempt};
     c->result = &r;
@@ -568,7 +583,7 @@ static int take_result(struct peer *p, struct slice payload)
         mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s",
                           r.phase == SCHED_MAP ? "map" : "reduce", r.no, (r.attempt & 0xffff) + 1, p->id,
                           (int)min_u64(r.why.n, 500), r.why.p);
-    keep_stderr(c, &r);
+    keep_stderr(c, &e, &r);
     if (r.phase == SCHED_REDUCE && r.outcome == TASK_DONE)
         sched_weigh_running(c->sched, p->id, MR_TASK_WEIGHT + r.counters.built_in[MR_SHUFFLE_BYTES]);
     for (size_t i = 0; i < r.lost_n; i++)
@@ -590,7 +605,7 @@ static int take_held(struct peer *p, struct slice payload)
     if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
     c->result = &r;
     c->result_from = p;
-    int rc = r.phase == SCHED_MAP && r.outcome == TASK_DONE ? 0 : -EBADMSG;
+    int rc = r.phase == SCHED_MAP && r.outcome == TASK_DONE && exists(c, &r) ? 0 : -EBADMSG;
     if (rc == 0) step(c, (struct sched_event){.kind = SCHED_HELD, .worker = p->id, .task = r.no, .attempt = r.attempt});
     c->result = NULL;
     c->result_from = NULL;

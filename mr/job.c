@@ -9,6 +9,7 @@
 
 #define MEMORY_DEFAULT         (256ull * MIB)
 #define MEMORY_MIN             (8ull * MIB)
+#define TIMEOUT_MAX_NS         (100u * 1000 * 1000 * NS_PER_S) /* three years: sums of such times do not overflow */
 #define TASK_TIMEOUT_DEFAULT   300u
 #define WORKER_TIMEOUT_DEFAULT 10u
 
@@ -128,11 +129,14 @@ static char *get_text(struct reader *r)
     return s.n && !r->bad ? mr__str(s) : NULL;
 }
 
+/* Shorter ones would keep a worker from anything else. */
+static bool sane_time(uint64_t ns) { return ns >= NS_PER_MS && ns <= TIMEOUT_MAX_NS; }
+
 static bool sane(const struct job *j)
 {
     return j->id && strspn(j->id, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(j->id) && j->map && j->reduce &&
            j->attempts && j->attempts[0] == '/' && j->reducers >= 1 && j->reducers <= MR_REDUCERS_MAX &&
-           j->memory >= MEMORY_MIN && j->task_timeout_ns > 0 && j->beat_ns > 0;
+           j->memory >= MEMORY_MIN && sane_time(j->task_timeout_ns) && sane_time(j->beat_ns);
 }
 
 int mr__job_decode(struct slice in, struct job *out)

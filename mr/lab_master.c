@@ -95,6 +95,11 @@ static void on_task_frame(struct conn *c, uint8_t type, struct slice payload)
     if (type == MR_REFUSED) {
         fail(p->m, payload);
     } else if (type == MR_RESULT && mr__result_decode(payload, &r) == 0) {
+        if (r.phase != p->task.phase || r.no != p->task.task || r.attempt != p->task.attempt) {
+            mr__result_free(&r); /* no answer to what it was asked: the call has failed */
+            conn_close(c);
+            return;
+        }
         p->answered = true;
         p->call = NULL; /* it is free for the next call, while this connection closes */
         c->arg = NULL;

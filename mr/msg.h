@@ -13,7 +13,7 @@
 enum mr__msg {
     MR_HELLO = 128,      /* worker: u32 MR_PROTOCOL, u32 pid, text host, text directory, text address to fetch from
                           * (":port": at the address the connection comes from), text id of the job that it has
-                          * worked on, or nothing; then it says what it has, by */
+                          * worked on, or nothing (no text is longer than a path); then it says what it has, by */
     MR_WELCOME = 129,    /* coordinator: the job (job.c) */
     MR_REFUSED = 130,    /* coordinator: text; then it closes */
     MR_TASK_MAP = 131,   /* coordinator: a map task (taskmsg.c) */

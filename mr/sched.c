@@ -289,14 +289,25 @@ static void done(struct sched *s, struct task *t, struct attempt *a)
     cancel_others(s, t);
 }
 
+static struct task *task_of(const struct sched *s, const struct sched_event *e)
+{
+    return e->phase <= SCHED_REDUCE && e->task < phase_size(s, e->phase) ? &s->tasks[e->phase][e->task] : NULL;
+}
+
+bool sched_runs(const struct sched *s, const struct sched_event *e)
+{
+    struct task *t = task_of(s, e);
+    struct attempt *a = t ? attempt_of(t, e->worker) : NULL;
+    return a && a->no == e->attempt;
+}
+
 /* The three ways in which a worker says that an attempt is over. */
 static void ended(struct sched *s, const struct sched_event *e)
 {
-    struct task *t =
-        e->phase <= SCHED_REDUCE && e->task < phase_size(s, e->phase) ? &s->tasks[e->phase][e->task] : NULL;
+    struct task *t = task_of(s, e);
     struct attempt *a = t ? attempt_of(t, e->worker) : NULL;
 
-    if (!a || a->no != e->attempt) {
+    if (!sched_runs(s, e)) {
         s->facts.dropped++;
     } else if (e->kind == SCHED_DONE) {
         done(s, t, a);

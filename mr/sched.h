@@ -70,6 +70,8 @@ void sched_restore(struct sched *s, enum sched_phase phase, uint32_t task, uint3
 void sched_weigh(struct sched *s, enum sched_phase phase, uint32_t task, uint64_t weight);
 void sched_weigh_running(struct sched *s, uint32_t worker, uint64_t weight);   /* the reduce task that it runs, if any */
 
+bool sched_runs(const struct sched *s, const struct sched_event *e);       /* its worker runs that attempt */
+
 /* The effects are sched_effects()[0 .. n-1] until the next step; returns n. Cannot fail; what does not fit (unknown
  * workers, attempts that are over) is counted and dropped. */
 size_t sched_step(struct sched *s, const struct sched_event *e, uint64_t now);

@@ -170,7 +170,7 @@ static void poke_fired(void *arg)
 {
     struct poke p = *(struct poke *)arg;
     free(arg);
-    if (p.what == POKE_OPEN && !p.e->closing) {
+    if (p.what == POKE_OPEN && !p.e->closing && !p.e->gone) {
         p.e->open = true;
         if (p.e->base.cb->open) p.e->base.cb->open(&p.e->base);
     } else if (p.what == POKE_DELIVER) {
@@ -334,6 +334,11 @@ void fake_freeze_addr(struct fake *f, const char *addr, bool on)
 }
 
 void fake_cut(struct conn *c) { begin_close(of(c), -ECONNRESET, 0); }
+
+void fake_close_all(struct fake *f, int err)
+{
+    list_for_each(l, &f->conns) begin_close(container_of(l, struct end, link), err, 0);
+}
 
 void fake_cut_some(struct fake *f, const char *addr, unsigned percent)
 {

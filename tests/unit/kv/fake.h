@@ -48,6 +48,7 @@ void fake_freeze(struct conn *c, bool on);
 void fake_freeze_addr(struct fake *f, const char *addr, bool on);   /* all connections accepted at addr, and new ones */
 void fake_cut(struct conn *c);                      /* both ends learn that it broke; what is under way is lost */
 void fake_cut_addr(struct fake *f, const char *addr);
+void fake_close_all(struct fake *f, int err);        /* each end learns of err */
 void fake_cut_some(struct fake *f, const char *addr, unsigned percent);
 unsigned fake_conns_at(struct fake *f, const char *addr);           /* open ones */
 

@@ -117,8 +117,8 @@ static struct jobfile some_job(void)
                          .attempts = text("/m1/x/.out.mr-abc123/attempts"),
                          .reducers = 3,
                          .memory = 64 * MIB,
-                         .task_timeout_ns = 1,
-                         .beat_ns = 2,
+                         .task_timeout_ns = NS_PER_S,
+                         .beat_ns = 2 * NS_PER_S,
                          .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1}};
     f.plan = (struct plan){.files_n = 2, .splits_n = 2, .bytes = 30};
     f.plan.files = xcalloc(2, sizeof *f.plan.files);

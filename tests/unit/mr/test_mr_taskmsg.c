@@ -149,6 +149,15 @@ static void jobs(void **state)
                 got.beat_ns == j.beat_ns);
     mr__job_free(&got);
     torment(&b, try_job, 4);
+    /* Times that keep a worker busy with nothing else, or whose sums overflow. */
+    static const uint64_t times[] = {0, 1, NS_PER_MS - 1, UINT64_MAX / 2, UINT64_MAX};
+    for (size_t i = 0; i < 2 * sizeof times / sizeof *times; i++) {
+        struct job odd = j;
+        *(i % 2 ? &odd.beat_ns : &odd.task_timeout_ns) = times[i / 2];
+        buf_clear(&b);
+        mr__job_encode(&b, &odd);
+        assert_int_equal(mr__job_decode(buf_slice(&b), &got), -EBADMSG);
+    }
     mr__job_free(&j);
     /* The combiner that an application brings, and when not. */
     o = (struct mr_options){.map = "wc", .reduce = "wc"};

@@ -1,0 +1,294 @@
+/* Coordinator, worker and the lab's master as they are, and peers that lie: over a network in memory, frame by frame. */
+#include "mr/msg.h"
+#include "mr/task.h"
+#include "tests/unit/mr/fake_io.h"
+#include "tests/unit/mr/test_mr.h"
+
+#define STEP (5 * NS_PER_MS)
+#define MAPS 14u
+
+static struct io_loop *loop;
+
+struct far {
+    struct conn *conn;
+    bool open, closed, has;     /* has: a task: */
+    struct task_result task;    /* its numbers */
+    unsigned tasks;
+};
+
+static void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
+
+static void far_frame(struct conn *c, uint8_t type, struct slice payload)
+{
+    struct far *f = c->arg;
+    struct task t;
+    if (type == MR_LAB_TASK) payload = slice_sub(payload, 4 + load_u32(payload.p), payload.n - 4 - load_u32(payload.p));
+    if (type != MR_TASK_MAP && type != MR_LAB_TASK) return;
+    assert_int_equal(mr__task_decode(payload, &t), 0);
+    f->task = (struct task_result){.phase = t.phase, .no = t.no, .attempt = t.attempt};
+    f->has = true;
+    f->tasks++;
+    mr__task_free(&t);
+}
+
+static void far_closed(struct conn *c, int err)
+{
+    struct far *f = c->arg;
+    f->conn = NULL;
+    f->closed = true;
+}
+
+static const struct conn_cb far_cb = {.open = far_open, .frame = far_frame, .closed = far_closed};
+
+static void send(struct far *f, uint8_t type, const struct buf *b)
+{
+    struct slice s = buf_slice(b);
+    assert_int_equal(conn_send(f->conn, type, &s, 1), 0);
+    fake_io_run(loop, STEP);
+}
+
+static void send_result(struct far *f, uint8_t type, const struct task_result *r)
+{
+    struct buf b = {0};
+    mr__result_encode(&b, r);
+    send(f, type, &b);
+    buf_free(&b);
+}
+
+static void done(struct far *f)
+{
+    struct task_result r = f->task;
+    assert_true(f->has);
+    f->has = false;
+    send_result(f, MR_RESULT, &r);
+}
+
+static void join(struct far *f)
+{
+    struct buf b = {0};
+    *f = (struct far){0};
+    f->conn = net_dial(io_net(loop), "c:1", &far_cb, f);
+    fake_io_run(loop, STEP);
+    put_u32(&b, MR_PROTOCOL);
+    put_u32(&b, 1);
+    put_slice16(&b, slice_str("elsewhere"));
+    put_slice16(&b, slice_str("/work"));
+    put_slice16(&b, slice_str(":1"));
+    put_slice16(&b, slice_str(""));
+    send(f, MR_HELLO, &b);
+    buf_free(&b);
+}
+
+/* ---- the coordinator ---- */
+
+static int coordinate(void (*play)(struct io_loop *l))
+{
+    struct buf lines = {0};
+    for (unsigned i = 0; i < MAPS; i++) put_bytes(&lines, slice_str("a\n"));
+    const char *in = write_file("in", buf_slice(&lines)), *out = in_dir("out");
+    struct mr_options o = {.inputs = &in,
+                           .inputs_n = 1,
+                           .output = out,
+                           .map = "identity",
+                           .reduce = "identity",
+                           .workers = -1,
+                           .attempts = 1,
+                           .split_bytes = 2,
+                           .workdir = test_dir,
+                           .listen = "c:1"};
+    fake_io_play = play;
+    buf_free(&lines);
+    return mr_run(&o);
+}
+
+/* What the job's directory has, in all; the job is gone then. */
+static struct buf job_says(const char *what)
+{
+    char *cmd = mr__strf("cat '%s'/.out.mr-*/%s >'%s/said'; rm -rf '%s'/.out.mr-*", test_dir, what, test_dir, test_dir);
+    assert_int_equal(system(cmd), 0);
+    free(cmd);
+    return read_file(in_dir("said"));
+}
+
+static void end(struct io_loop *l)
+{
+    if (!l->stopped) fake_io_signal(l, SIGTERM);
+    fake_io_run(l, 10 * NS_PER_S);
+    assert_true(l->stopped);
+}
+
+/* Task 0's output is lost again and again, as somebody says who also fails a task that is not his. */
+static void lie_about_another(struct io_loop *l)
+{
+    struct far f;
+    loop = l;
+    join(&f);
+    for (unsigned i = 0; i < 10; i++) {
+        uint64_t tag = mr__output_tag(f.task.no, f.task.attempt);
+        assert_int_equal(f.task.no, 0);
+        done(&f);
+        struct task_result lie = {.no = MAPS - 1, .attempt = 77, .outcome = TASK_FAILED, .lost = &tag, .lost_n = 1};
+        put_bytes(&lie.why, slice_str("a lie"));
+        send_result(&f, MR_RESULT, &lie);
+        buf_free(&lie.why);
+        if (f.conn) done(&f); /* another task: then task 0 is the next */
+    }
+    end(l);
+}
+
+static void the_task_that_is_given_up_is_named(void **state)
+{
+    assert_int_equal(coordinate(lie_about_another), MR_EXIT_FAILED);
+    struct buf b = job_says("now/failed");
+    if (!has_text(&b, "map task 0 ") || has_text(&b, "a lie")) fail_msg("%.*s", (int)b.n, b.p);
+    buf_free(&b);
+}
+
+static void say_numbers(struct io_loop *l)
+{
+    struct far f;
+    loop = l;
+    for (unsigned i = 0; i < 4; i++) {
+        join(&f);
+        struct task_result r = f.task;
+        r.phase = i == 1 ? SCHED_REDUCE : SCHED_MAP;
+        r.no = i == 1 ? 1 : i == 3 ? UINT32_MAX : MAPS;
+        send_result(&f, i < 2 ? MR_RESULT : MR_HELD, &r);
+        assert_true(f.closed);
+    }
+    end(l);
+}
+
+static void tasks_that_do_not_exist(void **state)
+{
+    assert_int_equal(coordinate(say_numbers), MR_EXIT_FAILED);
+    struct buf b = job_says("now/failed");
+    assert_true(has_text(&b, "stopped by SIGTERM"));
+    buf_free(&b);
+}
+
+/* Of its own attempt, of others of that task, of another task; then too much. */
+static void say_much(struct io_loop *l)
+{
+    struct far f;
+    loop = l;
+    join(&f);
+    struct task_result r = f.task;
+    put_bytes(&r.err, slice_str("mine"));
+    buf_clear(&r.err);
+    put_bytes(&r.err, slice_str("not mine"));
+    for (uint32_t i = 1; i < 4; i++) {
+        r.attempt = f.task.attempt + i;
+        send_result(&f, MR_RESULT, &r);
+    }
+    r.no = f.task.no + 1;
+    r.attempt = f.task.attempt;
+    send_result(&f, MR_RESULT, &r);
+    r.no = f.task.no;
+    buf_clear(&r.err);
+    put_bytes(&r.err, slice_str("mine"));
+    send_result(&f, MR_RESULT, &r);
+    assert_false(f.closed);
+    while (r.err.n <= MR_STDERR_MAX) put_bytes(&r.err, slice_str("too much"));
+    send_result(&f, MR_RESULT, &r);
+    assert_true(f.closed);
+    buf_free(&r.err);
+    end(l);
+}
+
+static void stderr_of_what_somebody_runs(void **state)
+{
+    assert_int_equal(coordinate(say_much), MR_EXIT_FAILED);
+    struct buf b = job_says("stderr/*");
+    if (b.n != 4 || !has_text(&b, "mine")) fail_msg("%.*s", (int)b.n, b.p);
+    buf_free(&b);
+}
+
+static void say_hello(struct io_loop *l)
+{
+    struct buf b = {0}, text = {0};
+    struct far f = {0};
+    loop = l;
+    while (text.n < 5000) put_u8(&text, '/');
+    f.conn = net_dial(io_net(l), "c:1", &far_cb, &f);
+    fake_io_run(l, STEP);
+    put_u32(&b, MR_PROTOCOL);
+    put_u32(&b, 1);
+    for (unsigned i = 0; i < 4; i++) put_slice16(&b, i < 3 ? buf_slice(&text) : (struct slice){0});
+    send(&f, MR_HELLO, &b);
+    assert_true(f.closed);
+    buf_free(&b);
+    buf_free(&text);
+    end(l);
+}
+
+/* All that others are told of it goes into one frame for each reduce task. */
+static void long_names(void **state)
+{
+    assert_int_equal(coordinate(say_hello), MR_EXIT_FAILED);
+    struct buf b = job_says("now/failed");
+    buf_free(&b);
+}
+
+/* ---- the lab's master ---- */
+
+static struct far callee[2];
+
+static void on_call(void *arg, struct conn *c)
+{
+    c->cb = &far_cb;
+    c->arg = arg;
+    *(struct far *)arg = (struct far){.conn = c, .open = true, .tasks = ((struct far *)arg)->tasks};
+}
+
+static void sign_up(const char *addr)
+{
+    struct far f = {0};
+    struct buf b = {0};
+    f.conn = net_dial(io_net(loop), "m:1", &far_cb, &f);
+    fake_io_run(loop, STEP);
+    put_slice16(&b, slice_str(addr));
+    send(&f, MR_LAB_REGISTER, &b);
+    buf_free(&b);
+    conn_close(f.conn);
+    fake_io_run(loop, STEP);
+}
+
+static void answer_for_another(struct io_loop *l)
+{
+    loop = l;
+    assert_int_equal(net_listen(io_net(l), "w:1", on_call, &callee[0]), 0);
+    assert_int_equal(net_listen(io_net(l), "w:2", on_call, &callee[1]), 0);
+    sign_up("w:1");
+    assert_true(callee[0].has && callee[0].task.no == 0);
+    callee[0].task.no = 1;
+    done(&callee[0]);
+    sign_up("w:2");
+    assert_true(callee[1].has && callee[1].task.no == 0);
+    fake_io_signal(l, SIGTERM);
+    fake_io_run(l, NS_PER_S);
+    if (callee[1].conn) conn_close(callee[1].conn);
+    fake_io_run(l, NS_PER_S);
+}
+
+/* Its worker would be thought busy for ever. */
+static void an_answer_about_another_task(void **state)
+{
+    const char *in[2] = {write_file("a", slice_str("a\n")), write_file("b", slice_str("b\n"))};
+    struct mr_lab_options o = {
+        .job = "lab", .app = "wc", .inputs = in, .inputs_n = 2, .dir = test_dir, .address = "m:1", .workdir = test_dir};
+    fake_io_play = answer_for_another;
+    assert_int_equal(mr_lab_master(&o), MR_EXIT_FAILED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_task_that_is_given_up_is_named),
+        cmocka_unit_test(tasks_that_do_not_exist),
+        cmocka_unit_test(stderr_of_what_somebody_runs),
+        cmocka_unit_test(long_names),
+        cmocka_unit_test(an_answer_about_another_task),
+    };
+    return cmocka_run_group_tests(tests, test_begin, test_end);
+}
