@@ -7,12 +7,34 @@
 #ifndef QFS_TESTS_FUZZ_H
 #define QFS_TESTS_FUZZ_H
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/base.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void fuzz_seeds(void (*emit)(struct slice seed));
+
+/* A directory for a target's files, in $TMPDIR. It is empty, and this process's for all its life; at the end
+ * fuzz_dir_gone() takes it away, and scripts/fuzz does where the fuzzer has ended without. */
+static char fuzz__dir[200];
+static inline void fuzz_dir_gone(void)
+{
+    char command[sizeof fuzz__dir + 16];
+    snprintf(command, sizeof command, "rm -rf '%s'", fuzz__dir);
+    (void)!system(command);
+}
+
+static inline const char *fuzz_dir(void)
+{
+    const char *base = getenv("TMPDIR");
+    if (fuzz__dir[0]) return fuzz__dir;
+    int n = snprintf(fuzz__dir, sizeof fuzz__dir, "%s/fuzz-XXXXXX", base && *base ? base : "/tmp");
+    check(n < (int)sizeof fuzz__dir && mkdtemp(fuzz__dir));
+    atexit(fuzz_dir_gone);
+    return fuzz__dir;
+}
 
 /* Bytes of the script: a length in one byte, then so many of them, as many as there are. */
 static inline struct slice fuzz_bytes(struct reader *r)

@@ -186,31 +186,17 @@ static void chainfile(struct slice in)
     buf_free(&raw);
 }
 
-static char job_dir[] = "/tmp/fuzz-job-XXXXXX";
-
-static void remove_job_dir(void)
+/* A job's directory with one journal, whose file is the one in memory. */
+static const char *job_dir(const char *file)
 {
-    char path[128];
-    snprintf(path, sizeof path, "%s/epoch-0/journal", job_dir);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/epoch-0", job_dir);
-    rmdir(path);
-    rmdir(job_dir);
-}
-
-/* One journal, whose file is the one in memory. */
-static void make_job_dir(const char *file)
-{
-    static bool made;
-    char path[128];
-    if (made) return;
-    made = true;
-    check(mkdtemp(job_dir));
-    atexit(remove_job_dir);
-    snprintf(path, sizeof path, "%s/epoch-0", job_dir);
-    check(mkdir(path, 0700) == 0);
-    snprintf(path, sizeof path, "%s/epoch-0/journal", job_dir);
-    check(symlink(file, path) == 0);
+    static char *dir;
+    if (dir) return dir;
+    dir = mr__strf("%s/job", fuzz_dir());
+    char *epoch = mr__strf("%s/epoch-0", dir), *journal = mr__strf("%s/journal", epoch);
+    check(mr__mkdirs(epoch) == 0 && symlink(file, journal) == 0);
+    free(epoch);
+    free(journal);
+    return dir;
 }
 
 static void put_again(void *arg, const struct journal_entry *e) { mr__journal_put(arg, e); }
@@ -230,8 +216,7 @@ static void journal(struct slice in)
     }
     if (raw.n == 0) return;
     file_of(raw.p, raw.n, path);
-    make_job_dir(path);
-    check(mr__journal_read(job_dir, put_again, &once, &epochs) == 0 && epochs == 1);
+    check(mr__journal_read(job_dir(path), put_again, &once, &epochs) == 0 && epochs == 1);
     check(once.n <= raw.n && memcmp(once.p ? once.p : raw.p, raw.p, once.n) == 0);
     buf_free(&once);
     buf_free(&raw);
@@ -260,21 +245,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 static void seed_run(void (*emit)(struct slice seed), struct buf *b)
 {
-    char path[] = "/tmp/fuzz-run-XXXXXX";
-    int fd = mkstemp(path);
+    char *path = mr__strf("%s/run", fuzz_dir());
     struct run_writer *w;
-    check(fd >= 0 && mr__run_create(path, 3, &w) == 0);
+    check(mr__run_create(path, 3, &w) == 0);
     for (uint32_t part = 0; part < 3; part += 2)
         for (unsigned i = 0; i < 5; i++) mr__run_add(w, part, slice_str("key"), slice_str(i % 2 ? "value" : ""));
     check(mr__run_finish(w, NULL, NULL) == 0);
     put_u8(b, 2);
     put_u8(b, 1);
-    uint8_t *p = buf_extend(b, 4096);
-    ssize_t n = pread(fd, p, 4096, 0);
-    check(n > 0);
-    b->n -= 4096 - (size_t)n;
-    close(fd);
-    unlink(path);
+    check(mr__read_file(path, 4096, b) == 0);
+    free(path);
     fuzz_emit_buf(emit, RUN, b);
 }
 
@@ -290,7 +270,8 @@ void fuzz_seeds(void (*emit)(struct slice seed))
                     .reducers = 3,
                     .memory = 64 * MIB,
                     .task_timeout_ns = NS_PER_S,
-                    .beat_ns = NS_PER_S};
+                    .beat_ns = NS_PER_S,
+                    .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1}};
     mr__job_encode(&b, &j);
     fuzz_emit_buf(emit, JOB, &b);
     struct task t = {.phase = SCHED_MAP, .no = 1, .attempt = 2, .path = text, .size = 1000, .off = 10, .len = 90};

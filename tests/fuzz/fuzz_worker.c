@@ -1,0 +1,562 @@
+/* fuzz_worker.c - a worker as it is (mr_worker()) and what may come from all that it speaks to: its coordinator, workers
+ * from which it fetches map outputs, workers that fetch from it, and its executor, which is two pipes here. Frames of any
+ * type and bytes in any order, jobs, tasks and answers that make sense among them; connections that close, break, stand
+ * still; a job's directory that names another coordinator, or none, or is gone. What it sends must make sense, and
+ * nothing of it is left over. */
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mr/msg.h"
+#include "mr/shuffle.h"
+#include "mr/task.h"
+#include "mr/util.h"
+#include "mr/worker.h"
+#include "tests/unit/mr/fake_io.h"
+#include "tests/fuzz/fuzz.h"
+
+#define PARTS 3u
+
+/* Who is at the other end of a connection. */
+enum { BOSS, HOLDER_1, HOLDER_2, GUEST_1, GUEST_2, FARS };
+
+enum {
+    DO_WELCOME,
+    DO_MAP,
+    DO_REDUCE,
+    DO_CANCEL,
+    DO_RAW,
+    DO_DATA,
+    DO_END,
+    DO_FETCH,
+    DO_EXEC,
+    DO_EXIT,
+    DO_PASS,
+    DO_CLOSE,
+    DO_CUT,
+    DO_FREEZE,
+    DO_JOB,
+    DO_DIAL,
+    DOS
+};
+
+struct far {
+    struct conn *conn;
+    bool open;
+};
+
+static struct play {
+    struct io_loop *l;
+    struct reader r;
+    struct far far[FARS];
+    char *job, *dir;                    /* the job's directory, the worker's */
+    enum sched_phase phase;             /* the task it was given last */
+    uint32_t no, attempt;
+} y;
+
+/* ---- the other ends ---- */
+
+static void check_hello(struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    check(get_u32(&r) == MR_PROTOCOL && get_u32(&r) == (uint32_t)getpid());
+    check(get_slice16(&r).n > 0);
+    struct slice dir = get_slice16(&r);
+    check(dir.n > 0);
+    free(y.dir);
+    y.dir = mr__str(dir);
+    check(slice_eq(get_slice16(&r), slice_str("me:1")));
+    get_slice16(&r);
+    check(reader_done(&r));
+}
+
+static void check_result(struct slice payload, bool held)
+{
+    struct task_result t;
+    check(mr__result_decode(payload, &t) == 0);
+    check(!held || (t.phase == SCHED_MAP && t.outcome == TASK_DONE));
+    mr__result_free(&t);
+}
+
+static void check_fetch(struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    get_slice16(&r);
+    get_u32(&r);
+    get_u32(&r);
+    uint32_t parts = get_u32(&r), part = get_u32(&r);
+    check(reader_done(&r) && part < parts);
+}
+
+static void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
+
+static void far_frame(struct conn *c, uint8_t type, struct slice payload)
+{
+    struct far *p = c->arg;
+    long who = p - y.far;
+    if (who == BOSS) {
+        if (type == MR_HELLO) check_hello(payload);
+        else if (type == MR_RESULT || type == MR_HELD) check_result(payload, type == MR_HELD);
+        else check(type == MR_BEAT && payload.n == 16);
+    } else if (who == HOLDER_1 || who == HOLDER_2) {
+        check(type == MR_FETCH);
+        check_fetch(payload);
+    } else {
+        check(type == MR_DATA || (type == MR_DATA_END && payload.n == 12));
+    }
+}
+
+static void far_closed(struct conn *c, int err)
+{
+    struct far *p = c->arg;
+    *p = (struct far){0};
+}
+
+static const struct conn_cb far_cb = {.open = far_open, .frame = far_frame, .closed = far_closed};
+
+static void no_frame(struct conn *c, uint8_t type, struct slice payload) {}
+static void no_closed(struct conn *c, int err) {}
+
+static void on_accept(void *arg, struct conn *c)
+{
+    static const struct conn_cb nobody = {.frame = no_frame, .closed = no_closed};
+    struct far *p = arg;
+    if (p->conn) {
+        c->cb = &nobody;
+        conn_close(c);
+        return;
+    }
+    c->cb = &far_cb;
+    c->arg = p;
+    *p = (struct far){c, true};
+}
+
+static void send(struct far *p, uint8_t type, struct buf *b)
+{
+    struct slice s = buf_slice(b);
+    if (p->conn && p->open) conn_send(p->conn, type, &s, 1);
+    buf_free(b);
+}
+
+/* ---- what the coordinator says ---- */
+
+/* A number as it was, or one beside it, or any. */
+static uint32_t skewed(uint32_t v)
+{
+    uint8_t k = get_u8(&y.r);
+    return k < 200 ? v : k < 240 ? v + k - 220 : (uint32_t)fuzz_number(&y.r);
+}
+
+static void make_job(void)
+{
+    char *epoch = mr__strf("%s/epoch-0", y.job), *token = mr__strf("%s/out-0", y.job);
+    if (mkdir(y.job, 0700) == 0) {
+        mkdir(epoch, 0700);
+        mkdir(token, 0700);
+        mr__write_file(epoch, "address", slice_str("c:1\tnobody\tc:1\n"));
+    }
+    free(epoch);
+    free(token);
+}
+
+static void send_welcome(void)
+{
+    uint8_t how = get_u8(&y.r);
+    char id[] = "abc0", map[] = "cat", *attempts = mr__strf("%s/attempts", how & 1 ? "/nonexistent/.o.mr-abc0" : y.job);
+    struct buf b = {0};
+    struct job j = {.id = id,
+                    .map = map,
+                    .reduce = map,
+                    .attempts = attempts,
+                    .reducers = PARTS,
+                    .memory = 64 * MIB,
+                    .task_timeout_ns = 300 * NS_PER_S,
+                    .beat_ns = NS_PER_S,
+                    .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1}};
+    make_job();
+    if (how & 2) id[3] = '1';
+    if (how & 4) j.beat_ns = fuzz_number(&y.r);
+    if (how & 8) j.task_timeout_ns = fuzz_number(&y.r);
+    mr__job_encode(&b, &j);
+    send(&y.far[BOSS], MR_WELCOME, &b);
+    free(attempts);
+}
+
+static void send_map(void)
+{
+    char path[] = "/some/file";
+    struct task t = {.phase = SCHED_MAP, .no = get_u8(&y.r) % 4, .path = path, .size = 100, .len = 100};
+    struct buf b = {0};
+    t.attempt = get_u8(&y.r) % 4;
+    y.phase = SCHED_MAP;
+    y.no = t.no;
+    y.attempt = t.attempt;
+    mr__task_encode(&b, &t);
+    send(&y.far[BOSS], MR_TASK_MAP, &b);
+}
+
+/* Outputs of this worker's machine and of two others. */
+static void send_reduce(void)
+{
+    static const char *const hosts[] = {"here", "there", "there"}, *const addrs[] = {"me:1", "w:1", ":2"};
+    struct buf b = {0};
+    y.phase = SCHED_REDUCE;
+    y.no = get_u8(&y.r) % (PARTS + 1);
+    y.attempt = get_u8(&y.r) % 4;
+    put_u32(&b, y.no);
+    put_u32(&b, y.attempt);
+    uint8_t maps = get_u8(&y.r) % 8;
+    put_u32(&b, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        put_slice16(&b, slice_str(hosts[i]));
+        put_slice16(&b, slice_str("/work"));
+        put_slice16(&b, slice_str(addrs[i]));
+    }
+    put_u32(&b, maps);
+    for (unsigned i = 0; i < maps; i++) {
+        put_u32(&b, get_u8(&y.r) % 4); /* there is no fourth */
+        put_u32(&b, i);
+    }
+    send(&y.far[BOSS], MR_TASK_REDUCE, &b);
+}
+
+static void send_cancel(void)
+{
+    struct buf b = {0};
+    put_u8(&b, (uint8_t)skewed(y.phase));
+    put_u32(&b, skewed(y.no));
+    put_u32(&b, skewed(y.attempt));
+    send(&y.far[BOSS], MR_CANCEL, &b);
+}
+
+/* ---- what other workers say ---- */
+
+static void send_data(struct far *p)
+{
+    struct buf b = {0}, block = {0};
+    uint8_t how = get_u8(&y.r);
+    struct slice bytes = fuzz_bytes(&y.r);
+    if (how & 1) {
+        put_bytes(&b, bytes);
+    } else {
+        put_u32(&block, 1);
+        put_u32(&block, (uint32_t)bytes.n);
+        put_u8(&block, 'k');
+        put_bytes(&block, bytes);
+        put_u32(&b, (uint32_t)block.n);
+        put_u32(&b, crc32c(0, block.p, block.n));
+        put_bytes(&b, buf_slice(&block));
+    }
+    buf_free(&block);
+    send(p, MR_DATA, &b);
+}
+
+static void send_end(struct far *p)
+{
+    struct buf b = {0};
+    put_u32(&b, (uint32_t)fuzz_number(&y.r));
+    put_u64(&b, fuzz_number(&y.r));
+    send(p, MR_DATA_END, &b);
+}
+
+static void send_fetch(struct far *p)
+{
+    struct buf b = {0};
+    uint8_t how = get_u8(&y.r);
+    put_slice16(&b, how & 1 ? fuzz_bytes(&y.r) : slice_str("abc0"));
+    put_u32(&b, skewed(y.no));
+    put_u32(&b, skewed(y.attempt));
+    put_u32(&b, skewed(PARTS));
+    put_u32(&b, (uint32_t)fuzz_number(&y.r));
+    send(p, MR_FETCH, &b);
+}
+
+static void dial(struct far *p)
+{
+    if (p->conn) return;
+    p->conn = net_dial(io_net(y.l), "me:1", &far_cb, p);
+    fake_io_run(y.l, NS_PER_MS);
+}
+
+/* ---- what the executor says ---- */
+
+static void make_output(const struct task_result *r)
+{
+    char *path = mr__map_output(y.dir, r->no, r->attempt);
+    struct run_writer *w;
+    if (mr__run_create(path, PARTS, &w) == 0) {
+        for (uint32_t part = 0; part < PARTS; part++) mr__run_add(w, part, slice_str("key"), slice_str("value"));
+        mr__run_finish(w, NULL, NULL);
+    }
+    free(path);
+}
+
+static void put_result(struct buf *b, uint8_t how)
+{
+    struct task_result r = {.outcome = (enum task_outcome)(how % 16 < 10 ? TASK_DONE : how % 3)};
+    r.phase = y.phase;
+    r.no = skewed(y.no);
+    r.attempt = skewed(y.attempt);
+    if (how & 0x20) mr__result_lose(&r, fuzz_number(&y.r));
+    put_bytes(&r.why, fuzz_bytes(&y.r));
+    if (r.outcome == TASK_DONE && r.phase == SCHED_MAP && y.dir) make_output(&r);
+    mr__result_encode(b, &r);
+    mr__result_free(&r);
+}
+
+static void say_by_executor(void)
+{
+    struct io_child *child = fake_io_child(y.l, 0);
+    uint8_t type = get_u8(&y.r), how = get_u8(&y.r);
+    struct buf b = {0}, message = {0};
+    if (type == MR_EXEC_RESULT) put_result(&b, how);
+    else if (type == MR_EXEC_TOUCH || type == MR_EXEC_WEIGHT) put_u64(&b, fuzz_number(&y.r));
+    else put_bytes(&b, fuzz_bytes(&y.r));
+    if (type < 250) {
+        put_u32(&message, how == 255 ? UINT32_MAX : (uint32_t)b.n);
+        put_u8(&message, type);
+    }
+    put_bytes(&message, buf_slice(&b));
+    int to = !child ? -1 : type == 255 ? child->err : child->out;
+    if (to >= 0) (void)!mr__write_all(to, message.p, message.n);
+    buf_free(&b);
+    buf_free(&message);
+}
+
+/* ---- what else happens ---- */
+
+static void change_job(uint8_t how)
+{
+    char *epoch = mr__strf("%s/epoch-0", y.job);
+    static const char *const lines[] = {"c:1\tnobody\tc:1\n", "c:1\tnobody\t\n", "nonsense\n", "w:2\tx\tnowhere:1\n"};
+    if (how == 0) mr__rmtree(y.job);
+    else if (how == 1) mr__write_file(y.job, "result", slice_str("done\n"));
+    else mr__write_file(epoch, "address", slice_str(lines[how % 4]));
+    free(epoch);
+}
+
+static void step(void)
+{
+    uint8_t k = get_u8(&y.r);
+    struct far *any = &y.far[k / 16 % FARS], *holder = &y.far[HOLDER_1 + k / 16 % 2], *guest = &y.far[GUEST_1 + k / 16 % 2];
+    struct buf b = {0};
+    switch (k % 16 % DOS) {
+    case DO_WELCOME:
+        send_welcome();
+        break;
+    case DO_MAP:
+        send_map();
+        break;
+    case DO_REDUCE:
+        send_reduce();
+        break;
+    case DO_CANCEL:
+        send_cancel();
+        break;
+    case DO_RAW: {
+        uint8_t type = get_u8(&y.r);
+        put_bytes(&b, fuzz_many(&y.r));
+        send(any, type, &b);
+        break;
+    }
+    case DO_DATA:
+        send_data(holder);
+        break;
+    case DO_END:
+        send_end(holder);
+        break;
+    case DO_FETCH:
+        send_fetch(guest);
+        break;
+    case DO_EXEC:
+        say_by_executor();
+        break;
+    case DO_EXIT: {
+        uint8_t how = get_u8(&y.r);
+        struct io_child *child = fake_io_child(y.l, 0);
+        if (child) fake_io_exit(child, how & 7, how & 8);
+        break;
+    }
+    case DO_PASS:
+        fake_io_run(y.l, fuzz_number(&y.r) % 40000 * NS_PER_MS);
+        break;
+    case DO_CLOSE:
+        if (any->conn) conn_close(any->conn);
+        break;
+    case DO_CUT:
+        if (any->conn) fake_cut(any->conn);
+        break;
+    case DO_FREEZE:
+        if (any->conn) fake_freeze(any->conn, get_u8(&y.r) & 1);
+        break;
+    case DO_JOB:
+        change_job(get_u8(&y.r) % 8);
+        break;
+    case DO_DIAL:
+        dial(guest);
+        break;
+    }
+}
+
+/* ---- */
+
+static void play(struct io_loop *l)
+{
+    y.l = l;
+    check(net_listen(io_net(l), "w:1", on_accept, &y.far[HOLDER_1]) == 0);
+    check(net_listen(io_net(l), "c:2", on_accept, &y.far[HOLDER_2]) == 0); /* ":2", at the coordinator's machine */
+    fake_io_run(l, NS_PER_MS);
+    while (!l->stopped && fuzz_more(&y.r)) step();
+    fake_io_run(l, NS_PER_S);
+    if (!l->stopped) fake_io_signal(l, SIGTERM);
+    check(l->stopped);
+    y.l = NULL;
+}
+
+/* The worker dials before its loop runs; who listens there must do so before. */
+static void begin(struct io_loop *l) { check(net_listen(io_net(l), "c:1", on_accept, &y.far[BOSS]) == 0); }
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    const char *dir = fuzz_dir();
+    struct mr_worker_options o = {.coordinator = "c:1", .workdir = dir, .listen = "me:1", .host = "here"};
+
+    y = (struct play){.r = reader_of(slice_of(data, size)), .job = mr__strf("%s/.out.mr-abc0", dir)};
+    fake_io_begin = begin;
+    fake_io_play = play;
+    mr_worker(&o);
+    check(!y.dir || access(y.dir, F_OK) < 0);
+    check(mr__rmtree(y.job) == 0);
+    free(y.dir);
+    free(y.job);
+    return 0;
+}
+
+/* ---- seeds ---- */
+
+static void put_pass(struct buf *b, uint8_t ms)
+{
+    put_u8(b, DO_PASS);
+    put_u8(b, ms);
+}
+
+static void put_welcome(struct buf *b)
+{
+    put_u16(b, DO_WELCOME);
+    put_pass(b, 2);
+}
+
+static void put_map(struct buf *b, uint8_t no)
+{
+    put_u8(b, DO_MAP);
+    put_u16(b, no);
+    put_pass(b, 2);
+}
+
+static void put_executed(struct buf *b, uint8_t how)
+{
+    put_u8(b, DO_EXEC);
+    put_u8(b, MR_EXEC_TOUCH);
+    put_u16(b, 100 << 8);
+    put_u8(b, DO_EXEC);
+    put_u8(b, MR_EXEC_RESULT);
+    put_u8(b, how);
+    put_u16(b, 0);
+    put_fuzz_bytes(b, slice_str("why"));
+    put_pass(b, 2);
+}
+
+static void put_reduce(struct buf *b, uint8_t maps)
+{
+    put_u8(b, DO_REDUCE);
+    put_u16(b, 1);
+    put_u8(b, maps);
+    for (uint8_t i = 0; i < maps; i++) put_u8(b, i % 3);
+    put_pass(b, 2);
+}
+
+/* All outputs that holders are asked for; each is one block. */
+static void put_fetched(struct buf *b, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        for (uint8_t holder = 0; holder < 2; holder++) {
+            put_u8(b, (uint8_t)(holder * 16 + DO_DATA));
+            put_u8(b, 0);
+            put_fuzz_bytes(b, slice_str("value"));
+            put_u8(b, (uint8_t)(holder * 16 + DO_END));
+            put_u16(b, 0);
+        }
+        put_pass(b, 2);
+    }
+}
+
+static void put_ask(struct buf *b)
+{
+    put_u8(b, DO_DIAL);
+    put_u8(b, DO_FETCH);
+    put_u32(b, 0);
+    put_u8(b, 1);
+    put_pass(b, 5);
+}
+
+static void put_raw(struct buf *b, unsigned who, uint8_t type)
+{
+    put_u8(b, (uint8_t)(who * 16 + DO_RAW));
+    put_u8(b, type);
+    put_u16(b, 0);
+}
+
+void fuzz_seeds(void (*emit)(struct slice seed))
+{
+    struct buf b = {0};
+    /* Map tasks, one that fails; somebody fetches; a reduce task, its inputs fetched; the end. */
+    put_welcome(&b);
+    put_map(&b, 0);
+    put_executed(&b, 0);
+    put_map(&b, 1);
+    put_executed(&b, 10);
+    put_ask(&b);
+    put_raw(&b, BOSS, MR_BEAT);
+    put_reduce(&b, 7);
+    put_fetched(&b, 3);
+    put_executed(&b, 0);
+    put_raw(&b, BOSS, MR_BYE);
+    emit(buf_slice(&b));
+    buf_clear(&b);
+    /* Cancelled at each stage; an executor that dies; outputs that are not there. */
+    put_welcome(&b);
+    put_map(&b, 2);
+    put_u32(&b, DO_CANCEL);
+    put_map(&b, 3);
+    put_u8(&b, DO_EXIT);
+    put_u8(&b, 9);
+    put_pass(&b, 5);
+    put_reduce(&b, 6);
+    put_u32(&b, DO_CANCEL);
+    put_reduce(&b, 6);
+    put_u8(&b, DO_END);
+    put_u16(&b, 2);
+    put_pass(&b, 5);
+    put_raw(&b, BOSS, MR_REFUSED);
+    emit(buf_slice(&b));
+    buf_clear(&b);
+    /* A coordinator that is lost, and found again by the job's directory, and lost for good. */
+    for (uint8_t how = 0; how < 3; how++) {
+        put_welcome(&b);
+        put_map(&b, 0);
+        put_executed(&b, 0);
+        put_map(&b, 1);
+        put_u8(&b, DO_CUT);
+        for (unsigned i = 0; i < 3; i++) put_pass(&b, 239);
+        put_executed(&b, 0);
+        put_welcome(&b);
+        put_u8(&b, DO_JOB);
+        put_u8(&b, how);
+        put_u8(&b, DO_FREEZE);
+        put_u8(&b, 1);
+        for (unsigned i = 0; i < 60; i++) put_pass(&b, 239);
+        emit(buf_slice(&b));
+        buf_clear(&b);
+    }
+    buf_free(&b);
+}
