@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "io/io.h"
+#include "mr/context.h"
 #include "mr/util.h"
 
 #define MEMORY_DEFAULT         (256ull * MIB)
@@ -55,6 +56,55 @@ static void adapt_format(const struct mr_app *app, const struct mr_options *o, s
     if (o->partition == MR_PARTITION_DEFAULT && app->partition) f->partition = (enum mr_partition)app->partition;
 }
 
+static bool is_word_of(const char *words, struct slice word)
+{
+    while (*words) {
+        size_t n = strcspn(words, " ");
+        if (slice_eq(slice_of(words, n), word)) return true;
+        words += n + strspn(words + n, " ");
+    }
+    return false;
+}
+
+static void put_params(struct buf *b, const char *program, const char *params)
+{
+    if (*params) mr__fmt(b, "; %s has ", program);
+    for (; *params; params++)
+        if (*params == ' ')
+            mr__fmt(b, ", ");
+        else
+            put_u8(b, (uint8_t)*params);
+}
+
+/* What no program of the job knows would be passed over in silence. Other programs than ours may know anything. */
+static int check_params(const struct job *j, const struct programs *p, struct buf *why)
+{
+    const char *map = mr__program_params(&p->map), *reduce = mr__program_params(&p->reduce);
+    if (!map || !reduce || !mr__program_params(&p->combine)) return 0;
+    for (size_t i = 0; i < j->format.params_n; i++) {
+        const char *param = j->format.params[i];
+        struct slice name = slice_of(param, strcspn(param, "="));
+        if (is_word_of(map, name) || is_word_of(reduce, name)) continue;
+        mr__fmt(why, "no program of this job has a parameter '%.*s' (--set)", (int)name.n, name.p);
+        put_params(why, j->map, map);
+        if (strcmp(j->map, j->reduce) != 0) put_params(why, j->reduce, reduce);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* Shipped applications begin and end without effects: what is wrong with their parameters is said before there is a
+ * job. */
+static int try_params(const struct job *j, const struct program *p, struct buf *why)
+{
+    struct program_context c = {.job = j->id, .format = &j->format};
+    struct context x;
+    if (!p->app || !p->app->begin || !mr__program_params(p)) return 0;
+    mr__context_init(&x, &c, why);
+    int rc = mr__context_result(&x, p->app->begin(&x.pub), "begin");
+    return rc == 0 && p->app->end ? mr__context_result(&x, p->app->end(&x.pub), "end") : rc;
+}
+
 int mr__job_make(const struct mr_options *o, struct job *out, struct buf *why)
 {
     struct programs p;
@@ -84,6 +134,9 @@ int mr__job_make(const struct mr_options *o, struct job *out, struct buf *why)
     };
     mr__program_close(&map);
     rc = mr__programs_open(out, &p, why);
+    if (rc == 0) rc = check_params(out, &p, why);
+    if (rc == 0) rc = try_params(out, &p.map, why);
+    if (rc == 0) rc = try_params(out, &p.reduce, why);
     mr__programs_close(&p);
     if (rc < 0) mr__job_free(out);
     return rc;

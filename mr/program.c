@@ -18,13 +18,14 @@ const char *const mr__role_names[3] = {"map", "combine", "reduce"};
 static const struct {
     const char *name;
     const struct mr_app *app;
+    const char *params;
 } shipped[] = {
-    {"wc", &mr__app_wc},
-    {"ii", &mr__app_ii},
-    {"grep", &mr__app_grep},
-    {"sort", &mr__app_sort},
-    {"sum", &mr__app_sum},
-    {"identity", &mr__app_identity},
+    {"wc", &mr__app_wc, ""},
+    {"ii", &mr__app_ii, ""},
+    {"grep", &mr__app_grep, "pattern ignore-case invert"},
+    {"sort", &mr__app_sort, "key key-bytes numeric reverse unique"},
+    {"sum", &mr__app_sum, ""},
+    {"identity", &mr__app_identity, ""},
 };
 
 static bool is_shared_object(const char *text)
@@ -166,4 +167,11 @@ void mr__program_close(struct program *p)
 {
     if (p->shared) dlclose(p->shared);
     *p = (struct program){0};
+}
+
+const char *mr__program_params(const struct program *p)
+{
+    for (size_t i = 0; i < sizeof shipped / sizeof *shipped; i++)
+        if (p->app == shipped[i].app) return shipped[i].params;
+    return p->app || p->command ? NULL : "";
 }

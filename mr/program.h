@@ -21,6 +21,9 @@ struct program {
  * `why`: no such program, not a shared object of this ABI, without the function that the role needs. */
 int mr__program_open(const char *text, enum program_role role, struct program *out, struct buf *why);
 void mr__program_close(struct program *p);
+/* The parameters (--set) that a shipped program knows, with blanks between them; NULL: it is none of ours, which may know
+ * any. */
+const char *mr__program_params(const struct program *p);
 /* What stands for `text` wherever it is run: a shared object gets its absolute path. free() it. */
 char *mr__program_absolute(const char *text);
 

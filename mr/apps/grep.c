@@ -25,31 +25,35 @@ struct grep {
     size_t line_cap;
 };
 
-static int grep_begin(struct mr_ctx *c)
+static bool compile(struct mr_ctx *c, struct grep *g, const char *pattern, bool ignore_case)
 {
-    const char *pattern = c->param(c, "pattern");
-    struct grep *g = c->user = calloc(1, sizeof *g);
-    bool ignore_case = flag_set(c, "ignore-case");
-
-    if (!g) return 1;
-    if (!pattern) {
-        c->fail(c, "grep wants --set pattern=REGEX");
-        return 1;
-    }
-    g->invert = flag_set(c, "invert");
+    char text[200];
     if (*pattern && !ignore_case && strcspn(pattern, "\\[](){}.*+?^$|\n") == strlen(pattern)) {
         g->literal = pattern;
         g->literal_n = strlen(pattern);
-        return 0;
+        return true;
     }
     int rc = regcomp(&g->regex, pattern, REG_EXTENDED | (ignore_case ? REG_ICASE : 0));
-    if (rc) {
-        char text[200];
-        regerror(rc, &g->regex, text, sizeof text);
-        c->fail(c, "grep: the pattern '%s' is no regular expression: %s", pattern, text);
+    g->compiled = rc == 0;
+    if (rc == 0) return true;
+    regerror(rc, &g->regex, text, sizeof text);
+    c->fail(c, "grep: the pattern '%s' is no regular expression: %s", pattern, text);
+    return false;
+}
+
+static int grep_begin(struct mr_ctx *c)
+{
+    const char *pattern = c->param(c, "pattern");
+    struct grep *g = calloc(1, sizeof *g);
+    bool ignore_case;
+
+    if (!pattern) c->fail(c, "grep wants --set pattern=REGEX");
+    if (!g || !pattern || !flag_of(c, "grep", "ignore-case", &ignore_case) ||
+        !flag_of(c, "grep", "invert", &g->invert) || !compile(c, g, pattern, ignore_case)) {
+        free(g);
         return 1;
     }
-    g->compiled = true;
+    c->user = g;
     return 0;
 }
 

@@ -42,11 +42,14 @@ static bool number_of(struct mr_ctx *c, const char *name, unsigned long *out)
 
 static int sort_begin(struct mr_ctx *c)
 {
-    struct sorting *s = c->user = calloc(1, sizeof *s);
-    if (!s || !number_of(c, "key", &s->field) || !number_of(c, "key-bytes", &s->bytes)) return 1;
-    s->numeric = flag_set(c, "numeric");
-    s->reverse = flag_set(c, "reverse");
-    s->unique = flag_set(c, "unique");
+    struct sorting *s = calloc(1, sizeof *s);
+    if (!s || !number_of(c, "key", &s->field) || !number_of(c, "key-bytes", &s->bytes) ||
+        !flag_of(c, "sort", "numeric", &s->numeric) || !flag_of(c, "sort", "reverse", &s->reverse) ||
+        !flag_of(c, "sort", "unique", &s->unique)) {
+        free(s);
+        return 1;
+    }
+    c->user = s;
     s->whole = !s->field && !s->bytes && !s->numeric && !s->reverse;
     s->head = s->bytes && !s->field && !s->numeric && !s->reverse;
     return 0;

@@ -51,6 +51,13 @@ refuses 1 'in exists' $mr run --app wc --input in --output in
 refuses 1 'no directory' $mr run --app wc --input in --output in --replace
 refuses 1 'no name' $mr run --app wc --input in --output /
 refuses 1 '/no/such' $mr run $job --workdir /no/such
+refuses 1 "no program of this job has a parameter 'revese' (--set); sort has key, key-bytes," $mr run --app sort --set revese=1 --input in --output o
+refuses 1 "no program of this job has a parameter 'pattern' (--set)" $mr run $job --set pattern=the
+refuses 1 "parameter 'kye'" $mr run $job --then --app sort --set kye=2
+refuses 1 "sort: --set numeric= wants 1 or 0, not 'maybe'" $mr run --app sort --set numeric=maybe --input in --output o
+refuses 1 "sort: --set key= wants a number from 1, not '0'" $mr run --map sort --reduce cat --set key=0 --set mine=1 --input in --output o
+refuses 1 'grep wants --set pattern=REGEX' $mr run --app grep --input in --output o
+refuses 1 "the pattern 'a[' is no regular expression" $mr run --app grep --set 'pattern=a[' --input in --output o
 mkdir locked perm; echo a > perm/a; echo b > perm/b; chmod 0 perm/b locked
 as="setpriv --reuid 65534 --clear-groups"
 if $as "$QFS" --version > /dev/null 2>&1; then
