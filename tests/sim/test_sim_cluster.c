@@ -35,6 +35,43 @@ static void run(uint64_t seed, sim_fault_set also)
 static void swarm(uint64_t seed) { run(seed, 0); }
 static void churn(uint64_t seed) { run(seed, SIM_FAULT(CHURN)); }
 
+/* ---- named cases: a scene each ---- */
+
+static struct sim_options options(uint64_t seed, const char *title)
+{
+    struct sim_options o;
+    sim_options_default(&o, seed);
+    o.title = title;
+    return o;
+}
+
+struct scene {
+    struct sim_cluster *c;
+    struct sim_load *load;
+};
+
+static struct scene begin(const struct sim_options *o, const struct sim_load_options *lo)
+{
+    struct scene sc = {.c = sim_cluster_new(o)};
+    sim_start_all(sc.c);
+    sc.load = sim_load_new(sc.c, lo);
+    return sc;
+}
+
+static unsigned leader_after(struct sim_cluster *c, uint64_t ms)
+{
+    sim_sleep(c, ms);
+    int l = sim_leader(c);
+    if (l < 0) sim_fail(c, "no leader");
+    return (unsigned)l;
+}
+
+static void end(struct scene *sc)
+{
+    sim_load_free(sc->load);
+    sim_cluster_free(sc->c);
+}
+
 static bool enough(void *arg) { return sim_load_asked(arg) >= OPERATIONS; }
 
 /* Followers that need a snapshot again and again, over connections that break: a transfer that was given up, or that
@@ -68,18 +105,15 @@ static void behind(uint64_t seed)
  * more, compaction comes to an end. */
 static void tiny_pieces(uint64_t seed)
 {
-    struct sim_options o;
-    sim_options_default(&o, seed);
-    o.title = "tiny pieces";
+    struct sim_options o = options(seed, "tiny pieces");
     o.node.checkpoint_bytes = 8 * KIB;
     o.node.log.trail_bytes = 4 * KIB;
     o.node.log.segment_bytes = (seed % 2 ? 32 : 128) * KIB;
     struct sim_load_options lo = {.clients = 4, .width = 8, .think_ms = 4, .ttl_ms = 60000};
-    struct sim_cluster *c = sim_cluster_new(&o);
-    sim_start_all(c);
-    struct sim_load *load = sim_load_new(c, &lo);
-    sim_wait(c, enough, load, 20000);
-    sim_swarm_heal(c, load);
+    struct scene sc = begin(&o, &lo);
+    struct sim_cluster *c = sc.c;
+    sim_wait(c, enough, sc.load, 20000);
+    sim_swarm_heal(c, sc.load);
     struct node_status before[3], after;
     sim_sleep(c, 5000);
     for (unsigned i = 0; i < 3; i++) sim_status(c, i, &before[i]);
@@ -93,27 +127,21 @@ static void tiny_pieces(uint64_t seed)
                      i + 1, (unsigned long long)after.log.compactions, (unsigned long long)after.log.moved_bytes,
                      (unsigned long long)after.log.live_bytes, (unsigned long long)after.log.disk_bytes);
     }
-    sim_load_free(load);
-    sim_cluster_free(c);
+    end(&sc);
 }
 
 /* The leader's disk has rotted where a follower's entries lie, and memory has let them go: the follower still catches
  * up, by a snapshot. (It once waited for ever: seed 151 of the swarm of that day.) */
 static void rotten_entries(uint64_t seed)
 {
-    struct sim_options o;
-    sim_options_default(&o, seed);
-    o.title = "rotten entries";
+    struct sim_options o = options(seed, "rotten entries");
     o.node.checkpoint_bytes = 16 * MIB;
     o.node.log.cache_bytes = 8 * KIB;
     struct sim_load_options lo = {.clients = 3, .width = 2, .think_ms = 4, .big_percent = 20, .ttl_ms = 60000};
-    struct sim_cluster *c = sim_cluster_new(&o);
-    sim_start_all(c);
-    struct sim_load *load = sim_load_new(c, &lo);
-    sim_sleep(c, 1500);
-    int l = sim_leader(c);
-    if (l < 0) sim_fail(c, "no leader");
-    unsigned f = ((unsigned)l + 1 + (unsigned)(seed % 2)) % 3;
+    struct scene sc = begin(&o, &lo);
+    struct sim_cluster *c = sc.c;
+    unsigned l = leader_after(c, 1500);
+    unsigned f = (l + 1 + (unsigned)(seed % 2)) % 3;
     sim_isolate(c, f, true);
     sim_sleep(c, 1000);
     struct sim_server *s = &c->servers[l];
@@ -123,10 +151,9 @@ static void rotten_entries(uint64_t seed)
         if (sim_disk_any_block(s->disk, &c->rng, name, &block) && strncmp(name, "meta", 4) != 0)
             sim_disk_unreadable(s->disk, name, block);
     sim_isolate(c, f, false);
-    sim_swarm_heal(c, load);
-    if (sim_leader(c) != l) sim_say(c, "another server leads by now");
-    sim_load_free(load);
-    sim_cluster_free(c);
+    sim_swarm_heal(c, sc.load);
+    if (sim_leader(c) != (int)l) sim_say(c, "another server leads by now");
+    end(&sc);
 }
 
 static bool leads(void *arg) { return sim_leader(((struct sim_server *)arg)->cluster) == (int)((struct sim_server *)arg)->at; }
@@ -136,21 +163,16 @@ static bool leads(void *arg) { return sim_leader(((struct sim_server *)arg)->clu
  * taken for their death.) */
 static void lost_ranges(uint64_t seed)
 {
-    struct sim_options o;
-    sim_options_default(&o, seed);
-    o.title = "lost ranges";
+    struct sim_options o = options(seed, "lost ranges");
     o.node.checkpoint_bytes = 8 * KIB;
     o.node.log.trail_bytes = 4 * KIB;
     o.node.log.cache_bytes = 8 * KIB;
     struct sim_load_options lo = {.clients = 3, .width = 2, .think_ms = 20, .big_percent = 40, .ttl_ms = 60000};
-    struct sim_cluster *c = sim_cluster_new(&o);
-    sim_start_all(c);
-    struct sim_load *load = sim_load_new(c, &lo);
-    sim_sleep(c, 3000);
-    int l = sim_leader(c);
-    if (l < 0) sim_fail(c, "no leader");
-    struct sim_server *s = &c->servers[((unsigned)l + 1 + (unsigned)(seed % 2)) % 3];
-    unsigned wiped = seed % 3 ? (unsigned)l : 3 - (unsigned)l - s->at;
+    struct scene sc = begin(&o, &lo);
+    struct sim_cluster *c = sc.c;
+    unsigned l = leader_after(c, 3000);
+    struct sim_server *s = &c->servers[(l + 1 + (unsigned)(seed % 2)) % 3];
+    unsigned wiped = seed % 3 ? l : 3 - l - s->at;
     sim_server_end(c, s->at, SIM_KILLED);
     s->suspect = true;
     char name[DISK_NAME_MAX];
@@ -169,9 +191,8 @@ static void lost_ranges(uint64_t seed)
     sim_server_end(c, wiped, SIM_KILLED);
     sim_server_wipe(c, wiped);
     sim_server_start(c, wiped);
-    sim_swarm_heal(c, load);
-    sim_load_free(load);
-    sim_cluster_free(c);
+    sim_swarm_heal(c, sc.load);
+    end(&sc);
 }
 
 static bool has_installed(void *arg)
@@ -187,26 +208,20 @@ static bool has_installed(void *arg)
  * before a new directory had its identity on disk, and was dropped.) */
 static void in_order(uint64_t seed)
 {
-    struct sim_options o;
-    sim_options_default(&o, seed);
-    o.title = "in order";
+    struct sim_options o = options(seed, "in order");
     if (seed % 2) o.disk.op_ns_max = 10 * NS_PER_MS;
     o.node.checkpoint_bytes = 64 * KIB;
     struct sim_load_options lo = {.clients = 3, .width = 8, .think_ms = 1, .ttl_ms = 60000};
-    struct sim_cluster *c = sim_cluster_new(&o);
-    sim_start_all(c);
-    struct sim_load *load = sim_load_new(c, &lo);
-    sim_sleep(c, 1000);
-    int l = sim_leader(c);
-    if (l < 0) sim_fail(c, "no leader");
-    struct sim_server *s = &c->servers[((unsigned)l + 1) % 3];
+    struct scene sc = begin(&o, &lo);
+    struct sim_cluster *c = sc.c;
+    unsigned l = leader_after(c, 1000);
+    struct sim_server *s = &c->servers[(l + 1) % 3];
     sim_server_end(c, s->at, SIM_KILLED);
     sim_server_wipe(c, s->at);
     sim_server_start(c, s->at);
     if (!sim_wait(c, has_installed, s, 900)) sim_fail(c, "server %u has no snapshot after 900 ms", s->at + 1);
-    sim_swarm_heal(c, load);
-    sim_load_free(load);
-    sim_cluster_free(c);
+    sim_swarm_heal(c, sc.load);
+    end(&sc);
 }
 
 /* ---- damage here and there ---- */
@@ -293,9 +308,7 @@ static bool installed(void *arg)
 static void scattered(uint64_t seed)
 {
     static uint8_t bytes[300000];
-    struct sim_options o;
-    sim_options_default(&o, seed);
-    o.title = "scattered";
+    struct sim_options o = options(seed, "scattered");
     o.node.log.segment_bytes = MIB;
     o.node.log.cache_bytes = 8 * KIB;
     o.node.checkpoint_bytes = 16 * MIB;
@@ -328,27 +341,21 @@ static bool has_ended(void *arg) { return ((struct sim_server *)arg)->node == NU
  * stops instead of serving what is wrong, and is rebuilt in an emptied directory. Of two, the follower stops. */
 static void astray(uint64_t seed)
 {
-    struct sim_options o;
-    sim_options_default(&o, seed);
-    o.title = "astray";
+    struct sim_options o = options(seed, "astray");
     struct sim_load_options lo = {.clients = 3, .width = 4, .think_ms = 4, .fs_percent = 40, .ttl_ms = 60000};
     o.n = seed % 4 ? 3 : 2;
-    struct sim_cluster *c = sim_cluster_new(&o);
-    sim_start_all(c);
-    struct sim_load *load = sim_load_new(c, &lo);
-    sim_sleep(c, 1500);
-    int l = sim_leader(c);
-    if (l < 0) sim_fail(c, "no leader");
-    struct sim_server *s = &c->servers[((unsigned)l + (o.n == 2 ? 1 : (unsigned)(seed % 3))) % o.n];
+    struct scene sc = begin(&o, &lo);
+    struct sim_cluster *c = sc.c;
+    unsigned l = leader_after(c, 1500);
+    struct sim_server *s = &c->servers[(l + (o.n == 2 ? 1 : (unsigned)(seed % 3))) % o.n];
     s->astray = true;
     omap_put(kv_server_map(s->kv), slice_str("\xff"), slice_str("?"));
     if (!sim_wait(c, has_ended, s, 30000)) sim_fail(c, "it does not notice that its state differs");
     if (!strstr(s->last_words, "this replica differs")) sim_fail(c, "it says: %s", s->last_words);
     sim_server_wipe(c, s->at);
     sim_server_start(c, s->at);
-    sim_swarm_heal(c, load);
-    sim_load_free(load);
-    sim_cluster_free(c);
+    sim_swarm_heal(c, sc.load);
+    end(&sc);
 }
 
 static void test_astray(void **state) { sim_seeds(1, 9, astray); }
