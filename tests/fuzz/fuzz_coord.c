@@ -1,20 +1,16 @@
-/* fuzz_coord.c - a job's coordinator as it is (mr_run()) and what may come from workers: frames of any type and bytes in any
- * order, hellos, results and held outputs among them, of tasks that they were given, of others and of none; connections
- * that close, break and stand still; children that end; a token that somebody else takes, a job that is cancelled, and
- * the next coordinator's life over what the last one has left. What workers are told must make sense, and the output is
- * there exactly when the coordinator says so. */
+/* fuzz_coord.c - a job's coordinator as it is (mr_run()) and what may come from workers: frames of any type and bytes
+ * in any order, hellos, results and held outputs among them, of tasks that they were given, of others and of none;
+ * connections that close, break and stand still; children that end; a token that somebody else takes, a job that is
+ * cancelled, and the next coordinator's life over what the last one has left. What workers are told must make sense,
+ * and the output is there exactly when the coordinator says so. */
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "mr/coord.h"
 #include "mr/jobdir.h"
-#include "mr/msg.h"
 #include "mr/owner.h"
-#include "mr/task.h"
-#include "mr/util.h"
-#include "tests/unit/mr/fake_io.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_job.h"
 
 #define WORKERS 3u
 #define MAPS    3u
@@ -41,17 +37,15 @@ enum {
 struct far {
     struct conn *conn;
     bool open;
-    bool has;                           /* a task: */
-    enum sched_phase phase;
-    uint32_t no, attempt;
+    struct fuzz_task task; /* that it was given last */
 };
 
 static struct play {
     struct io_loop *l;
     struct reader r;
     struct far far[WORKERS];
-    char *attempts;                     /* where reduce tasks write */
-    char id[16];                        /* the job's */
+    char *attempts; /* where reduce tasks write */
+    char id[16];    /* the job's */
     const char *top;
 } y;
 
@@ -73,22 +67,18 @@ static void take_map(struct far *p, struct slice payload)
 {
     struct task t;
     check(mr__task_decode(payload, &t) == 0 && t.phase == SCHED_MAP && t.no < MAPS);
-    p->has = true;
-    p->phase = SCHED_MAP;
-    p->no = t.no;
-    p->attempt = t.attempt;
+    p->task = (struct fuzz_task){SCHED_MAP, t.no, t.attempt};
     mr__task_free(&t);
 }
 
 static void take_reduce(struct far *p, struct slice payload)
 {
     struct reader r = reader_of(payload);
-    p->has = true;
-    p->phase = SCHED_REDUCE;
-    p->no = get_u32(&r);
-    p->attempt = get_u32(&r);
+    p->task.phase = SCHED_REDUCE;
+    p->task.no = get_u32(&r);
+    p->task.attempt = get_u32(&r);
     uint32_t workers = get_u32(&r);
-    check(p->no < REDUCES && workers > 0 && workers <= WORKERS);
+    check(p->task.no < REDUCES && workers > 0 && workers <= WORKERS);
     for (uint32_t i = 0; i < 3 * workers; i++) get_slice16(&r);
     check(get_u32(&r) == MAPS);
     for (uint32_t i = 0; i < MAPS; i++) {
@@ -101,11 +91,16 @@ static void take_reduce(struct far *p, struct slice payload)
 static void far_frame(struct conn *c, uint8_t type, struct slice payload)
 {
     struct far *p = c->arg;
-    if (type == MR_WELCOME) take_welcome(payload);
-    else if (type == MR_TASK_MAP) take_map(p, payload);
-    else if (type == MR_TASK_REDUCE) take_reduce(p, payload);
-    else if (type == MR_CANCEL) check(payload.n == 9);
-    else check(type == MR_BEAT || type == MR_BYE || type == MR_REFUSED);
+    if (type == MR_WELCOME)
+        take_welcome(payload);
+    else if (type == MR_TASK_MAP)
+        take_map(p, payload);
+    else if (type == MR_TASK_REDUCE)
+        take_reduce(p, payload);
+    else if (type == MR_CANCEL)
+        check(payload.n == 9);
+    else
+        check(type == MR_BEAT || type == MR_BYE || type == MR_REFUSED);
 }
 
 static void far_closed(struct conn *c, int err)
@@ -153,13 +148,6 @@ static void send_hello(struct far *p)
     send(p, MR_HELLO, &b);
 }
 
-/* A task's number or an attempt's: what it was, or one beside it, or any. */
-static uint32_t skewed(uint32_t v)
-{
-    uint8_t k = get_u8(&y.r);
-    return k < 200 ? v : k < 240 ? v + k - 220 : (uint32_t)fuzz_number(&y.r);
-}
-
 static void fuzz_counters(struct counters *c)
 {
     for (uint8_t n = get_u8(&y.r) % 4; n; n--) {
@@ -189,11 +177,11 @@ static void make_part(const struct task_result *r)
 static void send_result(struct far *p, uint8_t type)
 {
     uint8_t how = get_u8(&y.r);
-    struct task_result r = {.outcome = (enum task_outcome)(how % 16 < 10 ? TASK_DONE : how % 3)};
+    struct task_result r = {.outcome = fuzz_outcome(how)};
     struct buf b = {0};
-    r.phase = type == MR_HELD ? SCHED_MAP : how & 0x80 ? SCHED_REDUCE - p->phase : p->phase;
-    r.no = skewed(type == MR_HELD ? get_u8(&y.r) % (MAPS + 1) : p->no);
-    r.attempt = skewed(p->attempt);
+    r.phase = type == MR_HELD ? SCHED_MAP : how & 0x80 ? SCHED_REDUCE - p->task.phase : p->task.phase;
+    r.no = fuzz_skewed(&y.r, type == MR_HELD ? get_u8(&y.r) % (MAPS + 1) : p->task.no);
+    r.attempt = fuzz_skewed(&y.r, p->task.attempt);
     if (how & 0x10) {
         fuzz_lost(&r);
         put_bytes(&r.why, fuzz_bytes(&y.r));
@@ -276,12 +264,9 @@ static void step(void)
     case DO_FREEZE:
         if (p->conn) fake_freeze(p->conn, get_u8(&y.r) & 1);
         break;
-    case DO_EXIT: {
-        uint8_t how = get_u8(&y.r);
-        struct io_child *child = fake_io_child(y.l, how >> 4);
-        if (child) fake_io_exit(child, how & 7, how & 8);
+    case DO_EXIT:
+        fuzz_exit(y.l, &y.r);
         break;
-    }
     case DO_SIGNAL:
         fake_io_signal(y.l, SIGTERM);
         break;

@@ -1,19 +1,14 @@
-/* fuzz_worker.c - a worker as it is (mr_worker()) and what may come from all that it speaks to: its coordinator, workers
- * from which it fetches map outputs, workers that fetch from it, and its executor, which is two pipes here. Frames of any
- * type and bytes in any order, jobs, tasks and answers that make sense among them; connections that close, break, stand
- * still; a job's directory that names another coordinator, or none, or is gone. What it sends must make sense, and
- * nothing of it is left over. */
+/* fuzz_worker.c - a worker as it is (mr_worker()) and what may come from all that it speaks to: its coordinator,
+ * workers from which it fetches map outputs, workers that fetch from it, and its executor, which is two pipes here.
+ * Frames of any type and bytes in any order, jobs, tasks and answers that make sense among them; connections that
+ * close, break, stand still; a job's directory that names another coordinator, or none, or is gone. What it sends must
+ * make sense, and nothing of it is left over. */
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "mr/msg.h"
 #include "mr/shuffle.h"
-#include "mr/task.h"
-#include "mr/util.h"
-#include "mr/worker.h"
-#include "tests/unit/mr/fake_io.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/fuzz_job.h"
 
 #define PARTS 3u
 
@@ -49,9 +44,8 @@ static struct play {
     struct io_loop *l;
     struct reader r;
     struct far far[FARS];
-    char *job, *dir;                    /* the job's directory, the worker's */
-    enum sched_phase phase;             /* the task it was given last */
-    uint32_t no, attempt;
+    char *job, *dir;       /* the job's directory, the worker's */
+    struct fuzz_task task; /* that it was given last */
 } y;
 
 /* ---- the other ends ---- */
@@ -95,9 +89,12 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
     struct far *p = c->arg;
     long who = p - y.far;
     if (who == BOSS) {
-        if (type == MR_HELLO) check_hello(payload);
-        else if (type == MR_RESULT || type == MR_HELD) check_result(payload, type == MR_HELD);
-        else check(type == MR_BEAT && payload.n == 16);
+        if (type == MR_HELLO)
+            check_hello(payload);
+        else if (type == MR_RESULT || type == MR_HELD)
+            check_result(payload, type == MR_HELD);
+        else
+            check(type == MR_BEAT && payload.n == 16);
     } else if (who == HOLDER_1 || who == HOLDER_2) {
         check(type == MR_FETCH);
         check_fetch(payload);
@@ -140,13 +137,6 @@ static void send(struct far *p, uint8_t type, struct buf *b)
 
 /* ---- what the coordinator says ---- */
 
-/* A number as it was, or one beside it, or any. */
-static uint32_t skewed(uint32_t v)
-{
-    uint8_t k = get_u8(&y.r);
-    return k < 200 ? v : k < 240 ? v + k - 220 : (uint32_t)fuzz_number(&y.r);
-}
-
 static void make_job(void)
 {
     char *epoch = mr__strf("%s/epoch-0", y.job), *token = mr__strf("%s/out-0", y.job);
@@ -188,9 +178,7 @@ static void send_map(void)
     struct task t = {.phase = SCHED_MAP, .no = get_u8(&y.r) % 4, .path = path, .size = 100, .len = 100};
     struct buf b = {0};
     t.attempt = get_u8(&y.r) % 4;
-    y.phase = SCHED_MAP;
-    y.no = t.no;
-    y.attempt = t.attempt;
+    y.task = (struct fuzz_task){SCHED_MAP, t.no, t.attempt};
     mr__task_encode(&b, &t);
     send(&y.far[BOSS], MR_TASK_MAP, &b);
 }
@@ -200,11 +188,11 @@ static void send_reduce(void)
 {
     static const char *const hosts[] = {"here", "there", "there"}, *const addrs[] = {"me:1", "w:1", ":2"};
     struct buf b = {0};
-    y.phase = SCHED_REDUCE;
-    y.no = get_u8(&y.r) % (PARTS + 1);
-    y.attempt = get_u8(&y.r) % 4;
-    put_u32(&b, y.no);
-    put_u32(&b, y.attempt);
+    y.task.phase = SCHED_REDUCE;
+    y.task.no = get_u8(&y.r) % (PARTS + 1);
+    y.task.attempt = get_u8(&y.r) % 4;
+    put_u32(&b, y.task.no);
+    put_u32(&b, y.task.attempt);
     uint8_t maps = get_u8(&y.r) % 8;
     put_u32(&b, 3);
     for (unsigned i = 0; i < 3; i++) {
@@ -223,9 +211,9 @@ static void send_reduce(void)
 static void send_cancel(void)
 {
     struct buf b = {0};
-    put_u8(&b, (uint8_t)skewed(y.phase));
-    put_u32(&b, skewed(y.no));
-    put_u32(&b, skewed(y.attempt));
+    put_u8(&b, (uint8_t)fuzz_skewed(&y.r, y.task.phase));
+    put_u32(&b, fuzz_skewed(&y.r, y.task.no));
+    put_u32(&b, fuzz_skewed(&y.r, y.task.attempt));
     send(&y.far[BOSS], MR_CANCEL, &b);
 }
 
@@ -264,9 +252,9 @@ static void send_fetch(struct far *p)
     struct buf b = {0};
     uint8_t how = get_u8(&y.r);
     put_slice16(&b, how & 1 ? fuzz_bytes(&y.r) : slice_str("abc0"));
-    put_u32(&b, skewed(y.no));
-    put_u32(&b, skewed(y.attempt));
-    put_u32(&b, skewed(PARTS));
+    put_u32(&b, fuzz_skewed(&y.r, y.task.no));
+    put_u32(&b, fuzz_skewed(&y.r, y.task.attempt));
+    put_u32(&b, fuzz_skewed(&y.r, PARTS));
     put_u32(&b, (uint32_t)fuzz_number(&y.r));
     send(p, MR_FETCH, &b);
 }
@@ -280,47 +268,16 @@ static void dial(struct far *p)
 
 /* ---- what the executor says ---- */
 
+/* What it says to have made is there. */
 static void make_output(const struct task_result *r)
 {
-    char *path = mr__map_output(y.dir, r->no, r->attempt);
+    char *path = mr__map_output(y.dir ? y.dir : "", r->no, r->attempt);
     struct run_writer *w;
-    if (mr__run_create(path, PARTS, &w) == 0) {
+    if (y.dir && r->phase == SCHED_MAP && mr__run_create(path, PARTS, &w) == 0) {
         for (uint32_t part = 0; part < PARTS; part++) mr__run_add(w, part, slice_str("key"), slice_str("value"));
         mr__run_finish(w, NULL, NULL);
     }
     free(path);
-}
-
-static void put_result(struct buf *b, uint8_t how)
-{
-    struct task_result r = {.outcome = (enum task_outcome)(how % 16 < 10 ? TASK_DONE : how % 3)};
-    r.phase = y.phase;
-    r.no = skewed(y.no);
-    r.attempt = skewed(y.attempt);
-    if (how & 0x20) mr__result_lose(&r, fuzz_number(&y.r));
-    put_bytes(&r.why, fuzz_bytes(&y.r));
-    if (r.outcome == TASK_DONE && r.phase == SCHED_MAP && y.dir) make_output(&r);
-    mr__result_encode(b, &r);
-    mr__result_free(&r);
-}
-
-static void say_by_executor(void)
-{
-    struct io_child *child = fake_io_child(y.l, 0);
-    uint8_t type = get_u8(&y.r), how = get_u8(&y.r);
-    struct buf b = {0}, message = {0};
-    if (type == MR_EXEC_RESULT) put_result(&b, how);
-    else if (type == MR_EXEC_TOUCH || type == MR_EXEC_WEIGHT) put_u64(&b, fuzz_number(&y.r));
-    else put_bytes(&b, fuzz_bytes(&y.r));
-    if (type < 250) {
-        put_u32(&message, how == 255 ? UINT32_MAX : (uint32_t)b.n);
-        put_u8(&message, type);
-    }
-    put_bytes(&message, buf_slice(&b));
-    int to = !child ? -1 : type == 255 ? child->err : child->out;
-    if (to >= 0) (void)!mr__write_all(to, message.p, message.n);
-    buf_free(&b);
-    buf_free(&message);
 }
 
 /* ---- what else happens ---- */
@@ -329,16 +286,20 @@ static void change_job(uint8_t how)
 {
     char *epoch = mr__strf("%s/epoch-0", y.job);
     static const char *const lines[] = {"c:1\tnobody\tc:1\n", "c:1\tnobody\t\n", "nonsense\n", "w:2\tx\tnowhere:1\n"};
-    if (how == 0) mr__rmtree(y.job);
-    else if (how == 1) mr__write_file(y.job, "result", slice_str("done\n"));
-    else mr__write_file(epoch, "address", slice_str(lines[how % 4]));
+    if (how == 0)
+        mr__rmtree(y.job);
+    else if (how == 1)
+        mr__write_file(y.job, "result", slice_str("done\n"));
+    else
+        mr__write_file(epoch, "address", slice_str(lines[how % 4]));
     free(epoch);
 }
 
 static void step(void)
 {
     uint8_t k = get_u8(&y.r);
-    struct far *any = &y.far[k / 16 % FARS], *holder = &y.far[HOLDER_1 + k / 16 % 2], *guest = &y.far[GUEST_1 + k / 16 % 2];
+    struct far *any = &y.far[k / 16 % FARS], *holder = &y.far[HOLDER_1 + k / 16 % 2],
+               *guest = &y.far[GUEST_1 + k / 16 % 2];
     struct buf b = {0};
     switch (k % 16 % DOS) {
     case DO_WELCOME:
@@ -369,14 +330,11 @@ static void step(void)
         send_fetch(guest);
         break;
     case DO_EXEC:
-        say_by_executor();
+        fuzz_executor(y.l, &y.r, &y.task, make_output);
         break;
-    case DO_EXIT: {
-        uint8_t how = get_u8(&y.r);
-        struct io_child *child = fake_io_child(y.l, 0);
-        if (child) fake_io_exit(child, how & 7, how & 8);
+    case DO_EXIT:
+        fuzz_exit(y.l, &y.r);
         break;
-    }
     case DO_PASS:
         fake_io_run(y.l, fuzz_number(&y.r) % 40000 * NS_PER_MS);
         break;

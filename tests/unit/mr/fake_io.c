@@ -163,8 +163,7 @@ struct io_child *fake_io_child(struct io_loop *l, unsigned n)
     list_for_each(it, &l->children) all++;
     if (all == 0) return NULL;
     n %= all;
-    list_for_each(it, &l->children)
-        if (n-- == 0) return container_of(it, struct io_child, link);
+    list_for_each(it, &l->children) if (n-- == 0) return container_of(it, struct io_child, link);
     return NULL;
 }
 

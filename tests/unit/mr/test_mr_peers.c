@@ -1,4 +1,5 @@
-/* Coordinator, worker and the lab's master as they are, and peers that lie: over a network in memory, frame by frame. */
+/* Coordinator, worker and the lab's master as they are, and peers that lie: over a network in memory, frame by frame.
+ */
 #include "mr/msg.h"
 #include "mr/task.h"
 #include "tests/unit/mr/fake_io.h"
@@ -11,8 +12,8 @@ static struct io_loop *loop;
 
 struct far {
     struct conn *conn;
-    bool open, closed, has;     /* has: a task: */
-    struct task_result task;    /* its numbers */
+    bool open, closed, has;  /* has: a task: */
+    struct task_result task; /* its numbers */
     unsigned tasks;
 };
 
@@ -284,10 +285,8 @@ static void an_answer_about_another_task(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_task_that_is_given_up_is_named),
-        cmocka_unit_test(tasks_that_do_not_exist),
-        cmocka_unit_test(stderr_of_what_somebody_runs),
-        cmocka_unit_test(long_names),
+        cmocka_unit_test(the_task_that_is_given_up_is_named), cmocka_unit_test(tasks_that_do_not_exist),
+        cmocka_unit_test(stderr_of_what_somebody_runs),       cmocka_unit_test(long_names),
         cmocka_unit_test(an_answer_about_another_task),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
