@@ -39,6 +39,7 @@ struct peer {
     uint32_t id; /* while joined, for the scheduler; never used again */
     pid_t pid;
     char *host, *dir, *addr;
+    struct timer stranger; /* until it has joined */
 };
 
 struct child {
@@ -541,6 +542,8 @@ static int take_hello(struct peer *p, struct slice payload)
     }
     p->id = c->next_id++;
     p->joined = true;
+    p->conn->guest = false;
+    clock_disarm(io_clock(c->loop), &p->stranger);
     mr__job_encode(&b, &c->run->job);
     send(p, MR_WELCOME, &b);
     buf_free(&b);
@@ -548,9 +551,11 @@ static int take_hello(struct peer *p, struct slice payload)
     return 0;
 }
 
-static bool exists(const struct coord *c, const struct task_result *r)
+/* Of a task that there is, and no more outputs than there are can be lost. */
+static bool makes_sense(const struct coord *c, const struct task_result *r)
 {
-    return r->no < (r->phase == SCHED_MAP ? c->run->plan.splits_n : c->run->job.reducers);
+    size_t maps = c->run->plan.splits_n;
+    return r->no < (r->phase == SCHED_MAP ? maps : c->run->job.reducers) && r->lost_n <= maps;
 }
 
 /* Of an attempt that its worker was given; else anybody could make any number of files. */
@@ -571,7 +576,7 @@ static int take_result(struct peer *p, struct slice payload)
     static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
 
     if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
-    if (!exists(c, &r)) {
+    if (!makes_sense(c, &r)) {
         mr__result_free(&r);
         return -EBADMSG;
     }
@@ -605,7 +610,7 @@ static int take_held(struct peer *p, struct slice payload)
     if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
     c->result = &r;
     c->result_from = p;
-    int rc = r.phase == SCHED_MAP && r.outcome == TASK_DONE && exists(c, &r) ? 0 : -EBADMSG;
+    int rc = r.phase == SCHED_MAP && r.outcome == TASK_DONE && makes_sense(c, &r) ? 0 : -EBADMSG;
     if (rc == 0) step(c, (struct sched_event){.kind = SCHED_HELD, .worker = p->id, .task = r.no, .attempt = r.attempt});
     c->result = NULL;
     c->result_from = NULL;
@@ -648,6 +653,7 @@ static void on_closed(struct conn *conn, int err)
     struct coord *c = p->c;
 
     list_remove(&p->link);
+    clock_disarm(io_clock(c->loop), &p->stranger);
     if (p->joined) step(c, (struct sched_event){.kind = SCHED_LEFT, .worker = p->id});
     for (size_t m = 0; m < c->run->plan.splits_n; m++)
         if (c->held_by[m] == p) c->held_by[m] = NULL; /* not needed any more, or it was revoked */
@@ -657,6 +663,9 @@ static void on_closed(struct conn *conn, int err)
     free(p->addr);
     free(p);
 }
+
+/* The scheduler misses only those that have joined. */
+static void on_stranger(struct timer *t) { conn_close(((struct peer *)t->arg)->conn); }
 
 static void on_accept(void *arg, struct conn *conn)
 {
@@ -668,7 +677,10 @@ static void on_accept(void *arg, struct conn *conn)
     p->conn = conn;
     conn->cb = &cb;
     conn->arg = p;
+    conn->guest = true;
     list_push_back(&c->peers, &p->link);
+    p->stranger = (struct timer){.fire = on_stranger, .arg = p};
+    arm(c, &p->stranger, now(c) + 8 * c->run->job.beat_ns);
 }
 
 /* ---- life ---- */

@@ -10,6 +10,7 @@
 
 #define MEMORY_DEFAULT         (256ull * MIB)
 #define MEMORY_MIN             (8ull * MIB)
+#define ID_MAX                 64u
 #define TIMEOUT_MAX_NS         (100u * 1000 * 1000 * NS_PER_S) /* three years: sums of such times do not overflow */
 #define TASK_TIMEOUT_DEFAULT   300u
 #define WORKER_TIMEOUT_DEFAULT 10u
@@ -187,7 +188,7 @@ static bool sane_time(uint64_t ns) { return ns >= NS_PER_MS && ns <= TIMEOUT_MAX
 
 static bool sane(const struct job *j)
 {
-    return j->id && strspn(j->id, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(j->id) && j->map && j->reduce &&
+    return j->id && strlen(j->id) <= ID_MAX && strspn(j->id, "abcdefghijklmnopqrstuvwxyz0123456789") == strlen(j->id) && j->map && j->reduce &&
            j->attempts && j->attempts[0] == '/' && j->reducers >= 1 && j->reducers <= MR_REDUCERS_MAX &&
            j->memory >= MEMORY_MIN && sane_time(j->task_timeout_ns) && sane_time(j->beat_ns);
 }

@@ -78,8 +78,8 @@ static void take_reduce(struct far *p, struct slice payload)
     p->task.no = get_u32(&r);
     p->task.attempt = get_u32(&r);
     uint32_t workers = get_u32(&r);
-    check(p->task.no < REDUCES && workers > 0 && workers <= WORKERS);
-    for (uint32_t i = 0; i < 3 * workers; i++) get_slice16(&r);
+    check(p->task.no < REDUCES && workers > 0);
+    for (uint32_t i = 0; i < 3 * workers && !r.bad; i++) get_slice16(&r);
     check(get_u32(&r) == MAPS);
     for (uint32_t i = 0; i < MAPS; i++) {
         check(get_u32(&r) < workers);
@@ -100,7 +100,7 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
     else if (type == MR_CANCEL)
         check(payload.n == 9);
     else
-        check(type == MR_BEAT || type == MR_BYE || type == MR_REFUSED);
+        check(type > MR_HELLO && type < MR_FETCH);
 }
 
 static void far_closed(struct conn *c, int err)

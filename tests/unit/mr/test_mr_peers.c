@@ -231,6 +231,51 @@ static void long_names(void **state)
     buf_free(&b);
 }
 
+/* More lost outputs than there are; each would be a step of the scheduler. */
+static void say_all_lost(struct io_loop *l)
+{
+    struct far f;
+    loop = l;
+    join(&f);
+    struct task_result r = f.task;
+    r.outcome = TASK_STARVED;
+    for (uint32_t i = 0; i < MAPS; i++) mr__result_lose(&r, mr__output_tag(i, 9));
+    send_result(&f, MR_RESULT, &r);
+    assert_false(f.closed);
+    mr__result_lose(&r, 0);
+    send_result(&f, MR_RESULT, &r);
+    assert_true(f.closed);
+    mr__result_free(&r);
+    end(l);
+}
+
+static void more_lost_than_there_are(void **state)
+{
+    assert_int_equal(coordinate(say_all_lost), MR_EXIT_FAILED);
+    struct buf b = job_says("now/failed");
+    buf_free(&b);
+}
+
+/* Who does not join is no worker that is missed. */
+static void say_nothing(struct io_loop *l)
+{
+    struct far f = {0};
+    loop = l;
+    f.conn = net_dial(io_net(l), "c:1", &far_cb, &f);
+    fake_io_run(l, STEP);
+    assert_true(f.open);
+    fake_io_run(l, 20 * NS_PER_S);
+    assert_true(f.closed);
+    end(l);
+}
+
+static void nobody_who_never_joins(void **state)
+{
+    assert_int_equal(coordinate(say_nothing), MR_EXIT_FAILED);
+    struct buf b = job_says("now/failed");
+    buf_free(&b);
+}
+
 /* ---- the lab's master ---- */
 
 static struct far callee[2];
@@ -287,6 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_task_that_is_given_up_is_named), cmocka_unit_test(tasks_that_do_not_exist),
         cmocka_unit_test(stderr_of_what_somebody_runs),       cmocka_unit_test(long_names),
+        cmocka_unit_test(more_lost_than_there_are),           cmocka_unit_test(nobody_who_never_joins),
         cmocka_unit_test(an_answer_about_another_task),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);

@@ -158,6 +158,16 @@ static void jobs(void **state)
         mr__job_encode(&b, &odd);
         assert_int_equal(mr__job_decode(buf_slice(&b), &got), -EBADMSG);
     }
+    /* An id that does not fit into the messages that name it. */
+    struct job named = j;
+    struct buf id = {0};
+    while (id.n < 70000) put_u8(&id, 'a');
+    put_u8(&id, 0);
+    named.id = (char *)id.p;
+    buf_clear(&b);
+    mr__job_encode(&b, &named);
+    assert_int_equal(mr__job_decode(buf_slice(&b), &got), -EBADMSG);
+    buf_free(&id);
     mr__job_free(&j);
     /* The combiner that an application brings, and when not. */
     o = (struct mr_options){.map = "wc", .reduce = "wc"};
