@@ -4,8 +4,10 @@
  * What the programs write to stderr goes straight to ours. SIGINT and SIGTERM wait until the next sign of progress, or
  * until we wait for a command, so that nothing is left behind; a program of the user's in the foreground gets them
  * itself, at once. Commands that hang are killed; an application that does hangs us, too. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "mr/coord.h"
 #include "mr/output.h"
@@ -173,12 +175,23 @@ static void run_assigned(struct local *l)
     mr__task_free(&t);
 }
 
+/* They are looked for where the job was started: it may be gone on with from elsewhere. */
+static int open_programs(struct run *r, struct programs *out)
+{
+    int here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    (void)!chdir(r->job.cwd ? r->job.cwd : "/");
+    int rc = mr__programs_open(&r->job, out, &r->why);
+    if (here >= 0) (void)!fchdir(here);
+    if (here >= 0) close(here);
+    return rc;
+}
+
 int mr__run_local(struct run *r)
 {
     struct local l = {.run = r, .code = MR_EXIT_FAILED};
     sigset_t stops, old;
 
-    if (mr__programs_open(&r->job, &l.programs, &r->why) == 0) {
+    if (open_programs(r, &l.programs) == 0) {
         sigemptyset(&stops);
         sigaddset(&stops, SIGINT);
         sigaddset(&stops, SIGTERM);

@@ -306,6 +306,18 @@ static void put_stderr(struct buf *b, struct slice err)
     }
 }
 
+/* Names in the job's command line are of where it was started. */
+static void put_way(struct buf *b, const char *cwd)
+{
+    char *here = getcwd(NULL, 0);
+    if (cwd && (!here || strcmp(here, cwd) != 0)) {
+        mr__fmt(b, "cd ");
+        mr__quote(b, cwd);
+        mr__fmt(b, " && ");
+    }
+    free(here);
+}
+
 void mr__report(struct buf *b, const struct mr_options *o, const struct job *j, const struct plan *plan,
                 const struct task_result *r, uint32_t attempts)
 {
@@ -324,6 +336,7 @@ void mr__report(struct buf *b, const struct mr_options *o, const struct job *j, 
     if (!o->local) put_stderr(b, buf_slice(&r->err));
     if (!o->rerun) return;
     mr__fmt(b, "\n  to run just this task, here and now:\n    ");
+    put_way(b, j->cwd);
     mr__quote(b, program_invocation_name);
     mr__fmt(b, " mr task --only %s:%u %s", map ? "map" : "reduce", r->no, o->rerun);
 }

@@ -254,9 +254,18 @@ static void say_how_to_go_on(const struct run *r)
     buf_free(&b);
 }
 
+/* For `mr status`; a coordinator does it by its scribe. */
+static void keep_failure(const struct run *r)
+{
+    if (!r->o->local || !r->place.path || !r->ours) return;
+    mr__write_file(r->place.own, "failed", buf_slice(&r->why));
+    if (r->place.above) mr__write_file(r->place.above->own, "failed", buf_slice(&r->why));
+}
+
 void mr__run_leave(struct run *r)
 {
     mr__progress_failed(&r->progress, buf_slice(&r->why));
+    keep_failure(r);
     say_how_to_go_on(r);
     if (r->cancelled) mr__rmtree(r->cancelled);
     mr__rmtree(r->dir);
@@ -308,6 +317,7 @@ int mr__run(const struct mr_options *o, const struct in_chain *chain)
     code = r.o->local ? mr__run_local(&r) : mr__coordinate(&r);
     if (code != MR_EXIT_OK) {
         mr__progress_failed(&r.progress, buf_slice(&r.why));
+        keep_failure(&r);
         say_how_to_go_on(&r);
     }
     if (r.cancelled) mr__rmtree(r.cancelled); /* what we wrote while it was removed */

@@ -86,6 +86,7 @@ static void report_one(void *arg, const char *path)
          *failed = own_file(path, epoch, "failed");
     const char *state = state_word(path, &l, failed);
 
+    if (l.address) l.address[strcspn(l.address, "\t")] = 0; /* what is behind it is for workers */
     if (r->json) {
         mr__fmt(b, "{\"job\": \"%s\", \"state\": \"%s\", \"epoch\": %u", mr__jobdir_id(path), state, epoch);
         put_member(b, "output", output);

@@ -68,6 +68,19 @@ else
 fi
 chmod 755 locked perm
 
+say "a failed job tells so, and its command reruns the task from anywhere"
+mkdir 'a project'; printf '#!/bin/sh\n[ -e ok ] && exec cat\necho nothing is ok >&2\nexit 3\n' > 'a project/m.sh'; chmod +x 'a project/m.sh'
+for how in --local "--workers 1"; do
+    c=0; (cd 'a project' && run --map ./m.sh --reduce cat --input ../in --output failing --attempts 1 $how) > out.log 2>&1 || c=$?
+    [ $c = 1 ] && ! grep -q ' mr task .*cd ' out.log || { cat out.log; die "exit $c of a job that fails"; }
+    "$QFS" mr status 'a project/failing' > status.log; grep -q ' failed ' status.log && grep -q 'status 3' status.log || { cat status.log; die "status, $how"; }
+    c=0; "$QFS" mr run --resume 'a project/failing' $how > out.log 2>&1 || c=$?
+    cmd=$(sed -n '/to run just this task/{n;p;}' out.log); c2=0; bash -c "$cmd" > task.log 2>&1 || c2=$?
+    [ $c = 1 ] && [ $c2 = 1 ] && grep -q 'nothing is ok' task.log && grep -q 'status 3' task.log || { cat out.log task.log; die "rerun from elsewhere: exit $c, $c2"; }
+    touch 'a project/ok'; bash -c "$cmd" | sed 's/\t$//' | cmp - <(LC_ALL=C sort in) || die "rerun of the mended task, $how"
+    rm 'a project/ok'; "$QFS" mr cancel 'a project/failing' > /dev/null 2>&1
+done
+
 say "who hangs is killed, also where there are no workers, and while the input is sampled"
 for how in "--local --attempts 2" "--local --skip-bad 3 --attempts 1" "--workers 1 --reducers 2 --partition range"; do
     c=0; run --map 'exec sleep 1000' --reduce cat --input in --output hung --task-timeout 1 $how > out.log 2>&1 || c=$?

@@ -92,6 +92,7 @@ kill -CONT $w2; wait $w2 || true
 say "cancel, from another mount"
 touch "$HOLD"; start d "$WORK/a.log"; until_ok 30 sh -c "grep -q ' 2 workers' $M/.d.mr-*/now/progress"
 q mr status "$m2/d" | grep -q running || die "status of a running job"
+q mr status "$m2/d" --json | python3 -c 'import json, sys; a = json.load(sys.stdin)["coordinator"]; assert a.startswith("unix:/") and a.endswith("/coordinator"), a' || die "the coordinator in JSON"
 q mr cancel "$m2/d" > "$WORK/out" 2>&1 || { cat "$WORK/out"; die cancel; }
 c=0; wait $job || c=$?; [ $c = 1 ] && grep -q "cancelled" "$WORK/a.log" || { cat "$WORK/a.log"; die "a cancelled job: exit $c"; }
 [ ! -e "$M/d" ] && ! ls -d "$M"/.d.mr-* 2>/dev/null || die "a cancelled job left something"
