@@ -69,7 +69,7 @@ void mr__lab_map_task(const struct lab *l, uint32_t m, struct task *out)
 int mr__lab_end(struct lab *l, int rc)
 {
     if (rc < 0) mr__say("%.*s", (int)l->why.n, l->why.p);
-    if (l->dir) mr__rmtree(l->dir);
+    if (l->dir) mr__workdir_remove(l->dir);
     if (l->lock >= 0) close(l->lock);
     free(l->dir);
     mr__job_free(&l->job);

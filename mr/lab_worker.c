@@ -211,7 +211,7 @@ int mr_lab_worker(const struct mr_lab_options *o)
     mr__runner_free(w.runner);
     w.runner = NULL;
     io_loop_free(w.loop);
-    if (w.dir) mr__rmtree(w.dir);
+    if (w.dir) mr__workdir_remove(w.dir);
     if (w.lock >= 0) close(w.lock);
     mr__job_free(&w.job);
     buf_free(&w.job_text);

@@ -32,7 +32,7 @@ static void run_free(struct run *r)
     free(r->restored[SCHED_REDUCE]);
     free(r->rerun);
     mr__jobdir_close(&r->place);
-    if (r->dir) mr__rmtree(r->dir);
+    if (r->dir) mr__workdir_remove(r->dir);
     if (r->lock >= 0) close(r->lock);
     free(r->dir);
     mr__plan_free(&r->plan);
@@ -268,7 +268,7 @@ void mr__run_leave(struct run *r)
     keep_failure(r);
     say_how_to_go_on(r);
     if (r->cancelled) mr__rmtree(r->cancelled);
-    mr__rmtree(r->dir);
+    mr__workdir_remove(r->dir);
     _Exit(MR_EXIT_FAILED);
 }
 

@@ -1,7 +1,8 @@
 /* workdir.c - a directory is alive while somebody holds the lock on the file "lock" in it (workdir.h).
  *
  * Between making the directory and locking it a sweeper may take it for dead; the maker notices, because the lock file
- * has lost its name by then, and makes another. */
+ * has lost its name by the time the sweeper lets go of it, and makes another. The lock file is the last to be removed:
+ * who is killed meanwhile leaves a directory that is known to be dead. */
 #include "mr/workdir.h"
 
 #include <dirent.h>
@@ -19,35 +20,58 @@
 #define GRACE_S 600 /* for a directory without a lock file */
 #define TRIES   10
 
-static bool is_dead(int base, const char *name)
+/* Of a dead one the lock is held, so that nobody else removes it; *lock is -1 where it has none. */
+static bool is_dead(int base, const char *name, int *lock)
 {
     struct stat st;
-    bool dead = false;
 
+    *lock = -1;
     if (fstatat(base, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
         return false;
     int dir = openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0) return false;
     int fd = openat(dir, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0) {
-        dead = flock(fd, LOCK_EX | LOCK_NB) == 0;
-        if (dead) unlinkat(dir, "lock", 0);
-        close(fd);
-    } else {
-        dead = errno == ENOENT && st.st_mtim.tv_sec + GRACE_S < time(NULL);
-    }
+    bool dead = fd < 0 && errno == ENOENT && st.st_mtim.tv_sec + GRACE_S < time(NULL);
     close(dir);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *lock = fd;
+        return true;
+    }
+    if (fd >= 0) close(fd);
     return dead;
+}
+
+/* All but the lock. */
+static void empty(const char *path)
+{
+    DIR *d = opendir(path);
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || strcmp(e->d_name, "lock") == 0) continue;
+        if (unlinkat(dirfd(d), e->d_name, 0) == 0) continue;
+        char *below = mr__strf("%s/%s", path, e->d_name);
+        mr__rmtree(below);
+        free(below);
+    }
+    closedir(d);
+}
+
+void mr__workdir_remove(const char *path)
+{
+    empty(path);
+    mr__rmtree(path);
 }
 
 static void sweep_in(const char *base)
 {
     DIR *d = opendir(base);
+    int lock;
     if (!d) return;
     for (struct dirent *e; (e = readdir(d));) {
-        if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0 || !is_dead(dirfd(d), e->d_name)) continue;
+        if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0 || !is_dead(dirfd(d), e->d_name, &lock)) continue;
         char *path = mr__strf("%s/%s", base, e->d_name);
-        mr__rmtree(path);
+        mr__workdir_remove(path);
+        if (lock >= 0) close(lock);
         free(path);
     }
     closedir(d);

@@ -8,6 +8,8 @@
 /* Makes a directory of ours below `base` (NULL: $TMPDIR or /var/tmp), locked while this process lives, and removes
  * those whose owners are dead. *path is free()d by the caller, *lock closed when the directory is no longer used. */
 int mr__workdir_make(const char *base, char **path, int *lock, struct buf *why);
+/* Our own, at the end, before *lock is closed. */
+void mr__workdir_remove(const char *path);
 /* Removes the directories below `base` whose owners are dead. */
 void mr__workdir_sweep(const char *base);
 

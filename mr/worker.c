@@ -435,7 +435,7 @@ static void worker_free(struct worker *w)
     clock_disarm(io_clock(w->loop), &w->silence);
     io_loop_free(w->loop);
     forget_reduce(w);
-    if (w->dir) mr__rmtree(w->dir);
+    if (w->dir) mr__workdir_remove(w->dir);
     if (w->lock >= 0) close(w->lock);
     mr__job_free(&w->job);
     for (size_t i = 0; i < w->held_n; i++) buf_free(&w->held[i].result);

@@ -1,6 +1,7 @@
 /* The output: absent or complete whatever step fails, whoever is killed or frozen at whatever step; replaced in one
  * step; published only by who has the job's token. What dead jobs left is removed, what living ones have is not. The
  * same for working directories. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -479,13 +480,68 @@ static void working_directories(void **state)
     free(base);
 }
 
+static size_t entries_of(const char *dir)
+{
+    DIR *d = opendir(dir);
+    size_t n = 0;
+    if (!d) return 0;
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+static void make_many(const char *dir)
+{
+    for (int i = 0; i < 2000; i++) {
+        char *file = mr__strf("%s/%d", dir, i);
+        close(open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+        free(file);
+    }
+}
+
+/* Who is killed while it removes its directory, or that of a dead one, leaves what the next one knows to be dead. */
+static void killed_while_removing(void **state)
+{
+    char *base = mr__strf("%s", in_dir("half")), *a;
+    int lock, status;
+    mkdir(base, 0755);
+    for (int i = 0; i < 10; i++) {
+        int ready[2];
+        char c;
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        assert_int_equal(mr__workdir_make(base, &a, &lock, &why), 0);
+        make_many(a);
+        if (i % 2) close(lock);
+        pid_t pid = fork();
+        if (pid == 0) {
+            (void)!write(ready[1], "", 1);
+            if (i % 2)
+                mr__workdir_sweep(base);
+            else
+                mr__workdir_remove(a);
+            _exit(0);
+        }
+        if (i % 2 == 0) close(lock);
+        assert_int_equal(read(ready[0], &c, 1), 1);
+        while (entries_of(a) > 1900) continue;
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        mr__workdir_sweep(base);
+        assert_int_equal(access(a, F_OK), -1);
+        close(ready[0]);
+        close(ready[1]);
+        free(a);
+    }
+    free(base);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup(f, start_over)
     const struct CMUnitTest tests[] = {
         T(published),    T(replaced),  T(failing_steps),        T(one_token),
         T(strange_name), T(abolished), T(killed_at_every_step), T(frozen_at_every_step),
-        T(many_at_once), T(leftovers), T(working_directories),
+        T(many_at_once), T(leftovers), T(working_directories),  T(killed_while_removing),
     };
     /* Thousands of syncs, and nothing here is about power cuts. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);
