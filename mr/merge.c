@@ -9,6 +9,7 @@
  * errors (disk full) name none. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "mr/shuffle.h"
@@ -138,8 +139,9 @@ static void replay(struct merge *m)
 
 static bool fail(struct merge *m, const struct cursor *c, int err)
 {
+    bool ours = err == -EMFILE || err == -ENFILE || err == -ENOMEM;
     m->sorted.err = err;
-    if (!c->inner) m->failed = c->source;
+    if (!c->inner && !ours) m->failed = c->source;
     return false;
 }
 
@@ -259,12 +261,21 @@ static int reduce_inputs(struct merge *m, struct input *in, size_t *n, uint32_t 
     return 0;
 }
 
+/* How many sources are read at once. A third of the descriptors leaves some for pipes and what else is open. */
+static uint32_t width(uint64_t memory)
+{
+    struct rlimit files;
+    uint64_t n = min_u64(FAN_IN_MAX, memory / (2 * MR_BLOCK_BYTES));
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) n = min_u64(n, files.rlim_cur / 3);
+    return (uint32_t)max_u64(2, n);
+}
+
 int mr__merge_open(const struct run_source *v, size_t n, const struct merge_options *o, struct merge **out,
                    size_t *failed)
 {
     struct merge *m = xcalloc(1, sizeof *m);
     struct input *in = xcalloc(n + 1, sizeof *in);
-    uint32_t fan_in = (uint32_t)min_u64(FAN_IN_MAX, max_u64(2, o->memory / (2 * MR_BLOCK_BYTES)));
+    uint32_t fan_in = width(o->memory);
 
     m->sorted.next = merge_next;
     m->failed = SIZE_MAX;

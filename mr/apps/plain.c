@@ -8,9 +8,13 @@ static int sum_reduce(struct mr_ctx *c, struct mr_bytes key, struct mr_values *v
     int64_t sum = 0, n;
 
     while (values->next(values, &v)) {
-        if (!mr__number(slice_of(v.p, v.n), &n) || __builtin_add_overflow(sum, n, &sum)) {
+        if (!mr__number(slice_of(v.p, v.n), &n)) {
             c->fail(c, "the key '%.*s' has a value that cannot be summed: '%.*s'", (int)min_u64(key.n, 100), key.p,
                     (int)min_u64(v.n, 100), v.p);
+            return 1;
+        }
+        if (__builtin_add_overflow(sum, n, &sum)) {
+            c->fail(c, "the sum for the key '%.*s' does not fit into 64 bits", (int)min_u64(key.n, 100), key.p);
             return 1;
         }
     }

@@ -57,6 +57,12 @@ both g3 --app grep --set pattern=AB --set ignore-case=1 --set invert=1 --input "
 printf 'ab\r\nbb\r\nb\r' > crlf
 both g4 --app grep --set pattern='b$' --input "$WORK/crlf"; tr -d '\r' < crlf | grep -n 'b$' | cut -d: -f2 > want; cut -d: -f3 g4.all > got; same got want "grep: the end of a line with CRLF"
 fails q mr run --app grep --set pattern='a[' --input in --output x --local; grep -q 'a\[' out || die "a bad pattern is not told"
+say "sums that do not fit are told, by the combiner and by the reducer"
+printf 'a\t9223372036854775807\na\t1\n' > large
+for c in sum none; do
+    fails q mr run --local --attempts 1 --map cat --combine $c --reduce sum --input large --output x
+    grep -q "the sum for the key 'a' does not fit into 64 bits" out || { cat out; die "a sum that does not fit, combiner $c"; }
+done
 say "counters and status from stderr; other lines pass"
 both c1 --map 'awk "{ print \$1; n++ } NR % 1000 == 0 { print \"reporter:status:line \" NR > \"/dev/stderr\" } END { print \"reporter:counter:My group,lines read,\" n > \"/dev/stderr\" }"' --reduce 'uniq -c' --input in
 grep -q '"My_group:lines_read": 16000' c1/_counters || { cat c1/_counters; die counters; }

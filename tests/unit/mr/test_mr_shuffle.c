@@ -1,5 +1,7 @@
 /* Run files and their merge: what was written comes back; every damaged byte is noticed and never believed; merges of
  * many sources keep the order of equal keys, also in several passes. */
+#include <sys/resource.h>
+
 #include "mr/shuffle.h"
 #include "tests/unit/mr/test_mr.h"
 
@@ -120,6 +122,27 @@ static void random_merges(void **state)
     char *cmd = mr__strf("test -z \"$(ls '%s' | grep merge)\"", test_dir);
     assert_int_equal(system(cmd), 0);
     free(cmd);
+}
+
+static void few_descriptors(void **state)
+{
+    struct rlimit all, few;
+    struct prng r;
+    prng_seed(&r, 5);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+    few = (struct rlimit){32, all.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    check_merge(&r, 200, 256 * MIB, 20);
+    /* If there are none at all, that is no source's fault. */
+    struct run_source s = {.path = (char *)"/dev/null", .parts = 1};
+    struct merge_options o = options(MIB);
+    struct merge *m;
+    size_t failed;
+    few.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(mr__merge_open(&s, 1, &o, &m, &failed), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+    assert_true(failed == SIZE_MAX);
 }
 
 static void large_pairs(void **state)
@@ -270,10 +293,10 @@ static void blocks_of_another_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(write_and_read),         cmocka_unit_test(no_sources),
-        cmocka_unit_test(random_merges),          cmocka_unit_test(large_pairs),
-        cmocka_unit_test(damaged_files),          cmocka_unit_test(damage_in_a_pass),
-        cmocka_unit_test(blocks_of_another_file),
+        cmocka_unit_test(write_and_read),   cmocka_unit_test(no_sources),
+        cmocka_unit_test(random_merges),    cmocka_unit_test(large_pairs),
+        cmocka_unit_test(few_descriptors),  cmocka_unit_test(damaged_files),
+        cmocka_unit_test(damage_in_a_pass), cmocka_unit_test(blocks_of_another_file),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
