@@ -16,29 +16,7 @@
 #define MAPS    3u
 #define REDUCES 2u
 
-enum {
-    DO_DIAL,
-    DO_HELLO,
-    DO_RESULT,
-    DO_HELD,
-    DO_BEAT,
-    DO_RAW,
-    DO_PASS,
-    DO_CLOSE,
-    DO_CUT,
-    DO_FREEZE,
-    DO_EXIT,
-    DO_SIGNAL,
-    DO_STEAL,
-    DO_CANCEL,
-    DOS
-};
-
-struct far {
-    struct conn *conn;
-    bool open;
-    struct fuzz_task task; /* that it was given last */
-};
+enum { DO_DIAL, DO_HELLO, DO_RESULT, DO_HELD, DO_BEAT, DO_RAW, DO_FATE, DO_EXIT, DO_SIGNAL, DO_STEAL, DO_CANCEL, DOS };
 
 static struct play {
     struct io_loop *l;
@@ -50,8 +28,6 @@ static struct play {
 } y;
 
 /* ---- the workers' ends ---- */
-
-static void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
 
 static void take_welcome(struct slice payload)
 {
@@ -103,19 +79,6 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
         check(type > MR_HELLO && type < MR_FETCH);
 }
 
-static void far_closed(struct conn *c, int err)
-{
-    struct far *p = c->arg;
-    *p = (struct far){0};
-}
-
-static void send(struct far *p, uint8_t type, struct buf *b)
-{
-    struct slice s = buf_slice(b);
-    if (p->conn && p->open) conn_send(p->conn, type, &s, 1);
-    buf_free(b);
-}
-
 static void dial(struct far *p)
 {
     static const struct conn_cb cb = {.open = far_open, .frame = far_frame, .closed = far_closed};
@@ -145,7 +108,7 @@ static void send_hello(struct far *p)
     put_slice16(&b, slice_str("/work"));
     put_slice16(&b, fuzz_bytes(&y.r));
     put_slice16(&b, how & 2 ? fuzz_bytes(&y.r) : slice_str(y.id));
-    send(p, MR_HELLO, &b);
+    far_send(p, MR_HELLO, &b);
 }
 
 static void fuzz_counters(struct counters *c)
@@ -190,7 +153,7 @@ static void send_result(struct far *p, uint8_t type)
     }
     if (r.phase == SCHED_REDUCE && r.outcome == TASK_DONE && !(how & 0x20) && r.no < REDUCES) make_part(&r);
     mr__result_encode(&b, &r);
-    send(p, type, &b);
+    far_send(p, type, &b);
     mr__result_free(&r);
 }
 
@@ -199,7 +162,7 @@ static void send_beat(struct far *p)
     struct buf b = {0};
     put_u64(&b, fuzz_number(&y.r));
     put_u64(&b, fuzz_number(&y.r));
-    send(p, MR_BEAT, &b);
+    far_send(p, MR_BEAT, &b);
 }
 
 /* ---- what else happens ---- */
@@ -231,7 +194,6 @@ static void step(void)
 {
     uint8_t k = get_u8(&y.r);
     struct far *p = &y.far[k / 16 % WORKERS];
-    struct buf b = {0};
     switch (k % 16 % DOS) {
     case DO_DIAL:
         dial(p);
@@ -246,23 +208,11 @@ static void step(void)
     case DO_BEAT:
         send_beat(p);
         break;
-    case DO_RAW: {
-        uint8_t type = get_u8(&y.r);
-        put_bytes(&b, fuzz_many(&y.r));
-        send(p, type, &b);
+    case DO_RAW:
+        far_raw(p, &y.r, SIZE_MAX);
         break;
-    }
-    case DO_PASS:
-        fake_io_run(y.l, fuzz_number(&y.r) % 40000 * NS_PER_MS);
-        break;
-    case DO_CLOSE:
-        if (p->conn) conn_close(p->conn);
-        break;
-    case DO_CUT:
-        if (p->conn) fake_cut(p->conn);
-        break;
-    case DO_FREEZE:
-        if (p->conn) fake_freeze(p->conn, get_u8(&y.r) & 1);
+    case DO_FATE:
+        fuzz_fate(y.l, &y.r, p);
         break;
     case DO_EXIT:
         fuzz_exit(y.l, &y.r);
@@ -367,11 +317,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 static void put_do(struct buf *b, unsigned worker, uint8_t what) { put_u8(b, (uint8_t)(worker * 16 + what)); }
 
-static void put_pass(struct buf *b, uint8_t ms)
-{
-    put_do(b, 0, DO_PASS);
-    put_u8(b, ms);
-}
+static void put_pass(struct buf *b, uint8_t ms) { put_time(b, DO_FATE, ms); }
 
 /* It joins and is given a task. */
 static void put_join(struct buf *b, unsigned worker, uint8_t how)
@@ -435,10 +381,9 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     put_join(&b, 2, 4);
     put_do(&b, 0, DO_EXIT);
     put_u8(&b, 9);
-    put_do(&b, 1, DO_FREEZE);
-    put_u8(&b, 1);
+    put_fate(&b, 16 + DO_FATE, FATE_FREEZE);
     for (unsigned i = 0; i < 60; i++) put_pass(&b, 239);
-    put_do(&b, 2, DO_CUT);
+    put_fate(&b, 32 + DO_FATE, FATE_CUT);
     put_pass(&b, 100);
     put_do(&b, 1, DO_RAW);
     put_u8(&b, MR_RESULT);
@@ -448,7 +393,7 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     buf_clear(&b);
     /* Stopped half-way; another one goes on with what workers still have; taken over, or cancelled. */
     for (unsigned end = 0; end < 3; end++) {
-        put_join(&b, 0, 4);
+        put_join(&b, 0, end == 1 ? 0 : 4); /* of another machine: it may still be there */
         put_result(&b, 0, 0);
         put_result(&b, 0, 0);
         put_pass(&b, 100);

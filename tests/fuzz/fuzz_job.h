@@ -15,6 +15,65 @@ struct fuzz_task {
     uint32_t no, attempt;
 };
 
+/* Somebody at the other end of a connection. */
+struct far {
+    struct conn *conn;
+    bool open;
+    struct fuzz_task task;
+};
+
+static inline void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
+static inline void far_closed(struct conn *c, int err) { *(struct far *)c->arg = (struct far){0}; }
+
+/* Takes what b has. */
+static inline void far_send(struct far *f, uint8_t type, struct buf *b)
+{
+    struct slice s = buf_slice(b);
+    if (f->conn && f->open) conn_send(f->conn, type, &s, 1);
+    buf_free(b);
+}
+
+/* A frame of any type and bytes. */
+static inline void far_raw(struct far *f, struct reader *r, size_t max)
+{
+    struct buf b = {0};
+    uint8_t type = get_u8(r);
+    struct slice bytes = fuzz_many(r);
+    put_bytes(&b, slice_sub(bytes, 0, min_u64(bytes.n, max)));
+    far_send(f, type, &b);
+}
+
+/* What happens to anybody. */
+enum fate { FATE_PASS, FATE_CLOSE, FATE_CUT, FATE_FREEZE, FATE_THAW, FATES };
+
+static inline void fuzz_fate(struct io_loop *l, struct reader *r, struct far *f)
+{
+    uint8_t k = get_u8(r), fate = k % FATES;
+    if (fate == FATE_PASS)
+        fake_io_run(l, fuzz_number(r) % 40000 * NS_PER_MS);
+    else if (!f->conn)
+        return;
+    else if (fate == FATE_CLOSE)
+        conn_close(f->conn);
+    else if (fate == FATE_CUT)
+        fake_cut(f->conn);
+    else
+        fake_freeze(f->conn, fate == FATE_FREEZE);
+}
+
+/* In seeds: the byte that says FATE, a fate, and for one that is time so many ms. */
+static inline void put_fate(struct buf *b, uint8_t step, enum fate fate)
+{
+    put_u8(b, step);
+    put_u8(b, (uint8_t)fate);
+}
+
+static inline void put_time(struct buf *b, uint8_t step, uint8_t ms)
+{
+    put_fate(b, step, FATE_PASS);
+    put_u8(b, ms);
+}
+
 /* A number as it was, or one beside it, or any. */
 static inline uint32_t fuzz_skewed(struct reader *r, uint32_t v)
 {
@@ -65,6 +124,19 @@ static inline void fuzz_executor(struct io_loop *l, struct reader *r, const stru
     if (to >= 0) (void)!mr__write_all(to, message.p, message.n);
     buf_free(&b);
     buf_free(&message);
+}
+
+/* In seeds: the executor says that the task is over. */
+static inline void put_executed(struct buf *b, uint8_t step, uint8_t how)
+{
+    put_u8(b, step);
+    put_u8(b, MR_EXEC_TOUCH);
+    put_u16(b, 100 << 8);
+    put_u8(b, step);
+    put_u8(b, MR_EXEC_RESULT);
+    put_u8(b, how);
+    put_u16(b, 0);
+    put_fuzz_bytes(b, slice_str("why"));
 }
 
 static inline void fuzz_exit(struct io_loop *l, struct reader *r)

@@ -11,27 +11,7 @@
 #define REDUCES 2u
 #define CALLS   3u
 
-enum {
-    DO_SIGN_UP,
-    DO_ANSWER,
-    DO_TASK,
-    DO_SHUTDOWN,
-    DO_RAW,
-    DO_EXEC,
-    DO_EXIT,
-    DO_PASS,
-    DO_CLOSE,
-    DO_CUT,
-    DO_FREEZE,
-    DO_DIAL,
-    DOS
-};
-
-struct far {
-    struct conn *conn;
-    bool open;
-    struct fuzz_task task;
-};
+enum { DO_SIGN_UP, DO_ANSWER, DO_TASK, DO_SHUTDOWN, DO_RAW, DO_EXEC, DO_EXIT, DO_FATE, DO_DIAL, DOS };
 
 static struct play {
     struct io_loop *l;
@@ -44,8 +24,6 @@ static struct play {
 } y;
 
 /* ---- the other ends ---- */
-
-static void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
 
 static void take_task(struct far *f, struct slice payload)
 {
@@ -83,12 +61,6 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
         check(type == MR_REFUSED || (type == MR_LAB_TASKS && payload.n == 4));
 }
 
-static void far_closed(struct conn *c, int err)
-{
-    struct far *f = c->arg;
-    *f = (struct far){0};
-}
-
 static void no_closed(struct conn *c, int err) {}
 
 static const struct conn_cb far_cb = {.open = far_open, .frame = far_frame, .closed = far_closed};
@@ -105,13 +77,6 @@ static void on_accept(void *arg, struct conn *c)
     }
     if (f->conn) f->conn->arg = &y.old;
     *f = (struct far){.conn = c, .open = true};
-}
-
-static void send(struct far *f, uint8_t type, struct buf *b)
-{
-    struct slice s = buf_slice(b);
-    if (f->conn && f->open) conn_send(f->conn, type, &s, 1);
-    buf_free(b);
 }
 
 static void dial(struct far *f, const char *addr)
@@ -133,7 +98,7 @@ static void sign_up(void)
         dial(&y.sign, "m:1");
         put_slice16(&b, how < 240 ? slice_str(addrs[how % 4]) : fuzz_bytes(&y.r));
     }
-    send(&y.sign, y.master ? MR_LAB_REGISTER : MR_LAB_REGISTERED, &b);
+    far_send(&y.sign, y.master ? MR_LAB_REGISTER : MR_LAB_REGISTERED, &b);
 }
 
 /* The result of a reduce task is there. */
@@ -153,7 +118,7 @@ static void answer(struct far *f)
     if (r.outcome == TASK_DONE) make_result(&r);
     mr__result_encode(&b, &r);
     mr__result_free(&r);
-    send(f, MR_RESULT, &b);
+    far_send(f, MR_RESULT, &b);
 }
 
 static void give_task(struct far *f)
@@ -180,7 +145,7 @@ static void give_task(struct far *f)
     put_slice32(&b, buf_slice(&job));
     mr__task_encode(&b, &t);
     buf_free(&job);
-    send(f, MR_LAB_TASK, &b);
+    far_send(f, MR_LAB_TASK, &b);
 }
 
 static void step(void)
@@ -200,31 +165,19 @@ static void step(void)
         break;
     case DO_SHUTDOWN:
         if (y.master) put_u32(&b, get_u8(&y.r));
-        send(f, y.master ? MR_LAB_TASKS : MR_LAB_SHUTDOWN, &b);
+        far_send(f, y.master ? MR_LAB_TASKS : MR_LAB_SHUTDOWN, &b);
         break;
-    case DO_RAW: {
-        uint8_t type = get_u8(&y.r);
-        put_bytes(&b, fuzz_many(&y.r));
-        send(any, type, &b);
+    case DO_RAW:
+        far_raw(any, &y.r, SIZE_MAX);
         break;
-    }
     case DO_EXEC:
         fuzz_executor(y.l, &y.r, &y.call[0].task, NULL);
         break;
     case DO_EXIT:
         fuzz_exit(y.l, &y.r);
         break;
-    case DO_PASS:
-        fake_io_run(y.l, fuzz_number(&y.r) % 40000 * NS_PER_MS);
-        break;
-    case DO_CLOSE:
-        if (any->conn) conn_close(any->conn);
-        break;
-    case DO_CUT:
-        if (any->conn) fake_cut(any->conn);
-        break;
-    case DO_FREEZE:
-        if (any->conn) fake_freeze(any->conn, get_u8(&y.r) & 1);
+    case DO_FATE:
+        fuzz_fate(y.l, &y.r, any);
         break;
     case DO_DIAL:
         if (!y.master) dial(f, "w:1");
@@ -299,11 +252,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- seeds ---- */
 
-static void put_pass(struct buf *b, uint8_t ms)
-{
-    put_u8(b, DO_PASS);
-    put_u8(b, ms);
-}
+static void put_pass(struct buf *b, uint8_t ms) { put_time(b, DO_FATE, ms); }
 
 static void put_answer(struct buf *b, uint8_t who, uint8_t how)
 {
@@ -333,7 +282,7 @@ static void seed_masters(void (*emit)(struct slice seed))
             put_pass(&b, 2);
         }
         if (bad == 1) put_answer(&b, 0, 10);
-        if (bad == 1) put_u8(&b, 16 + DO_CUT);
+        if (bad == 1) put_fate(&b, 16 + DO_FATE, FATE_CUT);
         if (bad == 2) put_raw(&b, 1, MR_REFUSED);
         put_pass(&b, 5);
         for (uint8_t i = 0; i < INPUTS + REDUCES; i++) put_answer(&b, i % 2, 0);
@@ -356,13 +305,9 @@ static void put_call(struct buf *b, uint8_t who, uint8_t how)
     put_pass(b, 2);
 }
 
-static void put_executed(struct buf *b, uint8_t how)
+static void put_over(struct buf *b, uint8_t how)
 {
-    put_u8(b, DO_EXEC);
-    put_u8(b, MR_EXEC_RESULT);
-    put_u8(b, how);
-    put_u16(b, 0);
-    put_fuzz_bytes(b, slice_str("why"));
+    put_executed(b, DO_EXEC, how);
     put_pass(b, 2);
 }
 
@@ -380,9 +325,9 @@ static void seed_workers(void (*emit)(struct slice seed))
         if (bad == 2) put_u8(&b, DO_EXIT);
         if (bad == 2) put_u8(&b, 9);
         put_pass(&b, 5);
-        put_executed(&b, 0);
+        put_over(&b, 0);
         put_call(&b, 1, 5);
-        put_executed(&b, 10);
+        put_over(&b, 10);
         put_call(&b, 2, 2);
         put_u8(&b, DO_DIAL);
         put_u8(&b, DO_SHUTDOWN);

@@ -10,7 +10,8 @@
 #include "mr/shuffle.h"
 #include "tests/fuzz/fuzz_job.h"
 
-#define PARTS 3u
+#define PARTS   3u
+#define RAW_MAX 4096u /* a reduce task of so many bytes fits into its executor's pipe, each path in it repeated */
 
 /* Who is at the other end of a connection. */
 enum { BOSS, HOLDER_1, HOLDER_2, GUEST_1, GUEST_2, FARS };
@@ -26,18 +27,10 @@ enum {
     DO_FETCH,
     DO_EXEC,
     DO_EXIT,
-    DO_PASS,
-    DO_CLOSE,
-    DO_CUT,
-    DO_FREEZE,
+    DO_FATE,
     DO_JOB,
     DO_DIAL,
     DOS
-};
-
-struct far {
-    struct conn *conn;
-    bool open;
 };
 
 static struct play {
@@ -82,8 +75,6 @@ static void check_fetch(struct slice payload)
     check(reader_done(&r) && part < parts);
 }
 
-static void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
-
 static void far_frame(struct conn *c, uint8_t type, struct slice payload)
 {
     struct far *p = c->arg;
@@ -103,12 +94,6 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
     }
 }
 
-static void far_closed(struct conn *c, int err)
-{
-    struct far *p = c->arg;
-    *p = (struct far){0};
-}
-
 static const struct conn_cb far_cb = {.open = far_open, .frame = far_frame, .closed = far_closed};
 
 static void no_frame(struct conn *c, uint8_t type, struct slice payload) {}
@@ -125,14 +110,7 @@ static void on_accept(void *arg, struct conn *c)
     }
     c->cb = &far_cb;
     c->arg = p;
-    *p = (struct far){c, true};
-}
-
-static void send(struct far *p, uint8_t type, struct buf *b)
-{
-    struct slice s = buf_slice(b);
-    if (p->conn && p->open) conn_send(p->conn, type, &s, 1);
-    buf_free(b);
+    *p = (struct far){.conn = c, .open = true};
 }
 
 /* ---- what the coordinator says ---- */
@@ -168,7 +146,7 @@ static void send_welcome(void)
     if (how & 4) j.beat_ns = fuzz_number(&y.r);
     if (how & 8) j.task_timeout_ns = fuzz_number(&y.r);
     mr__job_encode(&b, &j);
-    send(&y.far[BOSS], MR_WELCOME, &b);
+    far_send(&y.far[BOSS], MR_WELCOME, &b);
     free(attempts);
 }
 
@@ -180,7 +158,7 @@ static void send_map(void)
     t.attempt = get_u8(&y.r) % 4;
     y.task = (struct fuzz_task){SCHED_MAP, t.no, t.attempt};
     mr__task_encode(&b, &t);
-    send(&y.far[BOSS], MR_TASK_MAP, &b);
+    far_send(&y.far[BOSS], MR_TASK_MAP, &b);
 }
 
 /* Outputs of this worker's machine and of two others. */
@@ -205,7 +183,7 @@ static void send_reduce(void)
         put_u32(&b, get_u8(&y.r) % 4); /* there is no fourth */
         put_u32(&b, i);
     }
-    send(&y.far[BOSS], MR_TASK_REDUCE, &b);
+    far_send(&y.far[BOSS], MR_TASK_REDUCE, &b);
 }
 
 static void send_cancel(void)
@@ -214,7 +192,7 @@ static void send_cancel(void)
     put_u8(&b, (uint8_t)fuzz_skewed(&y.r, y.task.phase));
     put_u32(&b, fuzz_skewed(&y.r, y.task.no));
     put_u32(&b, fuzz_skewed(&y.r, y.task.attempt));
-    send(&y.far[BOSS], MR_CANCEL, &b);
+    far_send(&y.far[BOSS], MR_CANCEL, &b);
 }
 
 /* ---- what other workers say ---- */
@@ -236,7 +214,7 @@ static void send_data(struct far *p)
         put_bytes(&b, buf_slice(&block));
     }
     buf_free(&block);
-    send(p, MR_DATA, &b);
+    far_send(p, MR_DATA, &b);
 }
 
 static void send_end(struct far *p)
@@ -244,7 +222,7 @@ static void send_end(struct far *p)
     struct buf b = {0};
     put_u32(&b, (uint32_t)fuzz_number(&y.r));
     put_u64(&b, fuzz_number(&y.r));
-    send(p, MR_DATA_END, &b);
+    far_send(p, MR_DATA_END, &b);
 }
 
 static void send_fetch(struct far *p)
@@ -256,7 +234,7 @@ static void send_fetch(struct far *p)
     put_u32(&b, fuzz_skewed(&y.r, y.task.attempt));
     put_u32(&b, fuzz_skewed(&y.r, PARTS));
     put_u32(&b, (uint32_t)fuzz_number(&y.r));
-    send(p, MR_FETCH, &b);
+    far_send(p, MR_FETCH, &b);
 }
 
 static void dial(struct far *p)
@@ -300,7 +278,6 @@ static void step(void)
     uint8_t k = get_u8(&y.r);
     struct far *any = &y.far[k / 16 % FARS], *holder = &y.far[HOLDER_1 + k / 16 % 2],
                *guest = &y.far[GUEST_1 + k / 16 % 2];
-    struct buf b = {0};
     switch (k % 16 % DOS) {
     case DO_WELCOME:
         send_welcome();
@@ -314,12 +291,9 @@ static void step(void)
     case DO_CANCEL:
         send_cancel();
         break;
-    case DO_RAW: {
-        uint8_t type = get_u8(&y.r);
-        put_bytes(&b, fuzz_many(&y.r));
-        send(any, type, &b);
+    case DO_RAW:
+        far_raw(any, &y.r, RAW_MAX);
         break;
-    }
     case DO_DATA:
         send_data(holder);
         break;
@@ -335,17 +309,8 @@ static void step(void)
     case DO_EXIT:
         fuzz_exit(y.l, &y.r);
         break;
-    case DO_PASS:
-        fake_io_run(y.l, fuzz_number(&y.r) % 40000 * NS_PER_MS);
-        break;
-    case DO_CLOSE:
-        if (any->conn) conn_close(any->conn);
-        break;
-    case DO_CUT:
-        if (any->conn) fake_cut(any->conn);
-        break;
-    case DO_FREEZE:
-        if (any->conn) fake_freeze(any->conn, get_u8(&y.r) & 1);
+    case DO_FATE:
+        fuzz_fate(y.l, &y.r, any);
         break;
     case DO_JOB:
         change_job(get_u8(&y.r) % 8);
@@ -392,11 +357,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- seeds ---- */
 
-static void put_pass(struct buf *b, uint8_t ms)
-{
-    put_u8(b, DO_PASS);
-    put_u8(b, ms);
-}
+static void put_pass(struct buf *b, uint8_t ms) { put_time(b, DO_FATE, ms); }
 
 static void put_welcome(struct buf *b)
 {
@@ -411,16 +372,9 @@ static void put_map(struct buf *b, uint8_t no)
     put_pass(b, 2);
 }
 
-static void put_executed(struct buf *b, uint8_t how)
+static void put_over(struct buf *b, uint8_t how)
 {
-    put_u8(b, DO_EXEC);
-    put_u8(b, MR_EXEC_TOUCH);
-    put_u16(b, 100 << 8);
-    put_u8(b, DO_EXEC);
-    put_u8(b, MR_EXEC_RESULT);
-    put_u8(b, how);
-    put_u16(b, 0);
-    put_fuzz_bytes(b, slice_str("why"));
+    put_executed(b, DO_EXEC, how);
     put_pass(b, 2);
 }
 
@@ -470,14 +424,14 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     /* Map tasks, one that fails; somebody fetches; a reduce task, its inputs fetched; the end. */
     put_welcome(&b);
     put_map(&b, 0);
-    put_executed(&b, 0);
+    put_over(&b, 0);
     put_map(&b, 1);
-    put_executed(&b, 10);
+    put_over(&b, 10);
     put_ask(&b);
     put_raw(&b, BOSS, MR_BEAT);
     put_reduce(&b, 7);
     put_fetched(&b, 3);
-    put_executed(&b, 0);
+    put_over(&b, 0);
     put_raw(&b, BOSS, MR_BYE);
     emit(buf_slice(&b));
     buf_clear(&b);
@@ -502,16 +456,15 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     for (uint8_t how = 0; how < 3; how++) {
         put_welcome(&b);
         put_map(&b, 0);
-        put_executed(&b, 0);
+        put_over(&b, 0);
         put_map(&b, 1);
-        put_u8(&b, DO_CUT);
+        put_fate(&b, DO_FATE, FATE_CUT);
         for (unsigned i = 0; i < 3; i++) put_pass(&b, 239);
-        put_executed(&b, 0);
+        put_over(&b, 0);
         put_welcome(&b);
         put_u8(&b, DO_JOB);
         put_u8(&b, how);
-        put_u8(&b, DO_FREEZE);
-        put_u8(&b, 1);
+        put_fate(&b, DO_FATE, FATE_FREEZE);
         for (unsigned i = 0; i < 60; i++) put_pass(&b, 239);
         emit(buf_slice(&b));
         buf_clear(&b);

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PID_NONE 0x3fff0000 /* above all that the kernel gives */
-#define SOON     (50 * NS_PER_US)
+#define PID_NONE   0x3fff0000    /* above all that the kernel gives */
+#define PIPE_BYTES (1024 * 1024) /* what a child is given within one event has to fit: nobody reads meanwhile */
+#define SOON       (50 * NS_PER_US)
 
 void (*fake_io_begin)(struct io_loop *l);
 void (*fake_io_play)(struct io_loop *l);
@@ -126,6 +127,7 @@ int io_spawn(struct io_loop *l, const struct io_child_options *o, struct io_chil
     c->out = o->stdout_fd > 2 ? fcntl(o->stdout_fd, F_DUPFD_CLOEXEC, 0) : -1;
     c->err = o->stderr_fd > 2 ? fcntl(o->stderr_fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (c->in >= 0) fcntl(c->in, F_SETFL, O_NONBLOCK);
+    if (c->in >= 0) fcntl(c->in, F_SETPIPE_SZ, PIPE_BYTES);
     list_push_back(&l->children, &c->link);
     *out = c;
     return 0;
