@@ -39,7 +39,8 @@ static inline void far_raw(struct far *f, struct reader *r, size_t max)
     struct buf b = {0};
     uint8_t type = get_u8(r);
     struct slice bytes = fuzz_many(r);
-    put_bytes(&b, slice_sub(bytes, 0, min_u64(bytes.n, max)));
+    bytes.n = min_u64(bytes.n, max);
+    put_bytes(&b, bytes);
     far_send(f, type, &b);
 }
 
@@ -124,6 +125,20 @@ static inline void fuzz_executor(struct io_loop *l, struct reader *r, const stru
     if (to >= 0) (void)!mr__write_all(to, message.p, message.n);
     buf_free(&b);
     buf_free(&message);
+}
+
+/* A job that makes sense. */
+static inline struct job fuzz_job(char *id, char *program, char *attempts)
+{
+    return (struct job){.id = id,
+                        .map = program,
+                        .reduce = program,
+                        .attempts = attempts,
+                        .reducers = 3,
+                        .memory = 64 * MIB,
+                        .task_timeout_ns = 300 * NS_PER_S,
+                        .beat_ns = NS_PER_S,
+                        .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1}};
 }
 
 /* In seeds: the executor says that the task is over. */

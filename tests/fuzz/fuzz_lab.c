@@ -125,17 +125,9 @@ static void give_task(struct far *f)
 {
     uint8_t how = get_u8(&y.r);
     char id[] = "abc0", map[] = "wc", lab[] = "lab", path[] = "/some/file", attempts[] = "/some";
-    struct job j = {.id = id,
-                    .map = map,
-                    .reduce = map,
-                    .attempts = attempts,
-                    .reducers = REDUCES,
-                    .memory = 64 * MIB,
-                    .task_timeout_ns = 300 * NS_PER_S,
-                    .beat_ns = NS_PER_S,
-                    .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1},
-                    .lab = how & 2 ? NULL : lab,
-                    .lab_maps = INPUTS};
+    struct job j = fuzz_job(id, map, attempts);
+    j.lab = how & 2 ? NULL : lab;
+    j.lab_maps = INPUTS;
     struct task t = {.phase = how & 4 ? SCHED_REDUCE : SCHED_MAP, .path = path, .size = 9, .len = 9};
     struct buf job = {0}, b = {0};
     t.no = how >> 4;

@@ -132,15 +132,8 @@ static void send_welcome(void)
     uint8_t how = get_u8(&y.r);
     char id[] = "abc0", map[] = "cat", *attempts = mr__strf("%s/attempts", how & 1 ? "/nonexistent/.o.mr-abc0" : y.job);
     struct buf b = {0};
-    struct job j = {.id = id,
-                    .map = map,
-                    .reduce = map,
-                    .attempts = attempts,
-                    .reducers = PARTS,
-                    .memory = 64 * MIB,
-                    .task_timeout_ns = 300 * NS_PER_S,
-                    .beat_ns = NS_PER_S,
-                    .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1}};
+    struct job j = fuzz_job(id, map, attempts);
+    check(j.reducers == PARTS);
     make_job();
     if (how & 2) id[3] = '1';
     if (how & 4) j.beat_ns = fuzz_number(&y.r);
