@@ -82,6 +82,7 @@ struct disk_ops {
     int (*list)(struct disk *d, void (*each)(void *arg, const char *name, uint64_t size), void *arg);
     int64_t (*load)(struct disk *d, const char *name, uint64_t off, void *p, size_t n);
     int (*space)(struct disk *d, uint64_t *total, uint64_t *avail);
+    int (*settle)(struct disk *d, const char *name);
 };
 struct disk {
     const struct disk_ops *ops;
@@ -94,7 +95,7 @@ static inline int64_t disk_try_read(struct disk *d, const char *name, uint64_t o
 {
     return d->ops->try_read(d, name, off, p, n);
 }
-/* The next two block; they are for recovery, before a node takes part. */
+/* The next three block; they are for recovery, before a node takes part. */
 static inline int disk_list(struct disk *d, void (*each)(void *arg, const char *name, uint64_t size), void *arg)
 {
     return d->ops->list(d, each, arg);
@@ -103,6 +104,8 @@ static inline int64_t disk_load(struct disk *d, const char *name, uint64_t off, 
 {
     return d->ops->load(d, name, off, p, n);
 }
+/* What is read of the file now is durable when it returns 0, and its name. */
+static inline int disk_settle(struct disk *d, const char *name) { return d->ops->settle(d, name); }
 static inline int disk_space(struct disk *d, uint64_t *total, uint64_t *avail)
 {
     return d->ops->space(d, total, avail);

@@ -123,13 +123,21 @@ static int64_t op_load(struct disk *base, const char *name, uint64_t off, void *
     return of(base)->closed ? -EBADF : io__files_read(of(base)->files, name, off, p, n);
 }
 
+static int op_settle(struct disk *base, const char *name)
+{
+    struct disk_io io = {.op = DISK_SYNC};
+    check(strlen(name) < sizeof io.name);
+    memcpy(io.name, name, strlen(name) + 1);
+    return of(base)->closed ? -EBADF : (int)io__files_run(of(base)->files, &io);
+}
+
 static int op_space(struct disk *base, uint64_t *total, uint64_t *avail)
 {
     return of(base)->closed ? -EBADF : io__files_space(of(base)->files, total, avail);
 }
 
 static const struct disk_ops ops = {
-    .submit = op_submit, .try_read = op_try_read, .list = op_list, .load = op_load, .space = op_space};
+    .submit = op_submit, .try_read = op_try_read, .list = op_list, .load = op_load, .space = op_space, .settle = op_settle};
 
 /* Signals are for the loop's thread. */
 static void start_lane(struct lane *l, struct io_disk *d, unsigned nthreads)

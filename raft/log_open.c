@@ -180,18 +180,21 @@ static void start_writer(struct log *log, const struct scan_result *found)
     if (w->seg != SEG_NONE) raft__seg_at(log, w->seg)->used = w->page;
 }
 
-/* A process that was killed leaves bytes that a reader sees but a power cut would lose. What was recovered is made durable
- * before anything is built on it or freed for its sake: each lane keeps its order. */
-static void settle(struct log *log)
+/* A process that was killed leaves bytes that a reader sees but a power cut would lose. Of entries and hard state, which
+ * others are told of from now on, that can be what was being written last, and it is made durable here. Payload is before
+ * anything is freed for its sake: the lane keeps its order. */
+static int settle(struct log *log, struct buf *why)
 {
     char name[DISK_NAME_MAX];
-    for (uint32_t i = 0; i < log->nseg; i++) {
+    int err = log->meta.exists ? disk_settle(log->disk, META_NAME) : 0;
+    for (uint32_t i = 0; i < log->nseg && !err; i++) {
         const struct seg *s = log->seg[i];
         raft__seg_name(name, s->kind, s->no);
-        if (s->unsynced) raft__sync_file(log, name, DISK_LANE_BULK);
-        if (s->kind == PAGE_LOG && s->no == log->w.dur_seg) raft__sync_file(log, name, DISK_LANE_LOG);
+        if (s->kind == PAGE_LOG && s->no == log->w.dur_seg) err = disk_settle(log->disk, name);
+        if (s->unsynced) raft__sync_file(log, name);
     }
-    if (log->meta.exists) raft__sync_file(log, META_NAME, DISK_LANE_LOG);
+    if (err) say(why, "what was recovered cannot be made durable: %s", err_text(err));
+    return err;
 }
 
 /* What is of no use any more: a half-written checkpoint, older and damaged ones. */
@@ -277,7 +280,8 @@ int log_open(struct disk *disk, struct clock *clock, const struct log_config *co
     start_writer(log, &found);
     report(log, &found, lost, recovered);
     log->gc.trim_to = log->first;
-    settle(log);
+    err = settle(log, why);
+    if (err) goto out;
     tidy_up(log, &ls);
     raft__space_check(log);
     raft__log_wake(log);

@@ -148,7 +148,7 @@ uint32_t raft__spares_ready(const struct log *log);
 void raft__spare_add(struct log *log, uint64_t no, uint32_t pages, bool ready);
 /* Removes a file that is of no more use; nobody waits for it. */
 void raft__remove_file(struct log *log, const char *name);
-void raft__sync_file(struct log *log, const char *name, enum disk_lane lane);
+void raft__sync_file(struct log *log, const char *name);
 void raft__segs_drop(struct log *log);
 void raft__log_start(struct log *log);          /* what was asked for before the loop ran; once */
 void raft__space_check(struct log *log);

@@ -115,10 +115,9 @@ static void synced(struct seg_op *op, int64_t result)
     if (result < 0) raft__log_fail(op->log, (int)result, "syncing what was recovered");
 }
 
-void raft__sync_file(struct log *log, const char *name, enum disk_lane lane)
+void raft__sync_file(struct log *log, const char *name)
 {
     struct seg_op *op = op_new(log, DISK_SYNC, synced);
-    op->io.lane = lane;
     snprintf(op->io.name, sizeof op->io.name, "%s", name);
     op_submit(op);
 }

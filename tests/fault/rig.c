@@ -124,13 +124,18 @@ static int64_t disk_gate_load(struct disk *d, const char *name, uint64_t off, vo
     return load_fails(d) ? -EIO : disk_load(real_disk(d), name, off, p, n);
 }
 
+static int disk_gate_settle(struct disk *d, const char *name)
+{
+    return load_fails(d) ? -EIO : disk_settle(real_disk(d), name);
+}
+
 static int disk_gate_space(struct disk *d, uint64_t *total, uint64_t *avail)
 {
     return load_fails(d) ? -EIO : disk_space(real_disk(d), total, avail);
 }
 
 static const struct disk_ops disk_gate_ops = {disk_gate_submit, disk_gate_try_read, disk_gate_list, disk_gate_load,
-                                              disk_gate_space};
+                                              disk_gate_space, disk_gate_settle};
 
 /* ---- the k-th send ---- */
 

@@ -108,12 +108,15 @@ static int64_t gate_load(struct disk *d, const char *name, uint64_t off, void *p
     return disk_load(gate_of(d)->disk, name, off, p, n);
 }
 
+static int gate_settle(struct disk *d, const char *name) { return disk_settle(gate_of(d)->disk, name); }
+
 static int gate_space(struct disk *d, uint64_t *total, uint64_t *avail)
 {
     return disk_space(gate_of(d)->disk, total, avail);
 }
 
-static const struct disk_ops gate_ops = {gate_submit, gate_try_read, gate_list, gate_load, gate_space};
+static const struct disk_ops gate_ops = {gate_submit, gate_try_read, gate_list, gate_load, gate_space,
+                                         gate_settle};
 
 /* ---- life of the cluster ---- */
 

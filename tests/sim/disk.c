@@ -349,17 +349,22 @@ static struct disk_io *head_of(const struct sim_disk *d, int lane)
     return list_empty(&d->lane[lane]) ? NULL : container_of(d->lane[lane].next, struct disk_io, link);
 }
 
-static void complete(struct sim_disk *d, struct disk_io *io)
+static int64_t happen(struct sim_disk *d, struct disk_io *io)
 {
-    list_remove(&io->link);
-    d->pending--;
     d->done[io->op]++;
     bool meant = (d->fault.ops >> io->op & 1) && (!d->fault.prefix || strncmp(io->name, d->fault.prefix, strlen(d->fault.prefix)) == 0);
     bool faulty = d->fault.nth && meant && --d->fault.nth == 0;
     int64_t result = faulty ? perform_faulty(d, io) : perform(d, io);
     if (d->lie[0] && !faulty && io->durable && result > 0 && strcmp(d->lie, io->name) == 0) d->lie[0] = 0;
     d->stats.nospace += result == -ENOSPC;
-    io->done(io, result);
+    return result;
+}
+
+static void complete(struct sim_disk *d, struct disk_io *io)
+{
+    list_remove(&io->link);
+    d->pending--;
+    io->done(io, happen(d, io));
 }
 
 /* The operation that completes next, by its time. */
@@ -452,6 +457,13 @@ static int64_t op_load(struct disk *door, const char *name, uint64_t off, void *
     return do_read(container_of(door, struct sim_disk, door), name, off, p, n);
 }
 
+static int op_settle(struct disk *door, const char *name)
+{
+    struct disk_io io = {.op = DISK_SYNC};
+    snprintf(io.name, sizeof io.name, "%s", name);
+    return (int)happen(container_of(door, struct sim_disk, door), &io);
+}
+
 static int op_space(struct disk *door, uint64_t *total, uint64_t *avail)
 {
     struct sim_disk *d = container_of(door, struct sim_disk, door);
@@ -461,7 +473,7 @@ static int op_space(struct disk *door, uint64_t *total, uint64_t *avail)
     return 0;
 }
 
-static const struct disk_ops ops = {op_submit, op_try_read, op_list, op_load, op_space};
+static const struct disk_ops ops = {op_submit, op_try_read, op_list, op_load, op_space, op_settle};
 
 /* ---- making, crashing ---- */
 
@@ -504,6 +516,15 @@ void sim_disk_free(struct sim_disk *d)
     free(d);
 }
 
+/* A durable write of a process that dies in the midst of it: not at all, durable, or seen by readers and yet to be made
+ * durable, as between a write and its sync. */
+static void killed_write(struct sim_disk *d, const struct disk_io *io)
+{
+    struct disk_io seen = *io;
+    seen.durable = prng_chance(&d->rng, 50);
+    if (prng_chance(&d->rng, 70)) perform(d, &seen);
+}
+
 /* The operations that had begun happen in part. */
 static void begun_ops(struct sim_disk *d, bool power)
 {
@@ -512,6 +533,8 @@ static void begun_ops(struct sim_disk *d, bool power)
         if (!io) continue;
         if (io->op == DISK_WRITE && power)
             partial_write(d, io);
+        else if (io->op == DISK_WRITE && io->durable)
+            killed_write(d, io);
         else if (io->op != DISK_SYNC && prng_chance(&d->rng, 50))
             perform(d, io);
     }
@@ -573,7 +596,9 @@ struct sim_disk *sim_disk_clone(const struct sim_disk *from, struct clock *clock
     struct sim_disk *d = copy_of(from, clock);
     prng_seed(&d->rng, seed);
     for (int lane = 0; lane < 2; lane++)        /* what has begun may happen to the clone, too */
-        if (head_of(from, lane) && head_of(from, lane)->op == DISK_WRITE && prng_chance(&d->rng, 80))
+        if (head_of(from, lane) && head_of(from, lane)->op == DISK_WRITE && prng_chance(&d->rng, 40))
+            killed_write(d, head_of(from, lane));
+        else if (head_of(from, lane) && head_of(from, lane)->op == DISK_WRITE && prng_chance(&d->rng, 70))
             partial_write(d, head_of(from, lane));
         else if (head_of(from, lane) && head_of(from, lane)->op != DISK_WRITE && head_of(from, lane)->op != DISK_SYNC &&
                  prng_chance(&d->rng, 50))

@@ -113,13 +113,17 @@ static void test_rotten_block(void **state)
  * runs nothing was asked of the disk. Then it is. */
 static void test_failed_start(void **state)
 {
+    static uint8_t part[LOG_BLOCK_MAX];
     for (int runs = 0; runs < 2; runs++) {
         struct rig *r = rig_new(28);
         struct buf why = {0};
         assert_int_equal(rig_open(r), 0);
         grow(r, 30);
         checkpoint_now(r);
-        append_some(r);
+        grow(r, 10);
+        struct log_ckpt *ck = log_ckpt_begin(r->log, r->applied_most, r->terms[r->applied_most], false);
+        assert_non_null(ck);
+        for (unsigned i = 0; i < 4; i++) log_ckpt_write(ck, slice_of(part, sizeof part)); /* there is a file to remove */
         rig_run(r, NS_PER_MS);
         sim_disk_kill(r->disk);
         log_close(r->log);

@@ -125,14 +125,15 @@ static void after_power_cut(struct rig *r, const uint8_t *how)
     rig_free(q);
 }
 
-/* The process dies, the next one builds on what it finds, then the power fails and takes all that was never synced. */
+/* The process dies, the next one tells of what it finds, and builds on it; then the power fails, at once or a while later,
+ * and takes all that was never synced. */
 static void after_kill(struct rig *r)
 {
     static const uint8_t none[4096];
     struct rig *q = twin(r);
     q->disk = sim_disk_clone(r->disk, &q->clock.c, prng_u64(&r->rng));
     open_whole(q);
-    rig_run(q, prng_between(&r->rng, 1, 60) * NS_PER_MS);
+    if (prng_chance(&r->rng, 50)) rig_run(q, prng_between(&r->rng, 1, 60) * NS_PER_MS);
     struct sim_disk *cut = sim_disk_cut(q->disk, &q->clock.c, none);
     sim_disk_kill(q->disk);
     log_close(q->log);
