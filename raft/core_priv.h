@@ -13,7 +13,7 @@
 #define RAFT__INFLIGHT_MAX 128          /* unacknowledged APPENDs with entries towards one follower */
 #define RAFT__READS_MAX    32           /* ReadIndex rounds under way */
 #define RAFT__ENTRIES_MAX  8192u        /* entries in one APPEND that we send */
-#define RAFT__NUMBER_MAX   (1ull << 62) /* terms and indexes beyond are nonsense; keeps sums from overflowing */
+#define RAFT__NUMBER_MAX   (1ull << 45) /* terms and indexes beyond are nonsense; the log on disk takes twice that */
 /* Messages of one update kept for answers, heartbeats and elections; the pump of entries stays below. */
 #define RAFT__PUMP_MAX (RAFT_MSGS_MAX - 3 * RAFT_PEERS_MAX)
 

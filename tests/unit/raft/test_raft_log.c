@@ -1,6 +1,7 @@
 /* The log under a random life: appends, truncations, checkpoints, installs, repairs, with crashes between any two steps. What
  * was reported durable is there afterwards, nothing is invented, and every byte the state refers to reads back. QFS_SEED runs
  * one seed, QFS_SEEDS says how many. */
+#include "raft/core_priv.h"
 #include "tests/unit/raft/log_life.h"
 
 static void live(uint64_t seed, uint32_t steps, uint64_t *sum)
@@ -38,8 +39,25 @@ static void test_random_life(void **state)
                   (unsigned long long)sum[0], (unsigned long long)sum[1], (unsigned long long)sum[2], (unsigned long long)sum[3]);
 }
 
+/* The highest term that the core takes from a message comes back from the disk. (It did not: such a node could not be
+ * started any more.) */
+static void test_highest_term(void **state)
+{
+    struct rig *r = rig_new(5);
+    assert_int_equal(rig_open(r), 0);
+    r->hard = (struct raft_hard){.term = RAFT__NUMBER_MAX, .vote = 2, .standing = RAFT_VOTER};
+    log_set_hard(r->log, &r->hard);
+    rig_settle(r);
+    sim_disk_crash(r->disk);
+    log_close(r->log);
+    r->log = NULL;
+    assert_int_equal(rig_open(r), 0);
+    assert_int_equal(r->rec.raft.hard.term, RAFT__NUMBER_MAX);
+    rig_free(r);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_life)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_life), cmocka_unit_test(test_highest_term)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
