@@ -295,7 +295,7 @@ static bool switch_step(struct log *log)
         while (first + k < g->nmoved && g->moved[first + k].index == p->index) k++;
         g->at_index = p->index + 1;
         g->at_off = 0;
-        raft__place_put(log, &log->places, p->index, g->moved + first, k, g->victim);
+        raft__place_put(log, &log->places, p->index, k ? g->moved + first : NULL, k, g->victim);
         g->moved_at += k;
     }
     return false;
