@@ -224,9 +224,11 @@ static void on_accept(void *arg, struct conn *c)
 
 /* ---- life ---- */
 
+/* Who is already leaving waits for nobody's answer any more. */
 static void on_signal(void *arg, int signum)
 {
     struct master *m = arg;
+    if (m->leaving) io_loop_stop(m->loop);
     fail(m, slice_str(signum == SIGINT ? "stopped by Ctrl-C" : "stopped by SIGTERM"));
 }
 

@@ -327,13 +327,40 @@ static void an_answer_about_another_task(void **state)
     assert_int_equal(mr_lab_master(&o), MR_EXIT_FAILED);
 }
 
+/* It has the task, and says nothing to the end, not even that it shuts down. */
+static void say_nothing_at_the_end(struct io_loop *l)
+{
+    loop = l;
+    assert_int_equal(net_listen(io_net(l), "w:1", on_call, &callee[0]), 0);
+    sign_up("w:1");
+    fake_io_signal(l, SIGTERM);
+    fake_io_run(l, 100 * NS_PER_S);
+    assert_false(l->stopped); /* it may still answer how many tasks it has begun */
+    fake_io_signal(l, SIGINT);
+    assert_true(l->stopped);
+}
+
+static void a_master_that_waits_can_be_stopped(void **state)
+{
+    const char *in = write_file("a", slice_str("a\n"));
+    struct mr_lab_options o = {.job = "lab",
+                               .app = "wc",
+                               .inputs = &in,
+                               .inputs_n = 1,
+                               .dir = test_dir,
+                               .address = "m:1",
+                               .workdir = test_dir};
+    fake_io_play = say_nothing_at_the_end;
+    assert_int_equal(mr_lab_master(&o), MR_EXIT_FAILED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_task_that_is_given_up_is_named), cmocka_unit_test(tasks_that_do_not_exist),
         cmocka_unit_test(stderr_of_what_somebody_runs),       cmocka_unit_test(long_names),
         cmocka_unit_test(more_lost_than_there_are),           cmocka_unit_test(nobody_who_never_joins),
-        cmocka_unit_test(an_answer_about_another_task),
+        cmocka_unit_test(an_answer_about_another_task),       cmocka_unit_test(a_master_that_waits_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
