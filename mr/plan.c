@@ -13,6 +13,8 @@
 #include "mr/unpack.h"
 #include "mr/util.h"
 
+#define TASKS_MAX (1024u * 1024) /* the coordinator needs some half a KiB for each */
+
 struct planner {
     struct plan *plan;
     const struct format *format;
@@ -242,13 +244,13 @@ static int cut(struct plan *p, uint64_t split_bytes, const struct format *f, str
         p->bytes += size;
         if (step == 0 && !whole && size > split_bytes) p->uncut_n++;
         /* A last piece of less than a tenth joins the one before. */
-        while (step && size - off > step + step / 10) {
+        while (step && size - off > step + step / 10 && p->splits_n <= TASKS_MAX) {
             add_split(p, &cap, i, off, step);
             off += step;
         }
         if (whole || size > off) add_split(p, &cap, i, off, size - off);
-        if (p->splits_n > UINT32_MAX / 2) {
-            mr__fmt(why, "the input makes too many tasks: set a larger --split-size");
+        if (p->splits_n > TASKS_MAX) {
+            mr__fmt(why, "the input makes more than %u tasks: set a larger --split-size", TASKS_MAX);
             return -E2BIG;
         }
     }

@@ -232,6 +232,21 @@ static void output_of_an_earlier_job(void **state)
     buf_free(&why);
 }
 
+/* "--split-size 64", and 64M was meant. */
+static void too_many_tasks(void **state)
+{
+    struct plan p;
+    struct buf why = {0};
+    const char *inputs[] = {write_file("sparse", (struct slice){0})};
+    assert_int_equal(truncate(inputs[0], 4ll * 1024 * MIB), 0);
+    assert_int_equal(mr__plan(inputs, 1, 1000, &mr__format_default, &p, &why), -E2BIG);
+    assert_true(has_text(&why, "--split-size"));
+    assert_int_equal(mr__plan(inputs, 1, 10000, &mr__format_default, &p, &why), 0);
+    mr__plan_free(&p);
+    unlink(inputs[0]);
+    buf_free(&why);
+}
+
 static void what_cannot_be_read(void **state)
 {
     struct plan p;
@@ -313,6 +328,7 @@ int main(void)
         cmocka_unit_test(inputs_of_all_kinds),
         cmocka_unit_test(one_file_of_many_spellings),
         cmocka_unit_test(output_of_an_earlier_job),
+        cmocka_unit_test(too_many_tasks),
         cmocka_unit_test(what_cannot_be_read),
         cmocka_unit_test(changed_input),
         cmocka_unit_test(kept_open),
