@@ -139,6 +139,7 @@ int mr_status(const char *const *jobs, size_t n, bool all, bool json)
         if (!path) code = MR_EXIT_FAILED;
         free(path);
     }
+    if (all && !json && r.jobs == 0 && code == MR_EXIT_OK) mr__say("there are no jobs");
     if (!json && r.jobs) {
         static const char head[] = "JOB          STATE       OUTPUT  PROGRESS\n";
         (void)!mr__write_all(1, head, sizeof head - 1);

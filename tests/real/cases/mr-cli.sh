@@ -95,6 +95,7 @@ python3 -c 'import json; e = [json.loads(l) for l in open("out.log")]; assert e[
 grep -q 'mr run' said/part-00000 || { cat said/part-00000; die "--local at the end: another process has run the first job"; }
 
 say "nothing, one byte, odd names"
+mkdir nojobs; said=$("$QFS" mr status --all nojobs 2>&1); [ "$said" = "quorumfs mr: there are no jobs" ] || die "status of no jobs: $said"; [ -z "$("$QFS" mr status --all nojobs --json)" ] || die "JSON of no jobs"
 mkdir empty; ok run --app wc --input empty --output none --reducers 2
 [ "$(ls none | tr '\n' ' ')" = "_SUCCESS _counters part-00000 part-00001 " ] && [ ! -s none/part-00000 ] || die "a job over nothing"
 printf x > one; ok run --app wc --input one --output single; [ "$(cat single/part-00000)" = "x	1" ] || die "one byte"
