@@ -14,6 +14,10 @@
 #define RAFT__READS_MAX    32           /* ReadIndex rounds under way */
 #define RAFT__ENTRIES_MAX  8192u        /* entries in one APPEND that we send */
 #define RAFT__NUMBER_MAX   (1ull << 45) /* terms and indexes beyond are nonsense; the log on disk takes twice that */
+/* A vote counts for so many election timeouts after it was asked for; who may have forgotten votes gives none that is
+ * younger than so many after its start (standing.c). */
+#define RAFT__VOTE_TIMEOUTS     5
+#define RAFT__PATIENCE_TIMEOUTS 20
 /* Messages of one update kept for answers, heartbeats and elections; the pump of entries stays below. */
 #define RAFT__PUMP_MAX (RAFT_MSGS_MAX - 3 * RAFT_PEERS_MAX)
 
@@ -104,9 +108,11 @@ struct raft {
     uint64_t heard_at, heard_from;
     uint64_t vote_reply;        /* candidate that waits for its granted vote to be durable */
     bool asked, asked_transfer; /* candidate: vote requests are out; they carry the transfer mark */
+    uint64_t asked_at;
 
     /* standing */
-    uint64_t nonce, probe_at;
+    uint64_t nonce, probe_at, patient_at;
+    bool patient;        /* it was fenced until patient_at, and asks anew */
     uint64_t fence_goal; /* 0: no leader has told one yet */
 
     /* follower */

@@ -11,6 +11,11 @@
  * this leader had by then is durable here, the node is a VOTER again. For the term it is in, its vote counts as given
  * to that leader.
  *
+ * A majority may not be complete yet: a candidate that is cut off may hold a vote that this node gave before, and get the
+ * others later. Whoever answers this node's questions forgets such a vote, so the answers of all voters do. With fewer
+ * this node waits until no candidate counts the vote any more (RAFT__VOTE_TIMEOUTS; clocks may differ by a factor of
+ * RAFT__PATIENCE_TIMEOUTS over that), and asks anew: then a majority that it was part of is complete, or never will be.
+ *
  * Which majorities it may have been part of follows from the configuration in the log of the leader it catches up from.
  * If there was a newer one, a majority of this one has committed the change to it in a later term, and one of `enough`
  * voters of this one remembers that term. So a stale list of members at the start does no harm: the answers that count
@@ -40,8 +45,8 @@ static uint32_t answers(const struct raft *r, int k, uint32_t *n)
 static bool enough(const struct raft *r)
 {
     for (int k = 0; k < 2; k++) {
-        uint32_t n, got = answers(r, k, &n);
-        if (n == 0 || got < n - (n / 2 + 1) + 1) return false;
+        uint32_t n, got = answers(r, k, &n), others = n - r->peers[r->self].votes[k];
+        if (n == 0 || got == 0 || got < (r->patient ? n - (n / 2 + 1) + 1 : others)) return false;
     }
     return true;
 }
@@ -57,12 +62,22 @@ void raft__standing_start(struct raft *r)
 {
     r->nonce = prng_u64(&r->prng) ^ r->now;
     r->probe_at = r->now;
+    r->patient_at = r->now + RAFT__PATIENCE_TIMEOUTS * r->config.election_ns;
     if (r->hard.standing == RAFT_UNFORMED && raft__alone(r)) r->hard.standing = RAFT_VOTER;
+}
+
+static void ask_anew(struct raft *r)
+{
+    r->patient = true;
+    r->nonce = prng_u64(&r->prng) ^ r->now;
+    r->probe_at = r->now;
+    for (uint32_t i = 0; i < r->npeers; i++) r->peers[i].probed = false;
 }
 
 void raft__standing_tick(struct raft *r)
 {
     bool unformed = r->hard.standing == RAFT_UNFORMED;
+    if (r->hard.standing != RAFT_VOTER && !r->patient && r->now >= r->patient_at && !enough(r)) ask_anew(r);
     if (r->hard.standing == RAFT_VOTER || (!unformed && enough(r))) r->probe_at = UINT64_MAX;
     if (r->now < r->probe_at) return;
     r->probe_at = r->now + r->config.heartbeat_ns;
@@ -104,6 +119,8 @@ void raft__standing_advance(struct raft *r)
 void raft__on_probe(struct raft *r, const struct raft_msg *m)
 {
     bool fresh = r->hard.standing == RAFT_VOTER && r->hard.term == 0 && r->terms.last == 0;
+    struct raft_peer *p = raft__peer(r, m->from);
+    if (p) p->pre_granted = p->granted = false; /* it may have forgotten that it did */
     struct raft_msg *resp = raft__emit(r, RAFT_MSG_PROBE_RESP, m->from);
     resp->round = m->round;
     resp->reject = r->hard.standing != RAFT_UNFORMED && !fresh;

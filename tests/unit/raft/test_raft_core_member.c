@@ -494,7 +494,7 @@ static void test_a_joining_node_waits(void **state)
     m = rig_take(g, RAFT_MSG_PROBE, 3); /* it asks the voters whether that leader is of today */
     assert_non_null(m);
     uint64_t nonce = m->round;
-    for (uint64_t p = 2; p <= 3; p++)
+    for (uint64_t p = 1; p <= 3; p++)
         rig_msg(g, (struct raft_msg){.type = RAFT_MSG_PROBE_RESP, .from = p, .reject = true, .term = 5, .round = nonce});
     rig_msg(g, (struct raft_msg){.type = RAFT_MSG_APPEND, .from = 2, .term = 5, .index = 1, .log_term = 5, .last = 1,
                                  .round = g->now + 1});
