@@ -6,10 +6,11 @@
  * ends.
  *
  * Failure modes: a worker dies, hangs or sends nonsense: it is let go, and killed if it is our child; children that end
- * are replaced, unless so many end in a row without one finished task that it is hopeless. A task that fails too often,
- * a failing publish, SIGINT and SIGTERM end the run; the job stays as its directory says, for who wants to go on with
- * it. When the job's token is gone, this process has been frozen and replaced, or the job cancelled: it touches nothing
- * more and ends; its workers find their way to the successor (worker.c). */
+ * are replaced, unless so many end in a row without one finished task that it is hopeless. Another worker of the same
+ * machine, which may be the replacement, is asked to take over the map outputs. A task that fails too often, a failing
+ * publish, SIGINT and SIGTERM end the run; the job stays as its directory says, for who wants to go on with it. When
+ * the job's token is gone, this process has been frozen and replaced, or the job cancelled: it touches nothing more and
+ * ends; its workers find their way to the successor (worker.c). */
 #include "mr/coord.h"
 
 #include <signal.h>
@@ -31,6 +32,16 @@
 #define TEXT_MAX   4096u          /* of what a worker says of itself: a path */
 #define DEATHS_MAX 10u            /* in a row, and as many again for each worker that is wanted */
 
+/* A directory with map outputs: a worker's own, or what one has left. */
+struct home {
+    struct list link;
+    char *host, *dir;
+    struct peer *keeper; /* who serves it; NULL: nobody */
+    struct peer *asked;  /* whether it can */
+    bool ask_again;      /* somebody has had it since, so that a no means nothing */
+    uint32_t index;      /* in the message at hand */
+};
+
 struct peer {
     struct list link;
     struct coord *c;
@@ -38,7 +49,8 @@ struct peer {
     bool joined;
     uint32_t id; /* while joined, for the scheduler; never used again */
     pid_t pid;
-    char *host, *dir, *addr;
+    char *host, *addr;
+    struct home *own;
     struct timer stranger; /* until it has joined */
 };
 
@@ -57,19 +69,19 @@ struct coord {
     struct sched *sched;
     enum coord_state state;
     int code;
-    struct list peers, children;
+    struct list peers, homes, children;
     uint32_t next_id, children_n, wanted, deaths;
     char *addr, *host;     /* where our children find us; what they call this machine */
-    struct peer **held_by; /* by map task: who has its output */
+    struct home **held_in; /* by map task: where its output is, or was */
     uint32_t *held_attempt;
     struct task_result *result; /* while a step is about it */
-    struct peer *result_from;
+    struct home *result_in;
     struct timer tick, spawn, goodbye, beat;
     struct scribe *scribe;
     uint64_t shown[FACES]; /* hashes of what people see in the job's directory */
     struct buf publish_why;
     int publish_rc;
-    bool publish_runs;
+    bool publish_runs, given_away;
 };
 
 static void step(struct coord *c, struct sched_event e);
@@ -141,6 +153,7 @@ static void leave_it_to_others(struct coord *c)
     }
     c->state = LEAVING;
     c->code = MR_EXIT_FAILED;
+    c->given_away = true;
     end_loop(c);
 }
 
@@ -243,7 +256,7 @@ static void give_up(struct coord *c, const struct sched_effect *e)
     }
     if (r && r->outcome == TASK_FAILED)
         mr__report(why, c->run->o, &c->run->job, &c->run->plan, r, attempts);
-    else if (r && r->outcome == TASK_STARVED)
+    else if (r && r->outcome != TASK_DONE)
         mr__fmt(why, "%s task %u found its input missing again and again: %.*s", map ? "map" : "reduce", e->task,
                 (int)r->why.n, r->why.p);
     else
@@ -370,34 +383,32 @@ static void assign_map(struct coord *c, struct peer *p, const struct sched_effec
 
 static void assign_reduce(struct coord *c, struct peer *to, const struct sched_effect *e)
 {
-    uint32_t maps = (uint32_t)c->run->plan.splits_n, peers = 0, *index = xcalloc(c->next_id + 1, sizeof *index);
-    struct buf b = {0};
+    uint32_t maps = (uint32_t)c->run->plan.splits_n, homes_n = 0;
+    struct buf b = {0}, homes = {0}, outputs = {0};
 
-    list_for_each(it, &c->peers)
-    {
-        struct peer *p = container_of(it, struct peer, link);
-        if (p->joined) index[p->id] = peers++;
+    list_for_each(it, &c->homes) container_of(it, struct home, link)->index = UINT32_MAX;
+    for (uint32_t m = 0; m < maps; m++) {
+        struct home *h = c->held_in[m];
+        check(h && h->keeper);
+        if (h->index == UINT32_MAX) {
+            h->index = homes_n++;
+            put_slice16(&homes, slice_str(h->host));
+            put_slice16(&homes, slice_str(h->dir));
+            put_slice16(&homes, slice_str(h->keeper->addr));
+        }
+        put_u32(&outputs, h->index);
+        put_u32(&outputs, c->held_attempt[m]);
     }
     put_u32(&b, e->task);
     put_u32(&b, e->attempt);
-    put_u32(&b, peers);
-    list_for_each(it, &c->peers)
-    {
-        struct peer *p = container_of(it, struct peer, link);
-        if (!p->joined) continue;
-        put_slice16(&b, slice_str(p->host));
-        put_slice16(&b, slice_str(p->dir));
-        put_slice16(&b, slice_str(p->addr));
-    }
+    put_u32(&b, homes_n);
+    put_bytes(&b, buf_slice(&homes));
     put_u32(&b, maps);
-    for (uint32_t m = 0; m < maps; m++) {
-        check(c->held_by[m] && c->held_by[m]->joined);
-        put_u32(&b, index[c->held_by[m]->id]);
-        put_u32(&b, c->held_attempt[m]);
-    }
+    put_bytes(&b, buf_slice(&outputs));
     send(to, MR_TASK_REDUCE, &b);
     buf_free(&b);
-    free(index);
+    buf_free(&homes);
+    buf_free(&outputs);
 }
 
 static void cancel(struct peer *p, const struct sched_effect *e)
@@ -412,14 +423,14 @@ static void cancel(struct peer *p, const struct sched_effect *e)
 
 static void commit(struct coord *c, const struct sched_effect *e)
 {
-    check(c->result && c->result_from && c->result_from->id == e->worker);
-    c->deaths = 0;
+    struct peer *by = c->result ? c->result_in->keeper : NULL;
+    check(by && by->id == e->worker);
     if (e->phase == SCHED_MAP) {
-        c->held_by[e->task] = c->result_from;
+        c->held_in[e->task] = c->result_in;
         c->held_attempt[e->task] = e->attempt;
     }
     struct buf b = {0};
-    char *holder = mr__strf("%s %d", c->result_from->host, (int)c->result_from->pid);
+    char *holder = mr__strf("%s %d", by->host, (int)by->pid);
     mr__run_journal(&b, e->phase, e->task, e->attempt, e->phase == SCHED_MAP ? holder : "", &c->result->counters);
     mr__scribe_journal(c->scribe, buf_slice(&b));
     free(holder);
@@ -456,7 +467,7 @@ static void carry_out(struct coord *c, const struct sched_effect *e)
         commit(c, e);
         break;
     case SCHED_REVOKE:
-        c->held_by[e->task] = NULL;
+        c->held_in[e->task] = NULL;
         break;
     case SCHED_FINISH:
         c->state = PUBLISHING;
@@ -483,6 +494,102 @@ static void step(struct coord *c, struct sched_event e)
 
 static void on_tick(struct timer *t) { step(t->arg, (struct sched_event){.kind = SCHED_TICK}); }
 
+/* ---- map outputs whose worker is gone ---- */
+
+/* Where p says that it has outputs. */
+static struct home *home_of(struct coord *c, struct peer *p, char *dir)
+{
+    list_for_each(it, &c->homes)
+    {
+        struct home *h = container_of(it, struct home, link);
+        if (strcmp(h->dir, dir) != 0 || (h->keeper && h->keeper != p) || strcmp(h->host, p->host) != 0) continue;
+        free(dir);
+        h->keeper = p;
+        return h;
+    }
+    struct home *h = xcalloc(1, sizeof *h);
+    *h = (struct home){.host = mr__strf("%s", p->host), .dir = dir, .keeper = p};
+    list_push_back(&c->homes, &h->link);
+    return h;
+}
+
+static bool needed(const struct coord *c, const struct home *h)
+{
+    size_t m = 0;
+    while (m < c->run->plan.splits_n && c->held_in[m] != h) m++;
+    return m < c->run->plan.splits_n;
+}
+
+/* Whoever could have it has been asked. What is awaited of it still is made again. */
+static void await_no_more(struct coord *c, const struct home *h)
+{
+    for (uint32_t m = 0; m < c->run->plan.splits_n; m++)
+        if (c->held_in[m] == h)
+            step(c, (struct sched_event){.kind = SCHED_UNCLAIMED, .task = m, .attempt = c->held_attempt[m]});
+}
+
+static void ask(struct home *h, struct peer *p)
+{
+    struct buf b = {0};
+    h->asked = p;
+    h->ask_again = false;
+    put_slice16(&b, slice_str(h->dir));
+    send(p, MR_ADOPT, &b);
+    buf_free(&b);
+}
+
+/* A worker with the same host may reach it; it will see for itself. On our own there will be a new one. */
+static void find_keeper(struct coord *c, struct home *h)
+{
+    if (h->keeper || h->asked || !needed(c, h)) return;
+    list_for_each(it, &c->peers)
+    {
+        struct peer *p = container_of(it, struct peer, link);
+        if (!p->joined || strcmp(p->host, h->host) != 0) continue;
+        ask(h, p);
+        return;
+    }
+    if (!c->wanted || strcmp(h->host, c->host) != 0) await_no_more(c, h);
+}
+
+static void find_keepers(struct coord *c)
+{
+    list_for_each(it, &c->homes)
+    {
+        if (c->state == WORKING) find_keeper(c, container_of(it, struct home, link));
+    }
+}
+
+static void free_home(struct home *h)
+{
+    list_remove(&h->link);
+    free(h->host);
+    free(h->dir);
+    free(h);
+}
+
+static void free_homes(struct coord *c, bool all)
+{
+    list_for_each_safe(it, next, &c->homes)
+    {
+        struct home *h = container_of(it, struct home, link);
+        if (all || (!h->keeper && !h->asked && !needed(c, h))) free_home(h);
+    }
+}
+
+/* Before it is told to the scheduler. */
+static void forget_keeper(struct coord *c, const struct peer *p)
+{
+    list_for_each(it, &c->homes)
+    {
+        struct home *h = container_of(it, struct home, link);
+        if (h->asked == p) h->asked = NULL;
+        if (h->keeper != p) continue;
+        h->keeper = NULL;
+        h->ask_again = h->asked != NULL;
+    }
+}
+
 /* ---- what workers say ---- */
 
 /* All workers' texts go into one frame for each reduce task, so none may be as long as it likes. */
@@ -491,6 +598,13 @@ static char *get_text(struct reader *r)
     struct slice s = get_slice16(r);
     if (s.n > TEXT_MAX || (s.n && memchr(s.p, 0, s.n))) r->bad = true;
     return mr__str(r->bad ? (struct slice){0} : s);
+}
+
+static char *get_dir(struct reader *r)
+{
+    char *dir = get_text(r);
+    if (dir[0] != '/') r->bad = true;
+    return dir;
 }
 
 /* ":port" becomes an address that other machines can dial: where the worker's connection came from. One from this
@@ -528,26 +642,26 @@ static int take_hello(struct peer *p, struct slice payload)
     }
     p->pid = (pid_t)get_u32(&r);
     p->host = get_text(&r);
-    p->dir = get_text(&r);
+    char *dir = get_dir(&r);
     p->addr = complete_addr(p->conn, get_text(&r));
     struct slice job = get_slice16(&r);
-    if (!reader_done(&r) || p->dir[0] != '/') return -EBADMSG;
-    if (c->state != WORKING) {
-        refuse(p, "the job is over");
-        return 0;
-    }
-    if (job.n && !slice_eq(job, slice_str(c->run->job.id))) {
-        refuse(p, "it is of another job");
-        return 0;
+    bool ours = job.n == 0 || slice_eq(job, slice_str(c->run->job.id));
+    int rc = reader_done(&r) ? 0 : -EBADMSG;
+    if (rc < 0 || c->state != WORKING || !ours) {
+        free(dir);
+        if (rc == 0) refuse(p, ours ? "the job is over" : "it is of another job");
+        return rc;
     }
     p->id = c->next_id++;
     p->joined = true;
+    p->own = home_of(c, p, dir);
     p->conn->guest = false;
     clock_disarm(io_clock(c->loop), &p->stranger);
     mr__job_encode(&b, &c->run->job);
     send(p, MR_WELCOME, &b);
     buf_free(&b);
     step(c, (struct sched_event){.kind = SCHED_JOINED, .worker = p->id});
+    find_keepers(c);
     return 0;
 }
 
@@ -573,17 +687,17 @@ static int take_result(struct peer *p, struct slice payload)
 {
     struct coord *c = p->c;
     struct task_result r;
-    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
+    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED, SCHED_STARVED};
 
     if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
     if (!makes_sense(c, &r)) {
         mr__result_free(&r);
         return -EBADMSG;
     }
-    struct sched_event e = {
-        .kind = kinds[r.outcome], .phase = r.phase, .worker = p->id, .task = r.no, .attempt = r.attempt};
+    struct sched_event e = {.phase = r.phase, .worker = p->id, .task = r.no, .attempt = r.attempt};
     c->result = &r;
-    c->result_from = p;
+    c->result_in = p->own;
+    if (r.outcome == TASK_DONE) c->deaths = 0;
     if (r.outcome != TASK_DONE && c->state == WORKING)
         mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s",
                           r.phase == SCHED_MAP ? "map" : "reduce", r.no, (r.attempt & 0xffff) + 1, p->id,
@@ -591,30 +705,60 @@ static int take_result(struct peer *p, struct slice payload)
     keep_stderr(c, &e, &r);
     if (r.phase == SCHED_REDUCE && r.outcome == TASK_DONE)
         sched_weigh_running(c->sched, p->id, MR_TASK_WEIGHT + r.counters.built_in[MR_SHUFFLE_BYTES]);
-    for (size_t i = 0; i < r.lost_n; i++)
-        step(c, (struct sched_event){
-                    .kind = SCHED_LOST, .task = (uint32_t)(r.lost[i] >> 32), .attempt = (uint32_t)r.lost[i]});
+    for (size_t i = 0; i < r.lost_n; i++) {
+        e.kind = r.outcome == TASK_UNREACHED ? SCHED_UNREACHED : SCHED_LOST;
+        e.map = (uint32_t)(r.lost[i] >> 32);
+        e.output = (uint32_t)r.lost[i];
+        step(c, e);
+    }
+    e.kind = kinds[r.outcome];
     step(c, e);
     c->result = NULL;
-    c->result_from = NULL;
     mr__result_free(&r);
     return 0;
 }
 
-/* What a worker has done for an earlier coordinator, or for us before its connection broke. */
+/* What a worker has done for an earlier coordinator, or for us before its connection broke, or taken over. */
 static int take_held(struct peer *p, struct slice payload)
 {
     struct coord *c = p->c;
     struct task_result r;
+    struct reader in = reader_of(payload);
+    char *dir = get_dir(&in);
 
-    if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
+    if (in.bad || mr__result_decode(get_bytes(&in, reader_left(&in)), &r) < 0) {
+        free(dir);
+        return -EBADMSG;
+    }
     c->result = &r;
-    c->result_from = p;
+    struct home *h = c->result_in = home_of(c, p, dir);
     int rc = r.phase == SCHED_MAP && r.outcome == TASK_DONE && makes_sense(c, &r) ? 0 : -EBADMSG;
     if (rc == 0) step(c, (struct sched_event){.kind = SCHED_HELD, .worker = p->id, .task = r.no, .attempt = r.attempt});
+    if (h != p->own && !needed(c, h)) free_home(h); /* of no use, and anybody could name any number */
     c->result = NULL;
-    c->result_from = NULL;
     mr__result_free(&r);
+    return rc;
+}
+
+static int take_adopted(struct peer *p, struct slice payload)
+{
+    struct coord *c = p->c;
+    struct reader in = reader_of(payload);
+    char *dir = get_dir(&in);
+    int rc = reader_done(&in) ? 0 : -EBADMSG;
+
+    list_for_each(it, &c->homes)
+    {
+        struct home *h = container_of(it, struct home, link);
+        if (rc < 0 || h->asked != p || strcmp(h->dir, dir) != 0) continue;
+        h->asked = NULL;
+        if (h->ask_again)
+            find_keeper(c, h);
+        else if (!h->keeper || h->keeper == p)
+            await_no_more(c, h);
+        break;
+    }
+    free(dir);
     return rc;
 }
 
@@ -639,6 +783,8 @@ static void on_frame(struct conn *conn, uint8_t type, struct slice payload)
         rc = 0;
     } else if (p->joined && type == MR_HELD) {
         rc = take_held(p, payload);
+    } else if (p->joined && type == MR_ADOPTED) {
+        rc = take_adopted(p, payload);
     } else if (p->joined && type == MR_RESULT) {
         rc = take_result(p, payload);
     }
@@ -654,12 +800,14 @@ static void on_closed(struct conn *conn, int err)
 
     list_remove(&p->link);
     clock_disarm(io_clock(c->loop), &p->stranger);
-    if (p->joined) step(c, (struct sched_event){.kind = SCHED_LEFT, .worker = p->id});
-    for (size_t m = 0; m < c->run->plan.splits_n; m++)
-        if (c->held_by[m] == p) c->held_by[m] = NULL; /* not needed any more, or it was revoked */
+    forget_keeper(c, p);
+    if (p->joined) {
+        step(c, (struct sched_event){.kind = SCHED_LEFT, .worker = p->id});
+        find_keepers(c);
+    }
+    free_homes(c, false);
     if (p->joined && c->state == WORKING && c->run->restored[SCHED_MAP]) arm(c, &c->spawn, now(c) + NS_PER_S / 4);
     free(p->host);
-    free(p->dir);
     free(p->addr);
     free(p);
 }
@@ -749,10 +897,11 @@ static void coord_free(struct coord *c)
     mr__scribe_stop(c->scribe);
     io_loop_free(c->loop);
     mr__scribe_end(c->scribe);
-    mr__workdir_sweep(c->run->o->workdir); /* of workers that were killed */
+    mr__workdir_sweep(c->run->o->workdir, c->given_away ? NULL : c->run->job.id); /* of workers that were killed */
     while (!list_empty(&c->children)) free(container_of(list_pop_front(&c->children), struct child, link));
+    free_homes(c, true);
     sched_free(c->sched);
-    free(c->held_by);
+    free(c->held_in);
     free(c->held_attempt);
     free(c->addr);
     free(c->host);
@@ -765,6 +914,7 @@ int mr__coordinate(struct run *r)
 
     c.loop = io_loop_new();
     list_init(&c.peers);
+    list_init(&c.homes);
     list_init(&c.children);
     c.tick = (struct timer){.fire = on_tick, .arg = &c};
     c.spawn = (struct timer){.fire = on_spawn, .arg = &c};
@@ -772,7 +922,7 @@ int mr__coordinate(struct run *r)
     c.beat = (struct timer){.fire = on_beat, .arg = &c};
     c.scribe = mr__scribe_new(c.loop, &r->place, on_lost, &c);
     c.host = mr__this_host();
-    c.held_by = xcalloc(r->plan.splits_n + 1, sizeof(struct peer *));
+    c.held_in = xcalloc(r->plan.splits_n + 1, sizeof(struct home *));
     c.held_attempt = xcalloc(r->plan.splits_n + 1, sizeof *c.held_attempt);
     c.sched = mr__run_sched(r, now(&c));
     if (start_listening(&c) == 0) {

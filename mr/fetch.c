@@ -79,10 +79,14 @@ static int open_output(struct serving *s, struct slice payload)
 
     if (!reader_done(&r) || part >= parts || s->fd >= 0) return -EBADMSG;
     if (!s->server->job || !slice_eq(job, slice_str(s->server->job))) return -ENOENT;
-    char *path = mr__map_output(s->server->dir, map, attempt);
-    s->fd = open(path, O_RDONLY | O_CLOEXEC);
-    int rc = s->fd < 0 ? -errno : mr__run_find(s->fd, parts, part, &range);
-    free(path);
+    int rc = -ENOENT;
+    for (size_t i = 0; i < s->server->dirs_n && rc == -ENOENT; i++) {
+        char *path = mr__map_output(s->server->dirs[i], map, attempt);
+        s->fd = open(path, O_RDONLY | O_CLOEXEC);
+        rc = s->fd < 0 ? -errno : 0;
+        free(path);
+    }
+    if (rc == 0) rc = mr__run_find(s->fd, parts, part, &range);
     if (rc < 0) return rc;
     s->at = range.off;
     s->end = range.off + range.bytes;

@@ -1,11 +1,13 @@
-/* fetch.h - map outputs between workers of different machines: a server of the own ones, a client for others'. */
+/* fetch.h - map outputs between workers of different machines: a server of those on this one, a client for others'. */
 #ifndef QFS_MR_FETCH_H
 #define QFS_MR_FETCH_H
 
 #include "io/io.h"
 
 struct fetch_server {
-    const char *job, *dir;             /* the job's id, and where its map outputs are */
+    const char *job;                   /* its id */
+    char **dirs;                       /* where map outputs are, the own ones and those taken over */
+    size_t dirs_n;
 };
 /* The accept() of a listener whose arg is the server. Connections live as long as the other side wants. */
 void mr__fetch_accept(void *server, struct conn *c);

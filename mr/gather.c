@@ -1,8 +1,8 @@
-/* gather.c - a reduce task's inputs (worker.h): outputs of workers of this host are read where they are, the others are
- * fetched, one connection a worker, all at once.
+/* gather.c - a reduce task's inputs (worker.h): outputs in directories of this host are read where they are, the others
+ * are fetched, one connection a directory, all at once.
  *
  * Failure modes: the coordinator's message makes no sense (it is checked to the last index); an output cannot be
- * fetched: the gather ends and names it. Files of workers that share our host are not looked at here: if one is missing
+ * fetched: the gather ends and names it. Files in directories of our host are not looked at here: if one is missing
  * the merge says so. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +168,7 @@ static void fail(struct gather *g, const struct holder *h, int err, enum fetch_f
         mr__fmt(&r.why, "cannot write the fetched map outputs in %s: %s", g->o.dir, err_text(err));
     } else {
         uint32_t end = fault == FETCH_OUTPUT ? at + 1 : h->n;
+        if (fault == FETCH_PEER) r.outcome = TASK_UNREACHED;
         for (uint32_t i = at; i < end; i++) mr__result_lose(&r, mr__output_tag(h->v[i].map, h->v[i].attempt));
         mr__fmt(&r.why, "cannot fetch the output of map task %u from %s: %s", at < h->n ? h->v[at].map : 0, h->addr,
                 err_text(err));

@@ -150,7 +150,7 @@ static void make_task(struct local *l, const struct sched_effect *e, struct task
 
 static void run_assigned(struct local *l)
 {
-    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED};
+    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED, SCHED_STARVED};
     struct task_place at = {.dir = l->run->dir, .touch = touch, .idle = idle, .arg = l};
     struct sched_effect e = l->next;
     struct task_result result;
@@ -166,8 +166,13 @@ static void run_assigned(struct local *l)
         mr__progress_note(&l->run->progress, "%s task %u, attempt %u: %.*s", e.phase == SCHED_MAP ? "map" : "reduce",
                           e.task, (e.attempt & 0xffff) + 1, (int)min_u64(result.why.n, 500), result.why.p);
     for (size_t i = 0; i < result.lost_n; i++)
-        step(l, (struct sched_event){
-                    .kind = SCHED_LOST, .task = (uint32_t)(result.lost[i] >> 32), .attempt = (uint32_t)result.lost[i]});
+        step(l, (struct sched_event){.kind = SCHED_LOST,
+                                     .phase = e.phase,
+                                     .worker = 1,
+                                     .task = e.task,
+                                     .attempt = e.attempt,
+                                     .map = (uint32_t)(result.lost[i] >> 32),
+                                     .output = (uint32_t)result.lost[i]});
     step(l, (struct sched_event){
                 .kind = kinds[result.outcome], .phase = e.phase, .worker = 1, .task = e.task, .attempt = e.attempt});
     l->result = NULL;

@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-#define MR_PROTOCOL 2u
+#define MR_PROTOCOL 3u
 
 enum mr__msg {
     MR_HELLO = 128,      /* worker: u32 MR_PROTOCOL, u32 pid, text host, text directory, text address to fetch from
@@ -17,14 +17,19 @@ enum mr__msg {
     MR_WELCOME = 129,    /* coordinator: the job (job.c) */
     MR_REFUSED = 130,    /* coordinator: text; then it closes */
     MR_TASK_MAP = 131,   /* coordinator: a map task (taskmsg.c) */
-    MR_TASK_REDUCE = 132,/* coordinator: u32 number, u32 attempt, u32 workers, each: text host, text directory, text
-                          * address; u32 map tasks, each: u32 index of the worker that has its output, u32 attempt */
+    MR_TASK_REDUCE = 132,/* coordinator: u32 number, u32 attempt, u32 directories, each: text host, text path, text
+                          * address of the worker that serves it; u32 map tasks, each: u32 index of the directory with
+                          * its output, u32 attempt */
     MR_CANCEL = 133,     /* coordinator: u8 phase, u32 number, u32 attempt: end it, no result is wanted */
     MR_BYE = 134,        /* coordinator: the job is over */
     MR_BEAT = 135,       /* worker: u64 bytes of input read since the last, u64 bytes that the reduce task at hand has to
                           * read (0: not known); the coordinator answers with an empty one */
     MR_RESULT = 136,     /* worker: a result (taskmsg.c) */
-    MR_HELD = 137,       /* worker: the result of a map task that it has done for an earlier coordinator */
+    MR_HELD = 137,       /* worker: text directory, the result of a map task whose output it has there: one that it has
+                          * done for an earlier coordinator, or taken over from a dead worker */
+    MR_ADOPT = 138,      /* coordinator: text directory: its worker is gone, take it over if that is dead. The answer is
+                          * what is there (MR_HELD), and then */
+    MR_ADOPTED = 139,    /* worker: text directory: that was all, or nothing */
     MR_FETCH = 140,      /* worker to worker: text job, u32 map task, u32 attempt, u32 partitions, u32 partition */
     MR_DATA = 141,       /* the answer: blocks of the partition, in pieces, then */
     MR_DATA_END = 142,   /* u32 error (0: that was all), u64 bytes */

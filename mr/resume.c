@@ -2,7 +2,8 @@
  *
  * Happy path: the job's directory is found, its coordinator is dead, the token is renamed, description and journals are
  * read. Reduce tasks whose file is there are done. Map outputs are on their workers' disks: those that workers bring
- * when they join are kept; what belonged to a worker that is known to be dead is not waited for.
+ * when they join are kept; what belonged to a worker that is known to be dead is waited for only if its directory is
+ * still there, for one of ours to take over.
  *
  * A chain (chain.c) is taken over in the same way.
  *
@@ -16,9 +17,11 @@
 #include <sys/stat.h>
 
 #include "mr/chainfile.h"
+#include "mr/estate.h"
 #include "mr/journal.h"
 #include "mr/standby.h"
 #include "mr/util.h"
+#include "mr/workdir.h"
 
 #define JOBFILE_MAX (1024u * MIB)
 
@@ -143,16 +146,38 @@ static bool is_gone(struct slice holder)
     return gone;
 }
 
+struct replay {
+    struct run *run;
+    bool *lies_here; /* by map task: its output is in a directory where our workers will look */
+};
+
+static void note_output(void *arg, const struct task_result *result)
+{
+    struct replay *p = arg;
+    if (result->no < p->run->plan.splits_n) p->lies_here[result->no] = true;
+}
+
+static void note_outputs(void *arg, const char *path)
+{
+    struct replay *p = arg;
+    mr__estate_read(path, p->run->job.id, p->run->job.reducers, note_output, p);
+}
+
 static void replay(void *arg, const struct journal_entry *e)
 {
-    struct run *r = arg;
+    struct replay *p = arg;
+    struct run *r = p->run;
     struct counters c = {0};
 
     if (e->kind != JOURNAL_DONE || e->task >= (e->phase == SCHED_MAP ? r->plan.splits_n : r->job.reducers)) return;
     if (!mr__counters_decode(e->counters, &c)) return;
     struct restored *t = &r->restored[e->phase][e->task];
-    *t = (struct restored){.done = e->phase == SCHED_REDUCE || (!r->o->local && !is_gone(e->holder)),
-                           .attempt = e->attempt};
+    *t = (struct restored){.done = true, .attempt = e->attempt};
+    if (e->phase == SCHED_MAP) {
+        bool gone = is_gone(e->holder);
+        t->done = !r->o->local && (!gone || p->lies_here[e->task]);
+        r->waits = r->waits || (t->done && !gone);
+    }
     mr__run_commit(r, e->phase, e->task, e->attempt, &c);
 }
 
@@ -168,11 +193,16 @@ static bool is_there(const struct run *r, uint32_t no)
 
 int mr__resume_replay(struct run *r)
 {
+    struct replay p = {r, xcalloc(r->plan.splits_n + 1, sizeof *p.lies_here)};
     uint32_t epochs, maps = 0, reduces = 0;
+    char *base = mr__strf("%.*s", (int)(strrchr(r->dir, '/') - r->dir), r->dir);
 
+    mr__workdir_each(base, note_outputs, &p);
+    free(base);
     r->restored[SCHED_MAP] = xcalloc(r->plan.splits_n + 1, sizeof(struct restored));
     r->restored[SCHED_REDUCE] = xcalloc(r->job.reducers, sizeof(struct restored));
-    int rc = mr__journal_read(r->place.path, replay, r, &epochs);
+    int rc = mr__journal_read(r->place.path, replay, &p, &epochs);
+    free(p.lies_here);
     if (rc < 0) {
         mr__fmt(&r->why, "cannot read the journals in %s: %s", r->place.path, err_text(rc));
         return rc;
@@ -183,7 +213,6 @@ int mr__resume_replay(struct run *r)
         reduces += t->done;
     }
     for (size_t i = 0; i < r->plan.splits_n; i++) maps += r->restored[SCHED_MAP][i].done;
-    r->waits = maps > 0;
     mr__say("going on with the job %s in epoch %u: %u of %u reduce tasks are done, and %u of %zu map outputs may still "
             "be with their workers",
             r->job.id, r->place.epoch, reduces, r->job.reducers, maps, r->plan.splits_n);

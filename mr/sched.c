@@ -1,14 +1,15 @@
 /* sched.c - the scheduler (sched.h): PURE, no clock, no system call.
  *
  * A task is idle (in its phase's queue), running (one attempt, or two where a backup was started), done, or awaited: a
- * map task that an earlier coordinator saw done, until a worker says that it has the output, or the grace is over.
- * Reduce tasks are assigned only while every map task is done. Each attempt has a number of its own within its task, so whatever
- * arrives late about an old one finds nothing and is dropped; the first attempt that is done wins.
+ * map task that is done, but whose output is with nobody we know, until a worker says that it has it, or the grace is
+ * over. Reduce tasks are assigned only while every map task is done. Each attempt has a number of its own within its
+ * task, so whatever arrives late about an old one finds nothing and is dropped; the first attempt that is done wins.
  *
- * Failure modes: a worker leaves (its attempt counts as a loss, its map outputs are made again), falls silent (evicted,
+ * Failure modes: a worker leaves (its attempt counts as a loss, its map outputs are awaited), falls silent (evicted,
  * then as if it had left), fails a task (counted; too many: the job is given up), cannot read a map output (the map
- * task runs again, the reduce task waits). The driver itself may have been frozen: time in which nobody could be heard
- * does not count as silence. */
+ * task runs again, the reduce task waits), or not reach who has it (who may have died: the output is awaited). What a
+ * reduce attempt says of an output that has found another holder since the attempt began is out of date. The driver
+ * itself may have been frozen: time in which nobody could be heard does not count as silence. */
 #include "mr/sched.h"
 
 #include <stdlib.h>
@@ -20,14 +21,15 @@ enum task_state { IDLE, RUNNING, DONE, AWAITED };
 
 struct attempt {
     uint32_t worker, no; /* worker NOBODY: none */
-    uint64_t began;
+    uint64_t began, step;
 };
 
 struct task {
     struct list queued; /* while IDLE */
     enum task_state state;
     uint32_t next_attempt, failures, losses;
-    uint32_t done_by, done_attempt; /* while DONE */
+    uint32_t done_by, done_attempt; /* while DONE; while AWAITED, whose it was */
+    uint64_t since, until;          /* DONE: the step in which that was said; AWAITED: so long */
     struct attempt run[2];
     uint64_t weight;
 };
@@ -45,11 +47,11 @@ struct sched {
     uint32_t done[2];
     uint64_t spent_ns[2], spent_weight[2]; /* time and weight of the attempts that won: what is usual */
     uint32_t awaited;
-    uint64_t grace_end; /* of those */
+    uint64_t grace_end; /* when the wait for one of those may be over */
     struct worker *workers;
     size_t workers_n, workers_cap;
     uint32_t running; /* tasks with an attempt */
-    uint64_t now;
+    uint64_t now, steps;
     struct sched_facts facts;
     struct sched_effect *out;
     size_t out_n, out_cap;
@@ -66,7 +68,7 @@ struct sched *sched_new(const struct sched_config *config, uint64_t now)
     check(config->reduces > 0 && config->attempts > 0 && config->losses > 0);
     s->config = *config;
     s->now = now;
-    s->grace_end = now + config->grace_ns;
+    s->grace_end = UINT64_MAX;
     for (enum sched_phase p = SCHED_MAP; p <= SCHED_REDUCE; p++) {
         list_init(&s->idle[p]);
         s->tasks[p] = xcalloc(phase_size(s, p) + 1, sizeof *s->tasks[p]);
@@ -91,6 +93,16 @@ void sched_free(struct sched *s)
     free(s);
 }
 
+static void await(struct sched *s, struct task *t)
+{
+    check(t->state == DONE);
+    s->done[SCHED_MAP]--;
+    s->awaited++;
+    t->state = AWAITED;
+    t->until = s->now + s->config.grace_ns;
+    s->grace_end = min_u64(s->grace_end, t->until);
+}
+
 void sched_restore(struct sched *s, enum sched_phase phase, uint32_t task, uint32_t attempt)
 {
     check(phase <= SCHED_REDUCE && task < phase_size(s, phase));
@@ -99,11 +111,9 @@ void sched_restore(struct sched *s, enum sched_phase phase, uint32_t task, uint3
     list_remove(&t->queued);
     t->done_by = NOBODY;
     t->done_attempt = attempt;
-    t->state = phase == SCHED_MAP ? AWAITED : DONE;
-    if (phase == SCHED_MAP)
-        s->awaited++;
-    else
-        s->done[phase]++;
+    t->state = DONE;
+    s->done[phase]++;
+    if (phase == SCHED_MAP) await(s, t);
 }
 
 void sched_weigh(struct sched *s, enum sched_phase phase, uint32_t task, uint64_t weight)
@@ -227,9 +237,13 @@ static void count_loss(struct sched *s, struct task *t, uint32_t worker, uint32_
 /* A map task's output is gone, and a reduce task still has to read it: after the last one the job is over. */
 static void revoke(struct sched *s, struct task *t)
 {
-    check(t->state == DONE && phase_of(s, t) == SCHED_MAP);
-    s->done[SCHED_MAP]--;
+    check((t->state == DONE || t->state == AWAITED) && phase_of(s, t) == SCHED_MAP);
+    if (t->state == DONE)
+        s->done[SCHED_MAP]--;
+    else
+        s->awaited--;
     to_idle(s, t);
+    if (t->done_by == NOBODY) return; /* an earlier coordinator's */
     emit(s, SCHED_REVOKE, t->done_by, t, t->done_attempt);
     count_loss(s, t, t->done_by, t->done_attempt);
 }
@@ -247,9 +261,9 @@ static void remove_worker(struct sched *s, struct worker *w)
         end_attempt(s, t, a);
         count_loss(s, t, id, no);
     }
-    for (uint32_t i = s->config.maps; i-- > 0 && !s->facts.over && !s->config.shared;) {
+    for (uint32_t i = 0; i < s->config.maps && !s->config.shared; i++) {
         struct task *m = &s->tasks[SCHED_MAP][i];
-        if (m->state == DONE && m->done_by == id) revoke(s, m);
+        if (m->state == DONE && m->done_by == id) await(s, m);
     }
 }
 
@@ -281,6 +295,7 @@ static void done(struct sched *s, struct task *t, struct attempt *a)
     t->state = DONE;
     t->done_by = a->worker;
     t->done_attempt = a->no;
+    t->since = s->steps;
     s->done[p]++;
     s->spent_ns[p] += s->now - a->began;
     s->spent_weight[p] += t->weight;
@@ -324,35 +339,51 @@ static void ended(struct sched *s, const struct sched_event *e)
 
 static void output_lost(struct sched *s, const struct sched_event *e)
 {
+    struct task *t = e->map < s->config.maps ? &s->tasks[SCHED_MAP][e->map] : NULL;
+    const struct attempt *a = sched_runs(s, e) ? attempt_of(task_of(s, e), e->worker) : NULL;
+    if (!a || !t || t->state != DONE || t->done_attempt != e->output || a->step < t->since)
+        s->facts.dropped++;
+    else if (e->kind == SCHED_LOST)
+        revoke(s, t);
+    else
+        await(s, t);
+}
+
+static void unclaimed(struct sched *s, const struct sched_event *e)
+{
     struct task *t = e->task < s->config.maps ? &s->tasks[SCHED_MAP][e->task] : NULL;
-    if (t && t->state == DONE && t->done_attempt == e->attempt)
+    if (t && t->state == AWAITED && t->done_attempt == e->attempt)
         revoke(s, t);
     else
         s->facts.dropped++;
 }
 
-/* A worker that has joined brings a map output: as good as any other, whoever coordinated when it was made. */
+/* A worker that has joined brings a map output: as good as any other, whoever made it, and whoever coordinated then. It
+ * may have taken it over from a worker of which we do not know yet that it is dead. */
 static void held(struct sched *s, const struct sched_event *e, bool joined_worker)
 {
     struct task *t = e->task < s->config.maps ? &s->tasks[SCHED_MAP][e->task] : NULL;
-    if (!t || !joined_worker || t->state == DONE) {
+    bool moved = t && t->state == DONE && t->done_attempt == e->attempt && t->done_by != e->worker;
+    if (!t || !joined_worker || (t->state == DONE && !moved)) {
         s->facts.dropped++;
         return;
     }
     if (t->state == AWAITED) s->awaited--;
     if (t->state == IDLE) list_remove(&t->queued);
+    if (!moved) s->done[SCHED_MAP]++;
     t->state = DONE;
     t->done_by = e->worker;
     t->done_attempt = e->attempt;
-    s->done[SCHED_MAP]++;
+    t->since = s->steps;
     emit(s, SCHED_COMMIT, e->worker, t, e->attempt);
     cancel_others(s, t);
 }
 
 static void handle(struct sched *s, const struct sched_event *e)
 {
-    struct worker *w =
-        e->kind == SCHED_JOINED || e->kind == SCHED_LOST || e->kind == SCHED_TICK ? NULL : find_worker(s, e->worker);
+    struct worker *w = e->kind == SCHED_JOINED || e->kind == SCHED_UNCLAIMED || e->kind == SCHED_TICK
+                           ? NULL
+                           : find_worker(s, e->worker);
     if (w) w->heard = s->now;
     switch (e->kind) {
     case SCHED_JOINED:
@@ -370,7 +401,11 @@ static void handle(struct sched *s, const struct sched_event *e)
         ended(s, e);
         break;
     case SCHED_LOST:
+    case SCHED_UNREACHED:
         output_lost(s, e);
+        break;
+    case SCHED_UNCLAIMED:
+        unclaimed(s, e);
         break;
     case SCHED_HELD:
         held(s, e, w != NULL);
@@ -440,7 +475,7 @@ static void assign(struct sched *s, struct worker *w, struct task *t)
     } else {
         s->facts.backups++;
     }
-    *a = (struct attempt){.worker = w->id, .no = t->next_attempt++, .began = s->now};
+    *a = (struct attempt){.worker = w->id, .no = t->next_attempt++, .began = s->now, .step = s->steps};
     w->task = t;
     s->facts.assigned++;
     emit(s, SCHED_ASSIGN, w->id, t, a->no);
@@ -459,12 +494,16 @@ static void assign_all(struct sched *s)
 
 static void end_grace(struct sched *s)
 {
-    if (!s->awaited || s->now < s->grace_end) return;
-    for (uint32_t i = s->config.maps; i-- > 0;) {
+    if (s->now < s->grace_end) return;
+    s->grace_end = UINT64_MAX;
+    for (uint32_t i = s->config.maps; i-- > 0 && !s->facts.over;) {
         struct task *t = &s->tasks[SCHED_MAP][i];
-        if (t->state == AWAITED) to_idle(s, t);
+        if (t->state != AWAITED) continue;
+        if (s->now >= t->until)
+            revoke(s, t);
+        else
+            s->grace_end = min_u64(s->grace_end, t->until);
     }
-    s->awaited = 0;
 }
 
 /* A driver that was frozen heard nobody meanwhile: that time is no silence of the workers'. */
@@ -490,13 +529,14 @@ size_t sched_step(struct sched *s, const struct sched_event *e, uint64_t now)
 {
     s->out_n = 0;
     if (s->facts.over) return 0;
+    s->steps++;
     if (now > s->now) {
         forgive_own_sleep(s, now);
         s->now = now;
     }
     handle(s, e);
     if (!s->facts.over) evict_silent(s);
-    end_grace(s);
+    if (!s->facts.over) end_grace(s);
     if (!s->facts.over && s->done[SCHED_REDUCE] == s->config.reduces) emit(s, SCHED_FINISH, NOBODY, NULL, 0);
     if (!s->facts.over) assign_all(s);
     return s->out_n;

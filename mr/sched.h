@@ -1,12 +1,12 @@
 /* sched.h - which worker does what: a pure step function, events and the time in, effects out.
  *
- * A job is M map tasks, then R reduce tasks. A map task's output stays with the worker that made it, so it is lost with
- * the worker and made again while a reduce task still needs it; a reduce task's output is on the shared filesystem
- * under a name of its attempt and stays. The driver owns connections and processes, hands in what happens to them in
- * any order, late or twice, and carries out the effects.
+ * A job is M map tasks, then R reduce tasks. A map task's output stays with the worker that made it; when that leaves,
+ * another worker may be able to serve it, so it is awaited for a while before the task runs again. A reduce task's output
+ * is on the shared filesystem under a name of its attempt and stays. The driver owns connections and processes, hands in
+ * what happens to them in any order, late or twice, and carries out the effects.
  *
  * A job may be taken over by another coordinator: sched_restore() says what is known to be done, and SCHED_HELD what a
- * worker says that it still has. */
+ * worker says that it has. */
 #ifndef QFS_MR_SCHED_H
 #define QFS_MR_SCHED_H
 
@@ -22,7 +22,8 @@ struct sched_config {
     uint64_t backup_ns;            /* an attempt that runs so long, and for its weight thrice the mean, gets a second
                                     * one; 0: never */
     uint32_t first_attempt;        /* attempts are numbered from here: no number of an earlier coordinator's */
-    uint64_t grace_ns;             /* so long restored map outputs are waited for before their tasks run again */
+    uint64_t grace_ns;             /* so long map outputs are awaited, restored ones and those of workers that have left,
+                                    * before their tasks run again */
     bool shared;                   /* map outputs lie where all can reach them: they stay when their worker leaves */
 };
 
@@ -32,9 +33,11 @@ enum sched_event_kind {
     SCHED_HEARD,                   /* worker: it lives */
     SCHED_DONE,                    /* worker, phase, task, attempt */
     SCHED_FAILED,                  /* the same: the task's own fault */
-    SCHED_STARVED,                 /* the same: map outputs could not be read (each is told by SCHED_LOST) */
-    SCHED_LOST,                    /* task, attempt: this map output cannot be read */
-    SCHED_HELD,                    /* worker, task, attempt: it has had this map output since before it joined */
+    SCHED_STARVED,                 /* the same: map outputs could not be read (each was told before) */
+    SCHED_LOST,                    /* the same, of a reduce task: it cannot read the output `output` of map task `map` */
+    SCHED_UNREACHED,               /* the same, because it cannot reach who has it */
+    SCHED_HELD,                    /* worker, task, attempt: it has this map output, whoever made it */
+    SCHED_UNCLAIMED,               /* task, attempt: nobody can say so of this one, it is awaited in vain */
     SCHED_TICK,                    /* only the time */
 };
 
@@ -42,6 +45,7 @@ struct sched_event {
     enum sched_event_kind kind;
     enum sched_phase phase;
     uint32_t worker, task, attempt;
+    uint32_t map, output;          /* a map task, and its attempt */
 };
 
 enum sched_effect_kind {
@@ -81,7 +85,7 @@ uint64_t sched_deadline(const struct sched *s);    /* when to step with SCHED_TI
 struct sched_facts {
     uint32_t workers, busy;
     uint32_t maps_done, reduces_done;
-    uint32_t awaited;                              /* restored map tasks whose output nobody has claimed yet */
+    uint32_t awaited;                              /* map tasks that were done, and whose output nobody has now */
     uint32_t assigned, failed, lost, backups;      /* attempts, over the job's life */
     uint32_t dropped;                              /* events */
     bool over;

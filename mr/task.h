@@ -35,6 +35,7 @@ enum task_outcome {
     TASK_DONE,
     TASK_FAILED,                       /* its own fault, or nobody's: run it again, but not for ever */
     TASK_STARVED,                      /* map outputs could not be read: `lost` */
+    TASK_UNREACHED,                    /* the same, because who has them could not be reached */
 };
 
 struct task_result {

@@ -134,7 +134,7 @@ int mr__result_decode(struct slice in, struct task_result *out)
     struct slice counters = get_slice32(&r);
     out->phase = phase == SCHED_MAP ? SCHED_MAP : SCHED_REDUCE;
     out->outcome = (enum task_outcome)outcome;
-    if (reader_done(&r) && phase <= SCHED_REDUCE && outcome <= TASK_STARVED && out->err.n <= MR_STDERR_MAX &&
+    if (reader_done(&r) && phase <= SCHED_REDUCE && outcome <= TASK_UNREACHED && out->err.n <= MR_STDERR_MAX &&
         mr__counters_decode(counters, &out->counters))
         return 0;
     mr__result_free(out);

@@ -6,11 +6,18 @@
 #include "base/base.h"
 
 /* Makes a directory of ours below `base` (NULL: $TMPDIR or /var/tmp), locked while this process lives, and removes
- * those whose owners are dead. *path is free()d by the caller, *lock closed when the directory is no longer used. */
+ * what mr__workdir_sweep() does. *path is free()d by the caller, *lock closed when the directory is no longer used. */
 int mr__workdir_make(const char *base, char **path, int *lock, struct buf *why);
-/* Our own, at the end, before *lock is closed. */
+/* One that is ours, at the end, before its lock is closed. */
 void mr__workdir_remove(const char *path);
-/* Removes the directories below `base` whose owners are dead. */
-void mr__workdir_sweep(const char *base);
+/* Removes the directories below `base` whose owners are dead; those with outputs (estate.h) only some minutes after the
+ * last mr__workdir_touch(), or if they are of `job` (NULL: none), which is over. */
+void mr__workdir_sweep(const char *base, const char *job);
+/* All of them of this user. */
+void mr__workdir_each(const char *base, void (*each)(void *arg, const char *path), void *arg);
+/* The directory of a dead owner becomes ours, as if we had made it. -EBUSY: its owner lives, or somebody else has taken
+ * it; other errors: it cannot be had. */
+int mr__workdir_take(const char *path, int *lock);
+void mr__workdir_touch(int lock);      /* its owner lives */
 
 #endif

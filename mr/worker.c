@@ -6,9 +6,10 @@
  *
  * Failure modes: the coordinator is lost or silent: the worker looks into the job's directory for who coordinates now,
  * joins, and says which map outputs it has; if nobody does for a while, or the job is over, it ends. The task's process
- * crashes or hangs: runner.c. The worker itself dies or is frozen: the coordinator does without it; when it wakes up
- * its connection is closed, and it joins anew. Its directory is removed when it ends, or by the next worker in the same
- * place. */
+ * crashes or hangs: runner.c. The worker itself is frozen: the coordinator does without it; when it wakes up its
+ * connection is closed, and it joins anew. It dies: another worker that can lock its directory, which proves both, takes
+ * it over, serves what the list there names (estate.h), and removes it in the end; a worker looks for such directories
+ * beside its own when it joins, and where the coordinator says. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "mr/chain.h"
+#include "mr/estate.h"
 #include "mr/fetch.h"
 #include "mr/jobdir.h"
 #include "mr/jobfile.h"
@@ -29,11 +31,19 @@
 #define SEEK_NS    (NS_PER_S / 4)
 #define SILENCE_NS (10 * NS_PER_S) /* until a job says otherwise */
 #define ORPHAN     6u              /* so many times the silence of a lost one a new coordinator is looked for */
+#define DYING_NS   (1 * NS_PER_S)  /* so long the kernel may take to end a process whose connection is broken already */
+#define RETRY_NS   (20 * NS_PER_MS)
 
-/* A map task that is done: its result, as it was sent. */
+/* A map task that is done: its result, as it was sent, and which of our directories has the output. */
 struct held {
-    uint32_t map, attempt;
+    size_t dir;
     struct buf result;
+};
+
+/* A directory that is to be taken over, as soon as its worker is dead. */
+struct adoption {
+    char *dir;
+    uint64_t until;
 };
 
 struct worker {
@@ -42,7 +52,13 @@ struct worker {
     struct conn *conn; /* to the coordinator; NULL: none */
     char *coordinator; /* its address */
     char *host, *dir, *addr;
-    int lock, code;
+    int code;
+    char **dirs; /* our own, and those taken over */
+    int *locks;
+    size_t dirs_n;
+    int list; /* of what is finished in our own; -1: none */
+    struct adoption *adoptions;
+    size_t adoptions_n;
     bool welcome, known, stopped; /* on this connection; there is a job; the end */
     struct job job;
     char *place, *theirs; /* the job's directory; what the coordinator calls it. NULL: not known yet */
@@ -53,7 +69,7 @@ struct worker {
     struct gather *gather; /* of the reduce task at hand, before it runs */
     struct task *reduce;   /* while it runs: its fetched files are to be removed */
     uint32_t no, attempt;  /* of the gather */
-    struct timer beat, seek, silence;
+    struct timer beat, seek, silence, retry;
     uint64_t seek_until; /* 0: not looking */
     uint64_t bytes;      /* read since the last beat */
     uint64_t weight; /* of the reduce task at hand, once it is known */
@@ -86,6 +102,7 @@ static void on_beat(struct timer *t)
     send(w, MR_BEAT, &b);
     buf_free(&b);
     w->bytes = 0;
+    for (size_t i = 0; i < w->dirs_n; i++) mr__workdir_touch(w->locks[i]);
     arm(w, t, now(w) + w->job.beat_ns);
 }
 
@@ -106,7 +123,7 @@ static void forget_reduce(struct worker *w)
 }
 
 /* For a coordinator that does not know it yet; without the task's stderr. */
-static void keep(struct worker *w, const struct task_result *r)
+static void keep(struct worker *w, const struct task_result *r, size_t dir)
 {
     struct task_result quiet = *r;
     if (w->held_n == w->held_cap) {
@@ -114,9 +131,12 @@ static void keep(struct worker *w, const struct task_result *r)
         w->held = xrealloc(w->held, w->held_cap * sizeof *w->held);
     }
     struct held *h = &w->held[w->held_n++];
-    *h = (struct held){.map = r->no, .attempt = r->attempt};
+    *h = (struct held){.dir = dir};
     quiet.err = (struct buf){0};
     mr__result_encode(&h->result, &quiet);
+    if (dir || w->list < 0 || mr__estate_add(w->list, &h->result) == 0) return;
+    close(w->list); /* a full disk: it ends here */
+    w->list = -1;
 }
 
 static void on_result(void *arg, struct task_result *r)
@@ -125,7 +145,7 @@ static void on_result(void *arg, struct task_result *r)
     struct buf b = {0};
     forget_reduce(w);
     mr__result_encode(&b, r);
-    if (r->phase == SCHED_MAP && r->outcome == TASK_DONE) keep(w, r);
+    if (r->phase == SCHED_MAP && r->outcome == TASK_DONE) keep(w, r, 0);
     mr__step_point("worker");
     if (w->welcome) send(w, MR_RESULT, &b);
     mr__step_point("worker");
@@ -200,6 +220,101 @@ static int take_cancel(struct worker *w, struct slice payload)
     return 0;
 }
 
+/* ---- what dead workers leave ---- */
+
+static void add_dir(struct worker *w, char *path, int lock)
+{
+    w->dirs = xrealloc(w->dirs, (w->dirs_n + 1) * sizeof *w->dirs);
+    w->locks = xrealloc(w->locks, (w->dirs_n + 1) * sizeof *w->locks);
+    w->dirs[w->dirs_n] = path;
+    w->locks[w->dirs_n++] = lock;
+    w->server.dirs = w->dirs;
+    w->server.dirs_n = w->dirs_n;
+}
+
+static void take_output(void *arg, const struct task_result *r)
+{
+    struct worker *w = arg;
+    keep(w, r, w->dirs_n - 1);
+}
+
+/* -EBUSY: its worker, or who has taken it over, lives. */
+static int adopt(struct worker *w, const char *dir)
+{
+    int lock;
+    for (size_t i = 0; i < w->dirs_n; i++)
+        if (strcmp(w->dirs[i], dir) == 0) return 0;
+    if (!mr__estate_is_of(dir, w->job.id)) return -ENOENT;
+    int rc = mr__workdir_take(dir, &lock);
+    if (rc < 0) return rc;
+    add_dir(w, mr__strf("%s", dir), lock);
+    mr__estate_tidy(dir);
+    mr__estate_read(dir, w->job.id, w->job.reducers, take_output, w);
+    return 0;
+}
+
+static void adopt_if_dead(void *arg, const char *path) { (void)!adopt(arg, path); }
+
+static void adopt_all(struct worker *w)
+{
+    char *base = mr__strf("%.*s", (int)(strrchr(w->dir, '/') - w->dir), w->dir);
+    mr__workdir_each(base, adopt_if_dead, w);
+    free(base);
+}
+
+/* Of one directory, or of all. */
+static void say_what_is_held(struct worker *w, const char *dir)
+{
+    struct buf b = {0};
+    for (size_t i = 0; i < w->held_n; i++) {
+        const char *at = w->dirs[w->held[i].dir];
+        if (dir && strcmp(at, dir) != 0) continue;
+        buf_clear(&b);
+        put_slice16(&b, slice_str(at));
+        put_bytes(&b, buf_slice(&w->held[i].result));
+        send(w, MR_HELD, &b);
+    }
+    buf_free(&b);
+}
+
+static void forget_adoptions(struct worker *w)
+{
+    while (w->adoptions_n) free(w->adoptions[--w->adoptions_n].dir);
+    free(w->adoptions);
+    w->adoptions = NULL;
+}
+
+static void on_retry(struct timer *t)
+{
+    struct worker *w = t->arg;
+    for (size_t i = 0; i < w->adoptions_n;) {
+        struct adoption *a = &w->adoptions[i];
+        struct buf b = {0};
+        if (adopt(w, a->dir) == -EBUSY && now(w) < a->until) {
+            i++;
+            continue;
+        }
+        say_what_is_held(w, a->dir);
+        put_slice16(&b, slice_str(a->dir));
+        send(w, MR_ADOPTED, &b);
+        buf_free(&b);
+        free(a->dir);
+        *a = w->adoptions[--w->adoptions_n];
+    }
+    if (w->adoptions_n) arm(w, t, now(w) + RETRY_NS);
+}
+
+static int take_adopt(struct worker *w, struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    struct slice dir = get_slice16(&r);
+    if (!reader_done(&r) || dir.n == 0 || memchr(dir.p, 0, dir.n)) return -EBADMSG;
+    w->adoptions = xrealloc(w->adoptions, (w->adoptions_n + 1) * sizeof *w->adoptions);
+    w->adoptions[w->adoptions_n++] = (struct adoption){mr__str(dir), now(w) + DYING_NS};
+    on_retry(&w->retry);
+    return 0;
+}
+
 /* ---- the coordinator ---- */
 
 static void end_task(struct worker *w, bool map_too)
@@ -229,11 +344,7 @@ static void take_job(struct worker *w, struct job *j)
         .loop = w->loop, .dir = w->dir, .job = &w->job, .touch = on_touch, .weigh = on_weigh, .result = on_result, .arg = w};
     w->runner = mr__runner_new(&o);
     w->beat = (struct timer){.fire = on_beat, .arg = w};
-}
-
-static void say_what_is_held(struct worker *w)
-{
-    for (size_t i = 0; i < w->held_n; i++) send(w, MR_HELD, &w->held[i].result);
+    w->list = mr__estate_begin(w->dir, w->job.id);
 }
 
 static int take_welcome(struct worker *w, struct slice payload)
@@ -256,7 +367,8 @@ static int take_welcome(struct worker *w, struct slice payload)
         take_job(w, &j);
     }
     on_beat(&w->beat);
-    say_what_is_held(w);
+    adopt_all(w);
+    say_what_is_held(w, NULL);
     return 0;
 }
 
@@ -269,6 +381,8 @@ static int take_task(struct worker *w, uint8_t type, struct slice payload)
         return take_reduce(w, payload);
     case MR_CANCEL:
         return take_cancel(w, payload);
+    case MR_ADOPT:
+        return take_adopt(w, payload);
     case MR_BEAT:
         return payload.n == 0 ? 0 : -EBADMSG;
     default:
@@ -323,6 +437,7 @@ static void on_closed(struct conn *c, int err)
     struct worker *w = c->arg;
     w->conn = NULL;
     w->welcome = false;
+    forget_adoptions(w);
     clock_disarm(io_clock(w->loop), &w->silence);
     if (w->stopped) return;
     if (!w->place) {
@@ -433,17 +548,25 @@ static void worker_free(struct worker *w)
     if (w->known) clock_disarm(io_clock(w->loop), &w->beat);
     clock_disarm(io_clock(w->loop), &w->seek);
     clock_disarm(io_clock(w->loop), &w->silence);
+    clock_disarm(io_clock(w->loop), &w->retry);
     io_loop_free(w->loop);
     forget_reduce(w);
-    if (w->dir) mr__workdir_remove(w->dir);
-    if (w->lock >= 0) close(w->lock);
+    forget_adoptions(w);
+    if (w->list >= 0) close(w->list);
+    for (size_t i = 0; i < w->dirs_n; i++) {
+        mr__workdir_remove(w->dirs[i]);
+        close(w->locks[i]);
+        free(w->dirs[i]);
+    }
+    free(w->dirs);
+    free(w->locks);
+    if (w->known && w->code == MR_EXIT_OK) mr__workdir_sweep(w->o->workdir, w->job.id); /* it is over */
     mr__job_free(&w->job);
     for (size_t i = 0; i < w->held_n; i++) buf_free(&w->held[i].result);
     free(w->held);
     free(w->place);
     free(w->theirs);
     free(w->coordinator);
-    free(w->dir);
     free(w->host);
     free(w->addr);
 }
@@ -473,17 +596,19 @@ static int find_job(struct worker *w, struct buf *why)
 
 int mr_worker(const struct mr_worker_options *o)
 {
-    struct worker w = {.o = o, .lock = -1, .code = MR_EXIT_FAILED};
+    struct worker w = {.o = o, .list = -1, .code = MR_EXIT_FAILED};
     struct buf why = {0};
+    int lock;
 
     w.loop = io_loop_new();
     w.seek = (struct timer){.fire = on_seek, .arg = &w};
     w.silence = (struct timer){.fire = on_silence, .arg = &w};
+    w.retry = (struct timer){.fire = on_retry, .arg = &w};
     w.host = o->host ? mr__strf("%s", o->host) : mr__this_host();
     int rc = find_job(&w, &why);
-    if (rc == 0) rc = mr__workdir_make(o->workdir, &w.dir, &w.lock, &why);
+    if (rc == 0) rc = mr__workdir_make(o->workdir, &w.dir, &lock, &why);
     if (rc == 0) {
-        w.server.dir = w.dir;
+        add_dir(&w, w.dir, lock);
         rc = listen_for_fetches(&w, &why);
     }
     if (rc < 0) {

@@ -16,14 +16,29 @@
 #define MAPS    3u
 #define REDUCES 2u
 
-enum { DO_DIAL, DO_HELLO, DO_RESULT, DO_HELD, DO_BEAT, DO_RAW, DO_FATE, DO_EXIT, DO_SIGNAL, DO_STEAL, DO_CANCEL, DOS };
+enum {
+    DO_DIAL,
+    DO_HELLO,
+    DO_RESULT,
+    DO_HELD,
+    DO_BEAT,
+    DO_RAW,
+    DO_FATE,
+    DO_EXIT,
+    DO_SIGNAL,
+    DO_STEAL,
+    DO_CANCEL,
+    DO_ADOPTED,
+    DOS
+};
 
 static struct play {
     struct io_loop *l;
     struct reader r;
     struct far far[WORKERS];
-    char *attempts; /* where reduce tasks write */
-    char id[16];    /* the job's */
+    char dirs[WORKERS][16]; /* that they are asked to take over */
+    char *attempts;         /* where reduce tasks write */
+    char id[16];            /* the job's */
     const char *top;
 } y;
 
@@ -53,15 +68,25 @@ static void take_reduce(struct far *p, struct slice payload)
     p->task.phase = SCHED_REDUCE;
     p->task.no = get_u32(&r);
     p->task.attempt = get_u32(&r);
-    uint32_t workers = get_u32(&r);
-    check(p->task.no < REDUCES && workers > 0);
-    for (uint32_t i = 0; i < 3 * workers && !r.bad; i++) get_slice16(&r);
+    uint32_t homes = get_u32(&r);
+    check(p->task.no < REDUCES && homes > 0 && homes <= MAPS);
+    for (uint32_t i = 0; i < 3 * homes; i++) get_slice16(&r);
     check(get_u32(&r) == MAPS);
     for (uint32_t i = 0; i < MAPS; i++) {
-        check(get_u32(&r) < workers);
+        check(get_u32(&r) < homes);
         get_u32(&r);
     }
     check(reader_done(&r));
+}
+
+static void take_adopt(struct far *p, struct slice payload)
+{
+    struct reader r = reader_of(payload);
+    struct slice dir = get_slice16(&r);
+    char *to = y.dirs[p - y.far];
+    check(reader_done(&r) && dir.n > 0 && dir.n < sizeof y.dirs[0] && dir.p[0] == '/');
+    memcpy(to, dir.p, dir.n);
+    to[dir.n] = 0;
 }
 
 static void far_frame(struct conn *c, uint8_t type, struct slice payload)
@@ -75,6 +100,8 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
         take_reduce(p, payload);
     else if (type == MR_CANCEL)
         check(payload.n == 9);
+    else if (type == MR_ADOPT)
+        take_adopt(p, payload);
     else
         check(type > MR_HELLO && type < MR_FETCH);
 }
@@ -137,6 +164,12 @@ static void make_part(const struct task_result *r)
     free(path);
 }
 
+static struct slice dir_of(const struct far *p, const char *other)
+{
+    const char *dir = y.dirs[p - y.far];
+    return slice_str(*dir ? dir : other);
+}
+
 static void send_result(struct far *p, uint8_t type)
 {
     uint8_t how = get_u8(&y.r);
@@ -152,9 +185,17 @@ static void send_result(struct far *p, uint8_t type)
         fuzz_counters(&r.counters);
     }
     if (r.phase == SCHED_REDUCE && r.outcome == TASK_DONE && !(how & 0x20) && r.no < REDUCES) make_part(&r);
+    if (type == MR_HELD) put_slice16(&b, how & 0x40 ? slice_str("/other") : dir_of(p, "/work"));
     mr__result_encode(&b, &r);
     far_send(p, type, &b);
     mr__result_free(&r);
+}
+
+static void send_adopted(struct far *p)
+{
+    struct buf b = {0};
+    put_slice16(&b, dir_of(p, "/other"));
+    far_send(p, MR_ADOPTED, &b);
 }
 
 static void send_beat(struct far *p)
@@ -225,6 +266,9 @@ static void step(void)
         break;
     case DO_CANCEL:
         end_job();
+        break;
+    case DO_ADOPTED:
+        send_adopted(p);
         break;
     }
 }
@@ -389,6 +433,25 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     put_u8(&b, MR_RESULT);
     put_u16(&b, 3);
     put_u32(&b, 1);
+    emit(buf_slice(&b));
+    buf_clear(&b);
+    /* One dies who has a map output, another one of its machine takes it over, dies, too, and the next one does not. */
+    put_join(&b, 0, 4);
+    put_result(&b, 0, 0);
+    put_join(&b, 1, 4);
+    put_fate(&b, DO_FATE, FATE_CUT);
+    put_pass(&b, 2);
+    put_do(&b, 1, DO_HELD);
+    put_u32(&b, 0);
+    put_do(&b, 1, DO_ADOPTED);
+    put_pass(&b, 2);
+    put_join(&b, 2, 4);
+    put_fate(&b, 16 + DO_FATE, FATE_CLOSE);
+    put_pass(&b, 2);
+    put_do(&b, 2, DO_ADOPTED);
+    put_pass(&b, 2);
+    for (unsigned i = 0; i < 6; i++) put_result(&b, 2, 0);
+    put_pass(&b, 239);
     emit(buf_slice(&b));
     buf_clear(&b);
     /* Stopped half-way; another one goes on with what workers still have; taken over, or cancelled. */

@@ -85,7 +85,7 @@ static inline uint32_t fuzz_skewed(struct reader *r, uint32_t v)
 /* Mostly that it is done. */
 static inline enum task_outcome fuzz_outcome(uint8_t how)
 {
-    return (enum task_outcome)(how % 16 < 10 ? TASK_DONE : how % 3);
+    return (enum task_outcome)(how % 16 < 10 ? TASK_DONE : how % 4);
 }
 
 /* The task's result, or one beside it. */

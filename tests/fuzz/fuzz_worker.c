@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mr/estate.h"
 #include "mr/shuffle.h"
 #include "tests/fuzz/fuzz_job.h"
 
@@ -38,6 +39,7 @@ static struct play {
     struct reader r;
     struct far far[FARS];
     char *job, *dir;       /* the job's directory, the worker's */
+    char *dead;            /* another worker's, who is dead */
     struct fuzz_task task; /* that it was given last */
 } y;
 
@@ -65,6 +67,14 @@ static void check_result(struct slice payload, bool held)
     mr__result_free(&t);
 }
 
+static struct slice check_dir(struct slice payload, bool alone)
+{
+    struct reader r = reader_of(payload);
+    struct slice dir = get_slice16(&r);
+    check(dir.n > 0 && dir.p[0] == '/' && (!alone || reader_done(&r)));
+    return get_bytes(&r, reader_left(&r));
+}
+
 static void check_fetch(struct slice payload)
 {
     struct reader r = reader_of(payload);
@@ -83,7 +93,9 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
         if (type == MR_HELLO)
             check_hello(payload);
         else if (type == MR_RESULT || type == MR_HELD)
-            check_result(payload, type == MR_HELD);
+            check_result(type == MR_HELD ? check_dir(payload, false) : payload, type == MR_HELD);
+        else if (type == MR_ADOPTED)
+            check_dir(payload, true);
         else
             check(type == MR_BEAT && payload.n == 16);
     } else if (who == HOLDER_1 || who == HOLDER_2) {
@@ -253,11 +265,46 @@ static void make_output(const struct task_result *r)
 
 /* ---- what else happens ---- */
 
+/* With a list of one output, or of any bytes, which may be there. */
+static void make_estate(void)
+{
+    uint8_t how = get_u8(&y.r);
+    struct task_result r = {.phase = SCHED_MAP, .no = how % 4, .attempt = 9, .outcome = fuzz_outcome(how)};
+    char *lock = mr__strf("%s/lock", y.dead);
+    struct buf b = {0};
+    FILE *f = mkdir(y.dead, 0700) == 0 ? fopen(lock, "we") : NULL;
+    if (f) {
+        fclose(f);
+        int list = mr__estate_begin(y.dead, how & 0x80 ? "abc1" : "abc0");
+        if (!(how & 0x40)) mr__result_encode(&b, &r);
+        put_bytes(&b, fuzz_bytes(&y.r));
+        mr__estate_add(list, &b);
+        close(list);
+        char *own = y.dir;
+        y.dir = y.dead;
+        if (!(how & 0x20)) make_output(&r);
+        y.dir = own;
+    }
+    buf_free(&b);
+    free(lock);
+}
+
+static void send_adopt(void)
+{
+    struct buf b = {0};
+    put_slice16(&b, slice_str(y.dead));
+    far_send(&y.far[BOSS], MR_ADOPT, &b);
+}
+
 static void change_job(uint8_t how)
 {
     char *epoch = mr__strf("%s/epoch-0", y.job);
     static const char *const lines[] = {"c:1\tnobody\tc:1\n", "c:1\tnobody\t\n", "nonsense\n", "w:2\tx\tnowhere:1\n"};
-    if (how == 0)
+    if (how == 5)
+        make_estate();
+    else if (how == 6)
+        send_adopt();
+    else if (how == 0)
         mr__rmtree(y.job);
     else if (how == 1)
         mr__write_file(y.job, "result", slice_str("done\n"));
@@ -338,11 +385,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct mr_worker_options o = {.coordinator = "c:1", .workdir = dir, .listen = "me:1", .host = "here"};
 
     y = (struct play){.r = reader_of(slice_of(data, size)), .job = mr__strf("%s/.out.mr-abc0", dir)};
+    y.dead = mr__strf("%s/quorumfs-mr-dead", dir);
     fake_io_begin = begin;
     fake_io_play = play;
     mr_worker(&o);
     check(!y.dir || access(y.dir, F_OK) < 0);
-    check(mr__rmtree(y.job) == 0);
+    check(mr__rmtree(y.job) == 0 && mr__rmtree(y.dead) == 0);
+    free(y.dead);
     free(y.dir);
     free(y.job);
     return 0;
@@ -428,6 +477,27 @@ void fuzz_seeds(void (*emit)(struct slice seed))
     put_raw(&b, BOSS, MR_BYE);
     emit(buf_slice(&b));
     buf_clear(&b);
+    /* A dead worker's output is taken over, when it is asked to and when it joins; somebody fetches it. */
+    for (unsigned when = 0; when < 2; when++) {
+        if (when) put_welcome(&b);
+        put_u8(&b, DO_JOB);
+        put_u8(&b, 5);
+        put_u16(&b, 0);
+        if (!when) put_welcome(&b);
+        put_u8(&b, DO_JOB);
+        put_u8(&b, 6);
+        put_pass(&b, 30);
+        put_u8(&b, DO_DIAL);
+        put_u8(&b, DO_FETCH);
+        put_u8(&b, 0);
+        put_u8(&b, 0);
+        put_u8(&b, 229); /* attempt 9 */
+        put_u16(&b, 1);
+        put_pass(&b, 5);
+        put_raw(&b, BOSS, MR_BYE);
+        emit(buf_slice(&b));
+        buf_clear(&b);
+    }
     /* Cancelled at each stage; an executor that dies; outputs that are not there. */
     put_welcome(&b);
     put_map(&b, 2);

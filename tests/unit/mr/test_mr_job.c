@@ -475,12 +475,12 @@ static void bother(const char *path)
     }
 }
 
-/* Three workers of "different machines": map outputs go over the network; in the last round one of them dies while it
- * reduces, and its map outputs with it. */
+/* Three workers of "different machines": map outputs go over the network; in the third round one of them dies while it
+ * reduces, and its map outputs with it. In the fourth another one is on its machine and takes them over. */
 static void fetched_map_outputs(void **state)
 {
     const char *inputs[] = {in_glob()};
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 4; round++) {
         struct mr_options o = options(inputs, "out");
         char *path = mr__strf("%s", in_dir("sock")), *addr = mr__strf("unix:%s", path);
         int status;
@@ -489,11 +489,17 @@ static void fetched_map_outputs(void **state)
             addr = mr__strf("127.0.0.1:%u", 20000 + (unsigned)getpid() % 20000);
         }
         /* No map task ends before all workers are there (with the coordinator's there are four directories). */
-        char *map = mr__strf("while [ $(ls -d '%s'/quorumfs-mr-* | wc -l) -lt 4 ]; do sleep 0.01; done; "
+        char *map = mr__strf("echo $MR_TASK >> '%s'; "
+                             "while [ $(ls -d '%s'/quorumfs-mr-* | wc -l) -lt 4 ]; do sleep 0.01; done; "
                              "tr -cs A-Za-z '\\n' | sed '/^$/d; s/$/\\t1/'",
-                             in_dir("work"));
+                             in_dir("ran"), in_dir("work"));
+        char *kill_a_third = mr__strf("! grep -aq three /proc/$(echo " WORKER
+                                      ")/cmdline || ! mkdir '%s' 2>/dev/null || kill -9 " WORKER "; " SUM,
+                                      in_dir("killed"));
         o.map = map;
-        o.reduce = round == 2 ? "test $MR_TASK != 1 || " ONCE "kill -9 " WORKER "; " SUM : "wc";
+        o.reduce = round == 2   ? "test $MR_TASK != 1 || " ONCE "kill -9 " WORKER "; " SUM
+                   : round == 3 ? kill_a_third
+                                : "wc";
         o.split_bytes = 2000;
         o.listen = addr;
         o.workers = -1;
@@ -509,14 +515,18 @@ static void fetched_map_outputs(void **state)
         }
         buf_free(&text);
         pid_t workers[3];
-        for (int i = 0; i < 3; i++) workers[i] = start_worker(addr, i == 0 ? "one" : i == 1 ? "two" : "three");
+        for (int i = 0; i < 3; i++)
+            workers[i] = start_worker(addr, i == 0 ? "one" : i == 1 ? round == 3 ? "three" : "two" : "three");
         status = end_job(job);
         if (status) fprintf(stderr, "%s", (char *)said.p);
         assert_int_equal(status, 0);
         for (int i = 0; i < 3; i++) assert_int_equal(waitpid(workers[i], &status, 0), workers[i]);
-        if (round == 2) shell("rm -rf work/*"); /* of the killed one; the next worker there would do it */
+        shell("! ls -d work/* 2>/dev/null");
         right_words("out");
+        if (round == 3) shell("rmdir killed; test \"$(sort ran | uniq -d)\" = ''");
+        shell("rm ran");
         free(map);
+        free(kill_a_third);
         free(addr);
         free(path);
     }

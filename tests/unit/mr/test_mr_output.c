@@ -8,6 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "mr/estate.h"
 #include "mr/output.h"
 #include "mr/owner.h"
 #include "mr/workdir.h"
@@ -521,7 +522,7 @@ static void killed_while_removing(void **state)
         if (pid == 0) {
             (void)!write(ready[1], "", 1);
             if (i % 2)
-                mr__workdir_sweep(base);
+                mr__workdir_sweep(base, NULL);
             else
                 mr__workdir_remove(a);
             _exit(0);
@@ -531,12 +532,135 @@ static void killed_while_removing(void **state)
         while (entries_of(a) > 1900) continue;
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, &status, 0), pid);
-        mr__workdir_sweep(base);
+        mr__workdir_sweep(base, NULL);
         assert_int_equal(access(a, F_OK), -1);
         close(ready[0]);
         close(ready[1]);
         free(a);
     }
+    free(base);
+}
+
+static void finish_map(const char *dir, int list, uint32_t no, bool listed)
+{
+    struct task_result r = {.phase = SCHED_MAP, .no = no, .attempt = 7, .outcome = TASK_DONE};
+    char *path = mr__map_output(dir, no, 7);
+    struct run_writer *w;
+    struct buf b = {0};
+    assert_int_equal(mr__run_create(path, 2, &w), 0);
+    mr__run_add(w, 1, slice_str("key"), slice_str("value"));
+    assert_int_equal(mr__run_finish(w, NULL, NULL), 0);
+    mr__result_encode(&b, &r);
+    if (listed) assert_int_equal(mr__estate_add(list, &b), 0);
+    buf_free(&b);
+    free(path);
+}
+
+static void note(void *arg, const struct task_result *r)
+{
+    assert_int_equal(r->attempt, 7);
+    mr__fmt(arg, "%u ", r->no);
+}
+
+static void expect_outputs(const char *dir, const char *job, const char *want)
+{
+    struct buf got = {0};
+    mr__estate_read(dir, job, 2, note, &got);
+    if (!slice_eq(buf_slice(&got), slice_str(want))) fail_msg("'%.*s', not '%s'", (int)got.n, got.p, want);
+    buf_free(&got);
+}
+
+/* What is listed and whole can be taken over, by one, when its owner is dead; it is removed when its job is over, or
+ * when it is old. */
+static void estates(void **state)
+{
+    char *base = mr__strf("%s", in_dir("work")), *dir, *other;
+    struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    int lock, lock2, list;
+
+    mkdir(base, 0755);
+    assert_int_equal(mr__workdir_make(base, &dir, &lock, &why), 0);
+    assert_int_equal(mr__workdir_make(base, &other, &lock2, &why), 0);
+    list = mr__estate_begin(dir, "job");
+    assert_true(list >= 0);
+    for (uint32_t i = 0; i < 6; i++) finish_map(dir, list, i, i != 3);
+    char *path = mr__map_output(dir, 1, 7);
+    assert_int_equal(unlink(path), 0);
+    free(path);
+    path = mr__map_output(dir, 2, 7);
+    assert_int_equal(truncate(path, 50), 0);
+    free(path);
+    expect_outputs(dir, "job", "0 4 5 ");
+    expect_outputs(dir, "jo", "");
+    expect_outputs(dir, "jobs", "");
+    expect_outputs(other, "job", "");
+    /* A record that was being written. */
+    struct stat st;
+    assert_int_equal(fstat(list, &st), 0);
+    assert_int_equal(ftruncate(list, st.st_size - 1), 0);
+    expect_outputs(dir, "job", "0 4 ");
+    close(list);
+    /* And one that is damaged. */
+    path = mr__strf("%s/outputs", dir);
+    struct buf b = read_file(path);
+    for (size_t i = 0; i < b.n; i++) {
+        struct buf got = {0};
+        FILE *f = fopen(path, "w");
+        b.p[i] ^= 0x55;
+        assert_int_equal(fwrite(b.p, 1, b.n, f), b.n);
+        fclose(f);
+        mr__estate_read(dir, "job", 2, note, &got);
+        assert_true(got.n <= 4 && memcmp("0 4 ", got.n ? (char *)got.p : "", got.n) == 0);
+        b.p[i] ^= 0x55;
+        buf_free(&got);
+    }
+    FILE *f = fopen(path, "w");
+    assert_int_equal(fwrite(b.p, 1, b.n, f), b.n);
+    fclose(f);
+    buf_free(&b);
+    free(path);
+    /* Its owner lives. */
+    assert_int_equal(mr__workdir_take(dir, &lock2), -EBUSY);
+    mr__workdir_sweep(base, "job");
+    expect_outputs(dir, "job", "0 4 ");
+    /* It is dead, and not for long. */
+    close(lock);
+    mr__workdir_sweep(base, NULL);
+    mr__workdir_sweep(base, "jobs");
+    expect_outputs(dir, "job", "0 4 ");
+    assert_int_equal(mr__workdir_take(dir, &lock), 0);
+    assert_int_equal(mr__workdir_take(dir, &lock2), -EBUSY);
+    path = mr__strf("%s/map-9-7-merge", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    mr__estate_tidy(dir);
+    assert_int_equal(access(path, F_OK), -1);
+    free(path);
+    mr__workdir_sweep(base, "job");
+    expect_outputs(dir, "job", "0 4 ");
+    /* Who has taken it over is dead, too. */
+    futimens(lock, old);
+    mr__workdir_touch(lock);
+    close(lock);
+    mr__workdir_sweep(base, NULL);
+    assert_int_equal(mr__workdir_take(dir, &lock), 0);
+    futimens(lock, old);
+    close(lock);
+    mr__workdir_sweep(base, NULL);
+    assert_int_equal(access(dir, F_OK), -1);
+    assert_int_equal(mr__workdir_take(dir, &lock), -ENOENT);
+    /* Nobody else's, nor by another name. */
+    assert_int_equal(symlink(other, dir), 0);
+    assert_true(mr__workdir_take(dir, &lock) < 0);
+    unlink(dir);
+    free(dir);
+    assert_int_equal(mr__workdir_make(base, &dir, &lock, &why), 0);
+    close(mr__estate_begin(dir, "job"));
+    close(lock);
+    mr__workdir_sweep(base, "job");
+    assert_int_equal(access(dir, F_OK), -1);
+    mr__rmtree(base);
+    free(dir);
+    free(other);
     free(base);
 }
 
@@ -547,6 +671,7 @@ int main(void)
         T(published),    T(replaced),  T(failing_steps),        T(one_token),
         T(strange_name), T(abolished), T(killed_at_every_step), T(frozen_at_every_step),
         T(many_at_once), T(leftovers), T(working_directories),  T(killed_while_removing),
+        T(estates),
     };
     /* Thousands of syncs, and nothing here is about power cuts. */
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);

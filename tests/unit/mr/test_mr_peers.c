@@ -14,7 +14,9 @@ struct far {
     struct conn *conn;
     bool open, closed, has;  /* has: a task: */
     struct task_result task; /* its numbers */
+    struct task_result reduce;
     unsigned tasks;
+    char adopt[64]; /* the directory that it is asked to take over */
 };
 
 static void far_open(struct conn *c) { ((struct far *)c->arg)->open = true; }
@@ -24,6 +26,10 @@ static void far_frame(struct conn *c, uint8_t type, struct slice payload)
     struct far *f = c->arg;
     struct task t;
     if (type == MR_LAB_TASK) payload = slice_sub(payload, 4 + load_u32(payload.p), payload.n - 4 - load_u32(payload.p));
+    if (type == MR_ADOPT) snprintf(f->adopt, sizeof f->adopt, "%.*s", (int)payload.n - 2, payload.p + 2);
+    if (type == MR_TASK_REDUCE)
+        f->reduce =
+            (struct task_result){.phase = SCHED_REDUCE, .no = load_u32(payload.p), .attempt = load_u32(payload.p + 4)};
     if (type != MR_TASK_MAP && type != MR_LAB_TASK) return;
     assert_int_equal(mr__task_decode(payload, &t), 0);
     f->task = (struct task_result){.phase = t.phase, .no = t.no, .attempt = t.attempt};
@@ -51,6 +57,7 @@ static void send(struct far *f, uint8_t type, const struct buf *b)
 static void send_result(struct far *f, uint8_t type, const struct task_result *r)
 {
     struct buf b = {0};
+    if (type == MR_HELD) put_slice16(&b, slice_str(f->adopt[0] ? f->adopt : "/work"));
     mr__result_encode(&b, r);
     send(f, type, &b);
     buf_free(&b);
@@ -64,7 +71,7 @@ static void done(struct far *f)
     send_result(f, MR_RESULT, &r);
 }
 
-static void join(struct far *f)
+static void join_in(struct far *f, const char *host, const char *dir)
 {
     struct buf b = {0};
     *f = (struct far){0};
@@ -72,13 +79,15 @@ static void join(struct far *f)
     fake_io_run(loop, STEP);
     put_u32(&b, MR_PROTOCOL);
     put_u32(&b, 1);
-    put_slice16(&b, slice_str("elsewhere"));
-    put_slice16(&b, slice_str("/work"));
+    put_slice16(&b, slice_str(host));
+    put_slice16(&b, slice_str(dir));
     put_slice16(&b, slice_str(":1"));
     put_slice16(&b, slice_str(""));
     send(f, MR_HELLO, &b);
     buf_free(&b);
 }
+
+static void join(struct far *f) { join_in(f, "elsewhere", "/work"); }
 
 /* ---- the coordinator ---- */
 
@@ -118,21 +127,27 @@ static void end(struct io_loop *l)
     assert_true(l->stopped);
 }
 
-/* Task 0's output is lost again and again, as somebody says who also fails a task that is not his. */
+/* Task 0's output is lost again and again, as a reduce task says. */
 static void lie_about_another(struct io_loop *l)
 {
     struct far f;
+    uint64_t tag = 0;
     loop = l;
     join(&f);
-    for (unsigned i = 0; i < 10; i++) {
-        uint64_t tag = mr__output_tag(f.task.no, f.task.attempt);
-        assert_int_equal(f.task.no, 0);
-        done(&f);
-        struct task_result lie = {.no = MAPS - 1, .attempt = 77, .outcome = TASK_FAILED, .lost = &tag, .lost_n = 1};
+    for (unsigned lies = 0; lies < 10;) {
+        if (f.has) {
+            if (f.task.no == 0) tag = mr__output_tag(0, f.task.attempt);
+            done(&f);
+            continue;
+        }
+        struct task_result lie = f.reduce;
+        lie.outcome = TASK_STARVED;
+        lie.lost = &tag;
+        lie.lost_n = 1;
         put_bytes(&lie.why, slice_str("a lie"));
         send_result(&f, MR_RESULT, &lie);
         buf_free(&lie.why);
-        if (f.conn) done(&f); /* another task: then task 0 is the next */
+        lies++;
     }
     end(l);
 }
@@ -276,6 +291,91 @@ static void nobody_who_never_joins(void **state)
     buf_free(&b);
 }
 
+static void leave(struct far *f)
+{
+    conn_close(f->conn);
+    fake_io_run(loop, STEP);
+}
+
+static void adopted(struct far *f)
+{
+    struct buf b = {0};
+    put_slice16(&b, slice_str(f->adopt));
+    send(f, MR_ADOPTED, &b);
+    buf_free(&b);
+    f->adopt[0] = 0;
+}
+
+/* Of four outputs of a dead worker's another one of its host has two, and dies; the next one has one of them. */
+static void die_one_after_the_other(struct io_loop *l)
+{
+    struct far first, second, third, other;
+    struct task_result r[4];
+    loop = l;
+    join_in(&first, "host", "/1");
+    for (unsigned i = 0; i < 4; i++) {
+        r[i] = first.task;
+        done(&first);
+    }
+    join_in(&other, "other", "/1");
+    join_in(&second, "host", "/2");
+    leave(&first);
+    assert_string_equal(second.adopt, "/1");
+    assert_string_equal(other.adopt, "");
+    send_result(&second, MR_HELD, &r[0]);
+    send_result(&second, MR_HELD, &r[1]);
+    adopted(&second);
+    /* The question to the third one is about what the second one had taken over, and about nothing of its own. */
+    leave(&second);
+    join_in(&third, "host", "/3");
+    assert_string_equal(third.adopt, "");
+    unsigned given[MAPS] = {0};
+    for (unsigned i = 0; i < 40 && (other.has || third.has); i++) {
+        struct far *f = other.has ? &other : &third;
+        given[f->task.no]++;
+        done(f);
+    }
+    for (unsigned i = 0; i < 4; i++) assert_int_equal(given[r[i].no], 1); /* nobody was there to ask */
+    end(l);
+}
+
+static void taken_over_in_parts(struct io_loop *l)
+{
+    struct far first, second, other;
+    struct task_result r[4];
+    unsigned given[MAPS] = {0};
+    loop = l;
+    join_in(&first, "host", "/1");
+    for (unsigned i = 0; i < 4; i++) {
+        r[i] = first.task;
+        done(&first);
+    }
+    join_in(&second, "host", "/2");
+    join_in(&other, "other", "/1");
+    leave(&first);
+    assert_string_equal(second.adopt, "/1");
+    send_result(&second, MR_HELD, &r[0]);
+    send_result(&second, MR_HELD, &r[3]);
+    for (unsigned i = 0; i < 40 && (other.has || second.has); i++) {
+        struct far *f = other.has ? &other : &second;
+        given[f->task.no]++;
+        done(f);
+        if (i == 5) adopted(&second);
+    }
+    for (unsigned i = 0; i < 4; i++) assert_int_equal(given[r[i].no], i == 1 || i == 2);
+    end(l);
+}
+
+static void outputs_of_the_dead(void **state)
+{
+    assert_int_equal(coordinate(die_one_after_the_other), MR_EXIT_FAILED);
+    struct buf b = job_says("now/failed");
+    buf_free(&b);
+    assert_int_equal(coordinate(taken_over_in_parts), MR_EXIT_FAILED);
+    b = job_says("now/failed");
+    buf_free(&b);
+}
+
 /* ---- the lab's master ---- */
 
 static struct far callee[2];
@@ -357,10 +457,15 @@ static void a_master_that_waits_can_be_stopped(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_task_that_is_given_up_is_named), cmocka_unit_test(tasks_that_do_not_exist),
-        cmocka_unit_test(stderr_of_what_somebody_runs),       cmocka_unit_test(long_names),
-        cmocka_unit_test(more_lost_than_there_are),           cmocka_unit_test(nobody_who_never_joins),
-        cmocka_unit_test(an_answer_about_another_task),       cmocka_unit_test(a_master_that_waits_can_be_stopped),
+        cmocka_unit_test(the_task_that_is_given_up_is_named),
+        cmocka_unit_test(tasks_that_do_not_exist),
+        cmocka_unit_test(stderr_of_what_somebody_runs),
+        cmocka_unit_test(long_names),
+        cmocka_unit_test(more_lost_than_there_are),
+        cmocka_unit_test(nobody_who_never_joins),
+        cmocka_unit_test(an_answer_about_another_task),
+        cmocka_unit_test(a_master_that_waits_can_be_stopped),
+        cmocka_unit_test(outputs_of_the_dead),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }

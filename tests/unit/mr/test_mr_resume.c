@@ -77,6 +77,27 @@ static void finished_tasks_stay(void **state)
     shell_in(dir, "test $(grep -c 'reduce 0' ran) = 1");
 }
 
+/* And nobody is alive who has the map outputs: they lie there. */
+static void everybody_dies(void **state)
+{
+    const char *dir = arena(0);
+    struct mr_options o = options(), more = again();
+    o.reduce = HOLD "cat";
+    shell_in(dir, "touch hold");
+    pid_t job = start(dir, &o, NULL);
+    until(dir, "test $(grep -c '^map [0-9]* done' .out.mr-*/now/tasks) = 4");
+    char *kill_workers = mr__strf("kill -STOP %d && kill -KILL $(ps -o pid= --ppid %d)", (int)job, (int)job);
+    shell_in(dir, kill_workers);
+    free(kill_workers);
+    assert_int_equal(status_of(job), 2000);
+    end_by(job, SIGKILL);
+    shell_in(dir, "rm hold");
+    must_end(dir, start(dir, &more, NULL), 0);
+    must_say(dir, "4 of 4 map outputs may still be");
+    shell_in(dir, "test $(cat out/part-* | wc -l) = 1200");
+    shell_in(dir, "test $(wc -l < ran) = 4 && ! ls -d work/*/ 2>/dev/null || { cat ran said; false; }");
+}
+
 static void standby(void **state)
 {
     const char *dir = arena(0);
@@ -267,6 +288,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(killed_again_and_again),
         cmocka_unit_test(frozen_at_every_step),
         cmocka_unit_test(finished_tasks_stay),
+        cmocka_unit_test(everybody_dies),
         cmocka_unit_test(standby),
         cmocka_unit_test(interrupted),
         cmocka_unit_test(failed_and_mended),
