@@ -118,7 +118,7 @@ static uint64_t offer(struct lab_one *o)
     struct lab *l = o->lab;
     uint64_t term;
     for (unsigned i = 0; i < l->n; i++) {
-        unsigned s = l->cursor = (l->cursor + 1) % l->n;
+        unsigned s = o->cursor = (o->cursor + 1) % l->n;
         if (!l->connected[s] || !host_offer(l->h, s, o->command, &o->index, &term)) continue;
         o->waiting = true;
         o->offered = host_now(l->h);

@@ -8,7 +8,6 @@ struct lab {
     struct host *h;
     unsigned n;
     bool connected[LAB_SERVERS_MAX];
-    unsigned cursor;
     struct prng rng;
 };
 
@@ -36,7 +35,7 @@ struct lab_one {
     struct host_task task;
     struct lab *lab;
     uint64_t command, index, begun, offered;
-    unsigned k;
+    unsigned k, cursor; /* the server asked last */
     bool waiting;
 };
 void lab_one_begin(struct lab_one *o, struct lab *l, uint64_t command, unsigned k);
