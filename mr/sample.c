@@ -2,7 +2,8 @@
  *
  * Pieces that lie evenly in the input are mapped, each in a child process (guard.h), into a run file each; merged, they
  * are the sample in the order of its keys, and each part begins at the key that its share of the pairs has before it. A
- * key is never cut in two: a heavy one makes its part larger, and others empty.
+ * key is never cut in two: a heavy one makes its part larger, and others empty. Of what cannot be cut the beginning has
+ * to do: to map all of it here would be the job itself, with one process.
  *
  * Failure modes: the map program fails on a piece. With --skip-bad that piece is left out. */
 #include "mr/sample.h"
@@ -18,6 +19,7 @@
 
 #define PIECES      24u
 #define PIECE_BYTES (128u * KIB)
+#define UNCUT_BYTES (64u * MIB) /* of all that cannot be cut: beginnings, in equal shares */
 #define MEMORY      (64ull * MIB)
 #define CUTS_BYTES  (8u * MIB) /* all of them go to each worker in one message */
 #define CUT_BYTES   4096u
@@ -48,6 +50,7 @@ static int map_piece(const struct piece *p, const struct program *map, struct co
                                 .limit_ns = p->job->task_timeout_ns};
     struct split_reader *in = NULL;
     int rc = mr__split_open(f->path, f->size, f->mtime_ns, p->split.off, p->split.len, &p->job->format, &in, why);
+    if (rc == 0) mr__split_limit(in, UNCUT_BYTES / min_u64(PIECES, p->plan->splits_n));
     if (rc == 0) rc = mr__program_map(map, &c, in, out, why);
     mr__split_close(in);
     return rc;

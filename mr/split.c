@@ -33,6 +33,7 @@ struct split_reader {
     bool eof;             /* buf ends where the stream ends */
     bool begun;           /* something was given */
     uint64_t taken;       /* mr__split_taken() */
+    uint64_t left;        /* mr__split_limit() */
     struct unpack *unpack;
     struct buf packed;    /* read from the file, not yet unpacked from packed_at on */
     size_t packed_at;
@@ -175,6 +176,7 @@ int mr__split_reopen(struct split_file *kept, const char *path, uint64_t size, i
     struct split_reader *r = xcalloc(1, sizeof *r);
 
     *r = (struct split_reader){.format = f, .kept = kept, .size = size, .end = off + len, .at = off};
+    r->left = UINT64_MAX;
     if (packing != PACKING_NONE) {
         r->unpack = mr__unpack_new(packing);
         r->at = 0;
@@ -284,6 +286,7 @@ static void forget_given(struct split_reader *r)
 static bool over(const struct split_reader *r)
 {
     if (r->format->input == MR_IN_FILES) return r->begun;
+    if (r->left == 0) return true;
     return r->at >= r->end || (r->eof && r->buf.n == r->pos);
 }
 
@@ -314,12 +317,14 @@ int mr__split_next(struct split_reader *r, struct slice *chunk, uint64_t *off, s
     if (bad) return cut_off(r, why);
     if (over(r)) return 0;
     r->begun = true;
+    r->left -= min_u64(r->left, r->given);
     *chunk = slice_sub(rest_of(r), 0, r->given);
     *off = r->at;
     if (!r->unpack) r->taken = r->given;
     return 1;
 }
 
+void mr__split_limit(struct split_reader *r, uint64_t bytes) { r->left = bytes; }
 uint64_t mr__split_taken(const struct split_reader *r) { return r->taken; }
 
 void mr__split_close(struct split_reader *r)

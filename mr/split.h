@@ -57,6 +57,8 @@ void mr__split_forget(struct split_file *kept); /* closes what is kept */
 /* 1 with a chunk that lives until the next call, and where in the file (or in what comes out of a compressed one) it
  * begins; 0 at the end; or an error. */
 int mr__split_next(struct split_reader *r, struct slice *chunk, uint64_t *off, struct buf *why);
+/* Gives no more, once so many bytes were given: for a sample. Whole files stay whole. */
+void mr__split_limit(struct split_reader *r, uint64_t bytes);
 /* Bytes of the file that the last chunk stands for; of a compressed file: that were read for it. */
 uint64_t mr__split_taken(const struct split_reader *r);
 void mr__split_close(struct split_reader *r);

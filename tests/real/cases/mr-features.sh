@@ -100,6 +100,11 @@ mkdir packed; gzip -c in/t0 > packed/a.gz; gzip -c in/t1 >> packed/a.gz; zstd -q
 both z1 --app wc --input packed; both z2 --app wc --input in; same z1.all z2.all "compressed input"
 grep -q 'cannot be cut' z1.log && ! grep -q 'cannot be cut' z2.log || die "it is not said that compressed files cannot be cut"
 head -c 5000 packed/a.gz > cut.gz; fails q mr run --local --attempts 1 --app wc --input cut.gz --output x; grep -q 'cut.gz is damaged' out || { cat out; die "a cut gzip file"; }
+say "sampling reads the beginnings of what cannot be cut, not all of it"
+mkdir long; for i in 1 2; do yes "line of $i" | head -c 50000000 | gzip -1 > long/$i.gz; done
+q mr run --local --partition range --reducers 2 --map 'wc -c >> seen' --reduce cat --input long --output n1 > out 2>&1 || { cat out; die "a job over long compressed files"; }
+[ "$(wc -l < seen)" = 4 ] && [ "$(tail -2 seen | sort -u)" = 50000000 ] && [ "$(head -2 seen | awk '{ n += $1 } END { print (n > 60e6 && n < 75e6) }')" = 1 ] ||
+    { cat seen; die "what was sampled and mapped"; }
 say "directories without what is below"
 mkdir -p tree/sub; cp in/t0 tree/; cp in/t1 tree/sub/; both t1 --app sort --no-recursive --input tree; sort in/t0 > want; same t1.all want "--no-recursive"
 
