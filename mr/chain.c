@@ -46,7 +46,7 @@ static void chain_free(struct chain *c)
 
 static int failed(struct chain *c)
 {
-    mr__say("%.*s", (int)c->why.n, c->why.p);
+    mr__progress_refused(c->how->json, buf_slice(&c->why));
     return MR_EXIT_FAILED;
 }
 

@@ -286,6 +286,18 @@ void mr__progress_failed(struct progress *p, struct slice why)
     mr__say("%.*s", (int)why.n, why.p);
 }
 
+void mr__progress_refused(bool json, struct slice why)
+{
+    struct buf b = {0};
+    if (json) {
+        mr__fmt(&b, "{\"event\": \"failed\", \"seconds\": 0.000, \"why\": ");
+        mr__json_str(&b, why);
+        mr__fmt(&b, "}\n");
+        print(1, &b);
+    }
+    mr__say("%.*s", (int)why.n, why.p);
+}
+
 /* ---- the report of a failed task ---- */
 
 static void put_stderr(struct buf *b, struct slice err)

@@ -35,6 +35,8 @@ void mr__progress_text(struct progress *p, const struct sched_facts *f, bool jso
 __attribute__((format(printf, 2, 3))) void mr__progress_note(struct progress *p, const char *format, ...);
 void mr__progress_done(struct progress *p, const struct counters *c, const struct sched_facts *f);
 void mr__progress_failed(struct progress *p, struct slice why);
+/* The same of a job that did not begin. */
+void mr__progress_refused(bool json, struct slice why);
 
 /* What a user has to know of a task that failed for good: the program, how it ended, its stderr, its input, and how to
  * run it again alone. `plan` is for the input; NULL: a reduce task. */

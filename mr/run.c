@@ -274,7 +274,7 @@ void mr__run_leave(struct run *r)
 
 static int refused(struct run *r)
 {
-    mr__say("%.*s", (int)r->why.n, r->why.p);
+    mr__progress_refused(r->o->json, buf_slice(&r->why));
     run_free(r);
     return MR_EXIT_FAILED;
 }

@@ -87,6 +87,13 @@ for how in "--local --attempts 2" "--local --skip-bad 3 --attempts 1" "--workers
     [ $c = 1 ] && grep -q 'made no progress for 1 s' out.log && [ ! -e hung ] || { cat out.log; die "exit $c of one that hangs: $how"; }
     rm -rf .hung.mr-*
 done
+say "JSON also of what is refused"
+for more in "" "--then --app sort" "--then --app sort --replace"; do
+    c=0; "$QFS" mr run --json --app wc --input 'none*' --output work $more > out.json 2> out.log || c=$?
+    [ $c = 1 ] && python3 -c 'import json; e, = [json.loads(l) for l in open("out.json")]; assert e["event"] == "failed" and ("none*" in e["why"] or "exists" in e["why"]), e' ||
+        { cat out.json out.log; die "JSON of a refused job, exit $c: $more"; }
+done
+
 say "how a chain runs may be said behind its last job, too"
 refuses 1 '/none*' $mr run --app wc --input 'none*' --then --app sort --output o
 refuses 1 "/no/such" $mr run --app wc --input in --then --app sort --workdir /no/such --output o
