@@ -214,10 +214,9 @@ typedef pid_t stop_at(const char *dir, const struct mr_options *v, size_t n, uns
 
 static inline pid_t at_step_point(const char *dir, const struct mr_options *v, size_t n, unsigned step, bool freeze)
 {
-    char *plan = mr__strf("coordinator:%u:stopped%s", step, freeze ? ":freeze" : "");
-    pid_t pid = start_chain(dir, v, n, plan);
-    free(plan);
-    return pid;
+    char plan[64];
+    snprintf(plan, sizeof plan, "coordinator:%u:stopped%s", step, freeze ? ":freeze" : "");
+    return start_chain(dir, v, n, plan);
 }
 
 /* Every fifth job is --local, which has fewer steps; the others tell when there are no more. (If all are to be, so be
