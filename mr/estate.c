@@ -54,7 +54,7 @@ static bool take_head(struct slice *in, const char *job)
 bool mr__estate_is_of(const char *dir, const char *job)
 {
     char *path = mr__strf("%s/" MR_ESTATE_NAME, dir);
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* perhaps a stranger's FIFO */
     struct buf b = {0};
     size_t n = HEAD + strlen(job);
     int64_t got = fd < 0 ? -errno : mr__read_at(fd, buf_extend(&b, n), n, 0);

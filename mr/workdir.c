@@ -118,6 +118,8 @@ static void sweep_one(void *job, const char *path)
 
 int mr__workdir_take(const char *path, int *lock)
 {
+    const char *name = strrchr(path, '/');
+    if (!name || strncmp(name + 1, PREFIX, strlen(PREFIX)) != 0) return -EPERM;
     int dir = open_dir(path);
     if (dir < 0) return dir;
     *lock = lock_in(dir);

@@ -16,7 +16,8 @@ void mr__workdir_sweep(const char *base, const char *job);
 /* All of them of this user. */
 void mr__workdir_each(const char *base, void (*each)(void *arg, const char *path), void *arg);
 /* The directory of a dead owner becomes ours, as if we had made it. -EBUSY: its owner lives, or somebody else has taken
- * it; other errors: it cannot be had. */
+ * it; other errors: it cannot be had. The path may come from others: what is not named as mr__workdir_make() does, also what
+ * a link or "." at its end leads to, is -EPERM, for all in the directory is removed one day. */
 int mr__workdir_take(const char *path, int *lock);
 void mr__workdir_touch(int lock);      /* its owner lives */
 

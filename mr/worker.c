@@ -247,6 +247,10 @@ static int adopt(struct worker *w, const char *dir)
     if (!mr__estate_is_of(dir, w->job.id)) return -ENOENT;
     int rc = mr__workdir_take(dir, &lock);
     if (rc < 0) return rc;
+    if (!mr__estate_is_of(dir, w->job.id)) { /* another one by now */
+        close(lock);
+        return -ENOENT;
+    }
     add_dir(w, mr__strf("%s", dir), lock);
     mr__estate_tidy(dir);
     mr__estate_read(dir, w->job.id, w->job.reducers, take_output, w);

@@ -570,6 +570,38 @@ static void expect_outputs(const char *dir, const char *job, const char *want)
     buf_free(&got);
 }
 
+static void expect_not_taken(const char *base, const char *name)
+{
+    char *path = mr__strf("%s/%s", base, name);
+    int lock;
+    assert_true(mr__workdir_take(path, &lock) < 0);
+    free(path);
+}
+
+/* Somebody tells a path that leads to what is dear to us, or to a FIFO. (All of the former was removed with the job.) */
+static void expect_only_ours_taken(const char *base)
+{
+    char *precious = mr__strf("%s/precious", base), *lock = mr__strf("%s/lock", precious), *list = mr__strf("%s/outputs", precious);
+    char *link = mr__strf("%s/quorumfs-mr-link", base);
+    assert_int_equal(mkdir(precious, 0700), 0);
+    fclose(fopen(lock, "w"));
+    assert_int_equal(symlink(precious, link), 0);
+    expect_not_taken(base, "precious");
+    expect_not_taken(base, "quorumfs-mr-link");
+    expect_not_taken(base, "quorumfs-mr-link/");
+    expect_not_taken(base, "quorumfs-mr-link/.");
+    assert_int_equal(mkfifo(list, 0600), 0);
+    assert_false(mr__estate_is_of(precious, "job"));
+    unlink(list);
+    unlink(lock);
+    unlink(link);
+    assert_int_equal(rmdir(precious), 0);
+    free(precious);
+    free(lock);
+    free(list);
+    free(link);
+}
+
 /* What is listed and whole can be taken over, by one, when its owner is dead; it is removed when its job is over, or
  * when it is old. */
 static void estates(void **state)
@@ -619,6 +651,7 @@ static void estates(void **state)
     fclose(f);
     buf_free(&b);
     free(path);
+    expect_only_ours_taken(base);
     /* Its owner lives. */
     assert_int_equal(mr__workdir_take(dir, &lock2), -EBUSY);
     mr__workdir_sweep(base, "job");
