@@ -171,13 +171,14 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
     if (!n->dead) snap_pump(n, p);
 }
 
+/* All that may be under way, or all there is, has been sent or is being read. */
+static bool all_out(const struct snap_out *s) { return s->next >= s->blocks || s->next >= s->acked + SNAP_WINDOW; }
+
 /* The follower takes blocks in order only, and two reads may end in any order. */
 static void snap_pump(struct node *n, struct peer *p)
 {
     struct snap_out *s = &p->snap;
-    if (!s->active || !s->index || s->reading || s->next >= s->blocks ||
-        s->next >= s->acked + SNAP_WINDOW)
-        return;
+    if (!s->active || !s->index || s->reading || all_out(s)) return;
     struct block_read *br = xcalloc(1, sizeof *br);
     br->node = n;
     br->peer = p->member.id;
@@ -245,9 +246,9 @@ void node__snap_acked(struct node *n, struct peer *p, struct slice payload)
         node__step(n, &ev);
         return;
     }
-    bool all_out = s->next >= s->blocks || s->next >= s->acked + SNAP_WINDOW;
+    bool waits = all_out(s) && !s->reading;
     if (next == 0 && s->acked > 0) s->acked = s->next = 0; /* it gave up half-way: from the beginning */
-    if (next == s->acked && all_out && !s->reading) s->next = next; /* it could not take what was sent since */
+    if (next == s->acked && waits) s->next = next; /* it could not take what was sent since */
     if (next > s->acked) s->acked = next;
     if (s->next < s->acked) s->next = s->acked;
     snap_pump(n, p);
