@@ -14,7 +14,7 @@
 
 #define SEEDS 60u
 
-static struct sim_cluster *make(uint64_t seed, unsigned n, unsigned members, const char *title)
+static struct sim_cluster *make_with(uint64_t seed, unsigned n, unsigned members, const char *title, bool eager)
 {
     struct sim_options o;
     sim_options_default(&o, seed);
@@ -23,11 +23,17 @@ static struct sim_cluster *make(uint64_t seed, unsigned n, unsigned members, con
     o.members = members;
     o.title = title;
     o.node.checkpoint_bytes = 4 * KIB; /* joining nodes get snapshots, too */
+    o.node.checkpoint_eager = eager;
     o.node.log.trail_bytes = 4 * KIB;
     snprintf(o.text, sizeof o.text, "%u of %u servers are members", members, n);
     struct sim_cluster *c = sim_cluster_new(&o);
     sim_start_all(c);
     return c;
+}
+
+static struct sim_cluster *make(uint64_t seed, unsigned n, unsigned members, const char *title)
+{
+    return make_with(seed, n, members, title, false);
 }
 
 static uint64_t value_of(struct sim_cluster *c) { return prng_u64(&c->rng) >> 1; }
@@ -71,13 +77,19 @@ static bool fulfilled(void *arg)
     return false;
 }
 
-static void change(struct sim_cluster *c, enum node_change_what what, unsigned i, uint64_t ms)
+static struct wish wish_of(struct sim_cluster *c, enum node_change_what what, unsigned i)
 {
     static const enum raft_seat goal[] = {[NODE_CHANGE_ADD] = RAFT_LEARNER, [NODE_CHANGE_PROMOTE] = RAFT_VOTING};
     struct wish w = {.c = c, .change = {.what = what, .id = i + 1}};
     w.goal = what == NODE_CHANGE_REMOVE ? RAFT_NO_SEAT : goal[what];
     memcpy(w.change.addr, c->servers[i].addr, sizeof c->servers[i].addr);
     sim_say(c, "change %u of server %u", what, i + 1);
+    return w;
+}
+
+static void change(struct sim_cluster *c, enum node_change_what what, unsigned i, uint64_t ms)
+{
+    struct wish w = wish_of(c, what, i);
     if (!sim_wait(c, fulfilled, &w, ms)) sim_fail(c, "change %u of server %u is not done", what, i + 1);
 }
 
@@ -148,6 +160,83 @@ static void test_grow_and_shrink(void **state)
 {
     (void)state;
     sim_seeds(1, SEEDS, grow_and_shrink);
+}
+
+/* ---- a learner gets a vote only when it no longer holds the others up ------------------------------------------ */
+
+#define BEHIND      20000u /* values: a snapshot of 160 KB */
+#define BYTES_PER_S (48u * KIB)
+#define CATCH_UP_MS 2000u /* at least */
+#define AGREE_MS    500u
+
+static void agree_soon(struct sim_cluster *c, unsigned k)
+{
+    uint64_t at = sim_ms(c);
+    sim_agree(c, value_of(c), k, AGREE_MS);
+    uint64_t ms = sim_ms(c) - at;
+    if (ms > AGREE_MS) sim_fail(c, "a value waits for %llu ms", (unsigned long long)ms);
+    sim_sleep(c, 50);
+}
+
+/* As far as the leader knows, the last server has everything and may vote. */
+static bool has_all(void *arg)
+{
+    const struct sim_cluster *c = arg;
+    struct node_status st;
+    int l = sim_leader(c);
+    if (l < 0) return false;
+    sim_status(c, (unsigned)l, &st);
+    for (uint32_t i = 0; i < st.raft.npeers; i++) {
+        const struct raft_peer_status *p = &st.raft.peers[i];
+        if (p->id == c->opt.n) return p->match == st.raft.last && !p->fenced;
+    }
+    return false;
+}
+
+/* Little log lies behind the leader's checkpoint. */
+static bool checkpoint_is_new(void *arg)
+{
+    const struct sim_cluster *c = arg;
+    struct node_status st;
+    int l = sim_leader(c);
+    if (l < 0) return false;
+    sim_status(c, (unsigned)l, &st);
+    return st.checkpoint_index + 200 > st.raft.last;
+}
+
+/* One of three voters is dead, and a learner, which had everything once and may vote, is a snapshot behind. With its vote
+ * each commit needs it: so it gets none before it has the log, however often one is asked for. */
+static void promote_behind(uint64_t seed)
+{
+    struct sim_cluster *c = make_with(seed, 4, 3, "a learner that is behind", true);
+    uint64_t index, term;
+    change(c, NODE_CHANGE_ADD, 3, 5000);
+    if (!sim_wait(c, has_all, c, 5000)) sim_fail(c, "the learner does not catch up at first");
+    unsigned l = sim_leader_within(c, 3000), dead = (l + 1 + (unsigned)prng_below(&c->rng, 2)) % 3;
+    sim_server_end(c, 3, seed % 2 ? SIM_KILLED : SIM_POWER_CUT);
+    for (unsigned i = 1; i < BEHIND; i++) {
+        sim_box_start(c->servers[l].box, value_of(c), &index, &term);
+        if (i % 200 == 0) sim_sleep(c, 10);
+    }
+    sim_agree(c, value_of(c), 3, 5000);
+    if (!sim_wait(c, checkpoint_is_new, c, 5000)) sim_fail(c, "no checkpoint of all values");
+    sim_server_end(c, dead, seed % 2 ? SIM_POWER_CUT : SIM_KILLED);
+    sim_net_config(c->net)->bytes_per_s = BYTES_PER_S;
+    sim_server_start(c, 3);
+    uint64_t began = sim_ms(c);
+    for (struct wish w = wish_of(c, NODE_CHANGE_PROMOTE, 3); !fulfilled(&w);) {
+        agree_soon(c, 2);
+        if (sim_ms(c) - began > 20000) sim_fail(c, "server 4 is not promoted");
+    }
+    if (sim_ms(c) - began < CATCH_UP_MS) sim_fail(c, "it was not behind");
+    for (unsigned i = 0; i < 5; i++) agree_soon(c, 3);
+    sim_cluster_free(c);
+}
+
+static void test_promote_behind(void **state)
+{
+    (void)state;
+    sim_seeds(1, SEEDS / 4, promote_behind);
 }
 
 /* ---- the same at random, while servers die ------------------------------------------------------------------- */
@@ -328,6 +417,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grow_and_shrink),
+        cmocka_unit_test(test_promote_behind),
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_hang),
         cmocka_unit_test(test_killed_leader),
