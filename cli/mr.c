@@ -16,7 +16,7 @@ static const char help[] =
     "       quorumfs mr run --resume JOB [--standby]                   goes on with a job whose coordinator is dead\n"
     "       quorumfs mr worker JOB|ADDR [--workdir DIR] [--listen ADDR] [--host NAME]    joins a running job\n"
     "       quorumfs mr status JOB...|--all [DIR...] [--json]\n"
-    "       quorumfs mr cancel JOB                                     ends it without output\n"
+    "       quorumfs mr cancel JOB [--workdir DIR]                     ends it without output\n"
     "       quorumfs mr task --only map:N|reduce:N (options of run)    one task alone, its pairs to stdout\n"
     "       quorumfs mr lab ...                                        as in MIT's lab: quorumfs mr lab --help\n"
     "\n"
@@ -119,7 +119,7 @@ static unsigned takers(int opt)
     case OPT_HOST:
         return OF_WORKER;
     case OPT_WORKDIR:
-        return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER;
+        return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER | OF_CANCEL;
     case OPT_LISTEN:
         return OF_RUN | OF_COORDINATOR | OF_TASK | OF_WORKER;
     case OPT_ONLY:
@@ -561,7 +561,7 @@ int cmd_mr(int argc, char **argv)
     else if (code == 0 && of == OF_STATUS)
         code = run_status(&a);
     else if (code == 0 && of == OF_CANCEL)
-        code = a.o.inputs_n == 1 ? mr_cancel(a.inputs[0]) : usage_error("mr", "cancel wants one JOB");
+        code = a.o.inputs_n == 1 ? mr_cancel(a.inputs[0], a.o.workdir) : usage_error("mr", "cancel wants one JOB");
     else if (code == 0)
         code = run_job(&a, argv[1], of);
     free(a.inputs);

@@ -82,6 +82,7 @@ struct coord {
     struct buf publish_why;
     int publish_rc;
     bool publish_runs, given_away;
+    bool over; /* the job: done or cancelled, for everybody */
 };
 
 static void step(struct coord *c, struct sched_event e);
@@ -184,8 +185,8 @@ static void on_lost(void *arg, int err)
     struct coord *c = arg;
     if (c->state == LEAVING || c->publish_runs) return; /* publishing finds out by itself */
     c->state = WORKING;
-    bool over = mr__run_lost(c->run, err);
-    if (c->run->ours || over)
+    c->over = mr__run_lost(c->run, err);
+    if (c->run->ours || c->over)
         leave(c, MR_EXIT_FAILED);
     else
         leave_it_to_others(c);
@@ -228,6 +229,7 @@ static void on_published(void *arg)
         mr__run_sum(c->run, &all);
         mr__progress_done(&c->run->progress, &all, &f);
         mr__counters_free(&all);
+        c->over = true;
         io_work(c->loop, clean, on_cleaned, c);
     }
     leave(c, c->publish_rc < 0 ? MR_EXIT_FAILED : MR_EXIT_OK);
@@ -897,7 +899,7 @@ static void coord_free(struct coord *c)
     mr__scribe_stop(c->scribe);
     io_loop_free(c->loop);
     mr__scribe_end(c->scribe);
-    mr__workdir_sweep(c->run->o->workdir, c->given_away ? NULL : c->run->job.id); /* of workers that were killed */
+    mr__workdir_sweep(c->run->o->workdir, c->over ? c->run->job.id : NULL); /* of workers that were killed */
     while (!list_empty(&c->children)) free(container_of(list_pop_front(&c->children), struct child, link));
     free_homes(c, true);
     sched_free(c->sched);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mr/util.h"
@@ -64,6 +65,19 @@ bool mr__estate_is_of(const char *dir, const char *job)
     buf_free(&b);
     free(path);
     return is;
+}
+
+bool mr__estate_is_empty(const char *dir)
+{
+    char *path = mr__strf("%s/" MR_ESTATE_NAME, dir);
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    uint8_t head[4];
+    struct stat st;
+    bool empty = fd < 0 || mr__read_at(fd, head, sizeof head, 0) != sizeof head || fstat(fd, &st) < 0 ||
+                 (uint64_t)st.st_size <= HEAD + load_u32(head);
+    if (fd >= 0) close(fd);
+    free(path);
+    return empty;
 }
 
 static bool is_whole(const char *dir, const struct task_result *r, uint32_t parts)

@@ -13,6 +13,7 @@
 int mr__estate_begin(const char *dir, const char *job);            /* a descriptor, or -errno */
 int mr__estate_add(int fd, const struct buf *result);
 bool mr__estate_is_of(const char *dir, const char *job);           /* there is a list, and it is of that job */
+bool mr__estate_is_empty(const char *dir);                         /* it names no output, or there is none */
 /* Hands out the results whose outputs, of `parts` partitions, are there and not cut. */
 void mr__estate_read(const char *dir, const char *job, uint32_t parts, void (*each)(void *arg, const struct task_result *r),
                      void *arg);

@@ -160,7 +160,8 @@ int mr_chain(const struct mr_options *v, size_t n);
 int mr_task(const struct mr_options *o);           /* one task alone, its pairs to stdout (o->only) */
 int mr_worker(const struct mr_worker_options *o);
 int mr_status(const char *const *jobs, size_t n, bool all, bool json);     /* all: in the directories `jobs`, or here */
-int mr_cancel(const char *job);                    /* ends it without output, whoever works on it */
+/* Ends it without output, whoever works on it; what dead workers have left in `workdir` (NULL: as above) goes, too. */
+int mr_cancel(const char *job, const char *workdir);
 int mr_executor(void);                             /* a worker's child: runs the tasks, spoken to by stdin and stdout */
 
 /* The lab's mode (lab.h): every input file is one map task; combiners and other options of jobs do not exist there. */

@@ -250,6 +250,10 @@ static void say_how_to_go_on(const struct run *r)
     mr__quote(&b, program_invocation_name);
     mr__fmt(&b, " mr cancel ");
     mr__quote(&b, path);
+    if (r->o->workdir) {
+        mr__fmt(&b, " --workdir ");
+        mr__quote(&b, r->o->workdir);
+    }
     mr__say("%.*s", (int)b.n, b.p);
     buf_free(&b);
 }

@@ -9,6 +9,7 @@
 #include "mr/mr.h"
 #include "mr/owner.h"
 #include "mr/util.h"
+#include "mr/workdir.h"
 
 #define FILE_MAX MIB
 #define SILENT_S 60 /* without a sign of life: said, with no other consequence */
@@ -167,10 +168,15 @@ static int cancel(const char *path)
     return rc;
 }
 
-int mr_cancel(const char *job)
+static void drop_outputs(void *workdir, const char *path) { mr__workdir_sweep(workdir, mr__jobdir_id(path)); }
+
+int mr_cancel(const char *job, const char *workdir)
 {
     struct buf why = {0};
-    char *path = mr__jobdir_find(job, &why);
+    char *path = mr__jobdir_find(job, &why), *base = workdir ? mr__strf("%s", workdir) : NULL;
+    /* First, while the jobs of a chain are known. */
+    if (path) mr__jobdir_each(path, drop_outputs, base);
+    if (path) drop_outputs(base, path);
     int rc = path ? cancel(path) : -ENOENT;
 
     if (!path)
@@ -185,5 +191,6 @@ int mr_cancel(const char *job)
         mr__say("the job %s is cancelled", mr__jobdir_id(path));
     buf_free(&why);
     free(path);
+    free(base);
     return rc < 0 ? MR_EXIT_FAILED : MR_EXIT_OK;
 }

@@ -62,7 +62,7 @@ static bool is_dead(const char *path, const char *job, int *lock)
     *lock = lock_in(dir);
     bool dead = *lock == -ENOENT && is_old(dir);
     if (*lock >= 0) {
-        bool kept = faccessat(dir, MR_ESTATE_NAME, F_OK, 0) == 0 && !is_old(*lock);
+        bool kept = !mr__estate_is_empty(path) && !is_old(*lock);
         dead = !kept || (job && mr__estate_is_of(path, job));
         if (!dead) close(*lock);
     }
@@ -90,6 +90,14 @@ void mr__workdir_remove(const char *path)
 {
     empty(path);
     mr__rmtree(path);
+}
+
+void mr__workdir_leave(const char *path)
+{
+    if (mr__estate_is_empty(path))
+        mr__workdir_remove(path);
+    else
+        mr__estate_tidy(path);
 }
 
 void mr__workdir_each(const char *base, void (*each)(void *arg, const char *path), void *arg)

@@ -10,6 +10,8 @@
 int mr__workdir_make(const char *base, char **path, int *lock, struct buf *why);
 /* One that is ours, at the end, before its lock is closed. */
 void mr__workdir_remove(const char *path);
+/* The same where the job may be gone on with: outputs stay for who takes the directory over, as if we were dead. */
+void mr__workdir_leave(const char *path);
 /* Removes the directories below `base` whose owners are dead; those with outputs (estate.h) only some minutes after the
  * last mr__workdir_touch(), or if they are of `job` (NULL: none), which is over. */
 void mr__workdir_sweep(const char *base, const char *job);

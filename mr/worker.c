@@ -60,6 +60,7 @@ struct worker {
     struct adoption *adoptions;
     size_t adoptions_n;
     bool welcome, known, stopped; /* on this connection; there is a job; the end */
+    bool told_to_end;             /* by a signal */
     struct job job;
     char *place, *theirs; /* the job's directory; what the coordinator calls it. NULL: not known yet */
     struct held *held;
@@ -402,6 +403,8 @@ static void on_frame(struct conn *c, uint8_t type, struct slice payload)
     arm(w, &w->silence, now(w) + silence_ns(w));
     if (type == MR_BYE) {
         stop(w, MR_EXIT_OK);
+    } else if (type == MR_REFUSED && w->known) {
+        conn_close(c); /* it publishes, or has another job now: the job's directory will say */
     } else if (type == MR_REFUSED) {
         mr__say("the coordinator refuses this worker: %.*s", (int)payload.n, payload.p);
         stop(w, MR_EXIT_FAILED);
@@ -474,6 +477,12 @@ static char *address_for(const struct worker *w, const char *line)
     return other[1] ? mr__strf("%s", other + 1) : NULL;
 }
 
+/* What the job's directory says. */
+static bool is_over(int rc, const struct job_look *l)
+{
+    return rc == -ENOENT || (rc == 0 && (l->state == JOB_DONE || l->state == JOB_CANCELLED));
+}
+
 /* Who coordinates the job now? */
 static void on_seek(struct timer *t)
 {
@@ -481,9 +490,9 @@ static void on_seek(struct timer *t)
     struct job_look look;
 
     int rc = mr__jobdir_look(w->place, &look);
-    if (rc == -ENOENT || (rc == 0 && (look.state == JOB_DONE || look.state == JOB_CANCELLED))) {
-        if (rc == 0) mr__look_free(&look);
-        stop(w, MR_EXIT_OK); /* the job is over */
+    if (is_over(rc, &look)) {
+        mr__look_free(&look);
+        stop(w, MR_EXIT_OK);
         return;
     }
     char *address = rc == 0 ? address_for(w, look.address) : NULL;
@@ -543,7 +552,22 @@ static int listen_for_fetches(struct worker *w, struct buf *why)
     return rc;
 }
 
-static void on_signal(void *arg, int signum) { stop(arg, MR_EXIT_FAILED); }
+static void on_signal(void *arg, int signum)
+{
+    struct worker *w = arg;
+    w->told_to_end = true;
+    stop(w, MR_EXIT_FAILED);
+}
+
+/* Nobody will ask for what we have. Who is told to end does so at once, whatever ails the job's directory. */
+static bool job_is_over(const struct worker *w)
+{
+    struct job_look look;
+    if (w->told_to_end || !w->known) return false;
+    bool over = is_over(mr__jobdir_look(w->place, &look), &look);
+    mr__look_free(&look);
+    return over;
+}
 
 static void worker_free(struct worker *w)
 {
@@ -557,14 +581,18 @@ static void worker_free(struct worker *w)
     forget_reduce(w);
     forget_adoptions(w);
     if (w->list >= 0) close(w->list);
+    bool over = job_is_over(w);
     for (size_t i = 0; i < w->dirs_n; i++) {
-        mr__workdir_remove(w->dirs[i]);
+        if (over)
+            mr__workdir_remove(w->dirs[i]);
+        else
+            mr__workdir_leave(w->dirs[i]);
         close(w->locks[i]);
         free(w->dirs[i]);
     }
     free(w->dirs);
     free(w->locks);
-    if (w->known && w->code == MR_EXIT_OK) mr__workdir_sweep(w->o->workdir, w->job.id); /* it is over */
+    if (over) mr__workdir_sweep(w->o->workdir, w->job.id);
     mr__job_free(&w->job);
     for (size_t i = 0; i < w->held_n; i++) buf_free(&w->held[i].result);
     free(w->held);

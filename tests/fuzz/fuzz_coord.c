@@ -227,7 +227,7 @@ static void take_over(void)
 static void end_job(void)
 {
     char *job = job_path();
-    if (y.id[0]) mr_cancel(job);
+    if (y.id[0]) mr_cancel(job, NULL);
     free(job);
 }
 

@@ -91,7 +91,7 @@ static void standby(void **state)
     shell_in(dir, "ls -lid --time-style=full-iso out out/* | cmp - print && grep -c first ran | cmp - ../maps");
 }
 
-static int cancel(void) { return mr_cancel("out"); }
+static int cancel(void) { return mr_cancel("out", "work"); }
 static int status(void) { return mr_status((const char *const[]){"out"}, 1, false, false); }
 
 static void seen_joined_and_cancelled(void **state)

@@ -1,5 +1,6 @@
 /* Coordinator, worker and the lab's master as they are, and peers that lie: over a network in memory, frame by frame.
  */
+#include "mr/jobdir.h"
 #include "mr/msg.h"
 #include "mr/task.h"
 #include "tests/unit/mr/fake_io.h"
@@ -376,16 +377,90 @@ static void outputs_of_the_dead(void **state)
     buf_free(&b);
 }
 
-/* ---- the lab's master ---- */
-
-static struct far callee[2];
-
+/* Accepts whoever calls, in arg. */
 static void on_call(void *arg, struct conn *c)
 {
     c->cb = &far_cb;
     c->arg = arg;
     *(struct far *)arg = (struct far){.conn = c, .open = true, .tasks = ((struct far *)arg)->tasks};
 }
+
+/* ---- the worker ---- */
+
+static struct far boss;
+static struct jobdir place;
+
+/* The worker has dialled; it is told the job. */
+static void welcome(uint64_t beat_ns)
+{
+    struct job j = {.id = "j",
+                    .map = "identity",
+                    .reduce = "identity",
+                    .attempts = place.attempts,
+                    .reducers = 1,
+                    .memory = 64 * MIB,
+                    .task_timeout_ns = NS_PER_S,
+                    .beat_ns = beat_ns,
+                    .format = {.partition = MR_PARTITION_HASH, .key_fields = 1, .partition_fields = 1}};
+    struct buf b = {0};
+    assert_true(boss.conn != NULL);
+    mr__job_encode(&b, &j);
+    send(&boss, MR_WELCOME, &b);
+    buf_free(&b);
+    assert_false(boss.closed);
+}
+
+static void listen_to_workers(struct io_loop *l)
+{
+    loop = l;
+    assert_int_equal(net_listen(io_net(l), "c:1", on_call, &boss), 0);
+}
+
+static int work(void (*play)(struct io_loop *l))
+{
+    struct mr_worker_options o = {.coordinator = "c:1", .workdir = test_dir};
+    struct buf why = {0};
+    char *path = mr__strf("%s/.out.mr-j", test_dir);
+    assert_int_equal(mr__jobdir_create(path, in_dir("out"), slice_str("a job"), &place, &why), 0);
+    assert_int_equal(mr__write_file(place.own, "address", slice_str("c:1\tnobody\tc:1\n")), 0);
+    fake_io_begin = listen_to_workers;
+    fake_io_play = play;
+    int code = mr_worker(&o);
+    fake_io_begin = NULL;
+    mr__rmtree(path);
+    mr__jobdir_close(&place);
+    free(path);
+    return code;
+}
+
+/* A coordinator that publishes refuses everybody; it may yet fail, and what the worker has be of use. */
+static void refuse_while_it_publishes(struct io_loop *l)
+{
+    fake_io_run(l, STEP);
+    welcome(NS_PER_S);
+    conn_close(boss.conn);
+    for (int i = 0; i < 2; i++) {
+        struct buf b = {0};
+        fake_io_run(l, NS_PER_S / 3);
+        assert_true(boss.conn != NULL);
+        put_bytes(&b, slice_str("the job is over"));
+        send(&boss, MR_REFUSED, &b);
+        buf_free(&b);
+        assert_false(l->stopped);
+    }
+    assert_int_equal(mr__jobdir_abolish(place.path, 0), 0);
+    fake_io_run(l, NS_PER_S);
+    assert_true(l->stopped);
+}
+
+static void a_worker_that_is_refused(void **state)
+{
+    assert_int_equal(work(refuse_while_it_publishes), MR_EXIT_OK);
+}
+
+/* ---- the lab's master ---- */
+
+static struct far callee[2];
 
 static void sign_up(const char *addr)
 {
@@ -466,6 +541,7 @@ int main(void)
         cmocka_unit_test(an_answer_about_another_task),
         cmocka_unit_test(a_master_that_waits_can_be_stopped),
         cmocka_unit_test(outputs_of_the_dead),
+        cmocka_unit_test(a_worker_that_is_refused),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }

@@ -98,6 +98,64 @@ static void everybody_dies(void **state)
     shell_in(dir, "test $(wc -l < ran) = 4 && ! ls -d work/*/ 2>/dev/null || { cat ran said; false; }");
 }
 
+/* A job whose reduce tasks wait for "hold" to go. With an address it has no workers of its own. */
+static struct mr_options half_done(const char *dir, const char *listen)
+{
+    struct mr_options o = options();
+    o.worker_timeout_s = 60;
+    o.reduce = HOLD "cat";
+    o.listen = listen;
+    if (listen) o.workers = -1;
+    shell_in(dir, "touch hold");
+    return o;
+}
+
+#define MAPS_DONE "test $(grep -c '^map [0-9]* done' .out.mr-*/now/tasks) = 4"
+
+/* Goes on to the end, and no map runs again; nothing stays in the workers' directory. */
+static void maps_stay(const char *dir)
+{
+    struct mr_options more = again();
+    shell_in(dir, "rm -f hold");
+    must_end(dir, start(dir, &more, NULL), 0);
+    shell_in(dir, "test $(wc -l < ran) = 4 && test $(cat out/part-* | wc -l) = 1200 || { cat ran said; false; }");
+    until(dir, "! ls -d work/*/");
+}
+
+static int cancel(void) { return mr_cancel("out", "work"); }
+
+/* What is not done and not cancelled is gone on with one day, however it ended. */
+static void jobs_that_end_early(void **state)
+{
+    /* Stopped; then nobody can go on at a port that is taken. */
+    const char *dir = arena(0);
+    struct mr_options o = half_done(dir, NULL), more = again();
+    pid_t job = start(dir, &o, NULL);
+    until(dir, MAPS_DONE);
+    assert_int_equal(kill(job, SIGTERM), 0);
+    must_end(dir, job, 1);
+    char *taken = mr__strf("unix:%s/nowhere/sock", dir);
+    more.listen = taken;
+    must_end(dir, start(dir, &more, NULL), 1);
+    must_say(dir, "cannot listen");
+    maps_stay(dir);
+    free(taken);
+    /* Failed. */
+    dir = arena(1);
+    o = half_done(dir, NULL);
+    o.reduce = "test -e mended && exec cat; exit 3";
+    o.attempts = 1;
+    must_end(dir, start(dir, &o, NULL), 1);
+    shell_in(dir, "touch mended");
+    maps_stay(dir);
+    /* Failed, and dropped. */
+    dir = arena(2);
+    must_end(dir, start(dir, &o, NULL), 1);
+    shell_in(dir, "ls -d work/*/ >told");
+    assert_int_equal(in(dir, cancel), 0);
+    shell_in(dir, "! ls -d work/*/ .out.mr-* 2>/dev/null");
+}
+
 static void standby(void **state)
 {
     const char *dir = arena(0);
@@ -181,6 +239,32 @@ static void workers_killed_at_every_step(void **state)
     assert_true(died >= 6 / stride());
 }
 
+/* One that is told to end leaves what it has, and what it had taken over, to the next. */
+static void workers_that_are_ended(void **state)
+{
+    const char *dir = arena(0);
+    char *listen = mr__strf("unix:%s/sock", dir);
+    struct mr_options o = half_done(dir, listen);
+    pid_t job = start(dir, &o, NULL);
+    until(dir, "ls -d .out.mr-*/out-0");
+    pid_t a = start_worker(dir, "out");
+    until(dir, MAPS_DONE);
+    shell_in(dir, "ls -d work/quorumfs-mr-*/outputs | sed 's/outputs$//' > first && test $(wc -l < first) = 1");
+    pid_t b = start_worker(dir, "out");
+    until(dir, "grep -q ' 2 workers' .out.mr-*/now/progress");
+    end_by(a, SIGKILL);
+    until(dir, "! flock -n $(cat first)lock true"); /* b has it */
+    assert_int_equal(kill(b, SIGTERM), 0);
+    assert_int_equal(status_of(b), 1);
+    pid_t c = start_worker(dir, "out");
+    shell_in(dir, "rm hold");
+    must_end(dir, job, 0);
+    assert_int_equal(status_of(c), 0);
+    shell_in(dir, "test $(wc -l < ran) = 4 || { cat ran said; false; }");
+    shell_in(dir, "test $(cat out/part-* | wc -l) = 1200 && ! ls -d work/*/ 2>/dev/null");
+    free(listen);
+}
+
 static void join_and_leave(void **state)
 {
     const char *dir = arena(0);
@@ -210,7 +294,6 @@ static int all(void) { return mr_status(NULL, 0, true, false); }
 static int all_json(void) { return mr_status(NULL, 0, true, true); }
 static int one(void) { return mr_status((const char *const[]){"out"}, 1, false, false); }
 static int nothing(void) { return mr_status((const char *const[]){"nothing"}, 1, false, false); }
-static int cancel(void) { return mr_cancel("out"); }
 
 static void status_and_cancel(void **state)
 {
@@ -289,10 +372,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(frozen_at_every_step),
         cmocka_unit_test(finished_tasks_stay),
         cmocka_unit_test(everybody_dies),
+        cmocka_unit_test(jobs_that_end_early),
         cmocka_unit_test(standby),
         cmocka_unit_test(interrupted),
         cmocka_unit_test(failed_and_mended),
         cmocka_unit_test(workers_killed_at_every_step),
+        cmocka_unit_test(workers_that_are_ended),
         cmocka_unit_test(join_and_leave),
         cmocka_unit_test(status_and_cancel),
         cmocka_unit_test(dry_run),
