@@ -376,6 +376,7 @@ static bool read_some(struct io__conn *c)
         io__conn_fail(c, c->broken ? c->broken : r < 0 ? -errno : -ECONNRESET);
         return false;
     }
+    n->loop->events++;
     size_t got = (size_t)r, first = got < lack ? got : lack;
     c->in.n += first;
     if (first && lacking(c) == 0) deliver_kept(c);

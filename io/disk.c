@@ -92,6 +92,7 @@ static bool drain(struct io_disk *d)
     atomic_store(&d->any, false);
     uv_mutex_unlock(&d->mutex);
     bool any = !list_empty(&now);
+    d->loop->events += any;
     for (struct list *i; (i = list_pop_front(&now));) {
         struct disk_io *io = container_of(i, struct disk_io, link);
         io->done(io, (int64_t)io->door);

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "io/io.h"
+#include "io/spin.h"
 
 /* A thing that lives until its owner closes it or io_loop_free() does. */
 struct io__owned {
@@ -41,6 +42,9 @@ struct io_loop {
     uv_loop_t uv;
     uv_prepare_t turn;
     uv_idle_t busy; /* active: the next poll must not wait */
+    struct io__spin spin;
+    bool alone;      /* one processor: a spin would only keep others from it */
+    uint64_t events; /* that came from outside, so far: bytes read, disk completions, timers, watched descriptors */
     struct io__clock clock;
     struct io__net net;
     struct list owned;   /* struct io__owned */

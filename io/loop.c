@@ -3,8 +3,9 @@
  * A turn: libuv polls and calls back for sockets, disk completions, signals and children; then handles that were closed
  * say so; then, before the loop waits again, on_turn(): completions that came meanwhile, due timers, owed callbacks,
  * until there is nothing of that left, and last the frames that all this has gathered are written, one system call a
- * connection. An idle loop sleeps in epoll without any periodic timer. */
+ * connection. An idle loop sleeps in epoll without any periodic timer, soon after its last event (spin.c). */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "io/io_priv.h"
@@ -16,16 +17,24 @@
 
 static void on_busy(uv_idle_t *h) {}
 
-/* The one place that decides whether the next poll may wait. A short spin after activity belongs here: answer false
- * while the last activity is younger than the spin. */
-static bool may_block(struct io_loop *l) { return io__net_idle(&l->net) && !io__clock_due(&l->clock); }
+/* The one place that decides whether the next poll may wait. */
+static bool may_block(struct io_loop *l)
+{
+    if (!io__net_idle(&l->net) || io__clock_due(&l->clock)) return false;
+    if (l->alone || !io__spin(&l->spin, l->events, clock_now(&l->clock.base))) return true;
+    sched_yield(); /* to whoever waits for this processor: it may be the thread or peer that our answer comes from */
+    return false;
+}
 
 static void on_turn(uv_prepare_t *h)
 {
     struct io_loop *l = container_of(h, struct io_loop, turn);
     for (int i = 0; i < ROUNDS_MAX; i++) {
         bool did = io__disk_drain(l);
-        did |= io__clock_fire(&l->clock);
+        if (io__clock_fire(&l->clock)) {
+            l->events++;
+            did = true;
+        }
         did |= io__net_later(&l->net);
         if (!did) break;
     }
@@ -68,6 +77,7 @@ struct io_loop *io_loop_new(void)
     prepare_process(l);
     check(uv_prepare_init(&l->uv, &l->turn) == 0 && uv_prepare_start(&l->turn, on_turn) == 0);
     check(uv_idle_init(&l->uv, &l->busy) == 0);
+    l->alone = uv_available_parallelism() == 1;
     io__clock_init(&l->clock, &l->uv);
     io__net_init(&l->net, l);
     return l;

@@ -17,6 +17,7 @@ static void on_ready(uv_poll_t *p, int status, int events)
 {
     struct io_watch *w = container_of(p, struct io_watch, poll);
     if (status < 0) uv_poll_start(&w->poll, UV_READABLE, on_ready);
+    w->loop->events++;
     w->ready(w->arg);
 }
 
