@@ -3,6 +3,9 @@
  * out. Where nobody has all of it, but some have a part, its halves are asked for: damage of a few blocks on every disk
  * loses nothing as long as each byte is good on one.
  *
+ * A range is lost when every member of the cluster has said that it lacks it; while one has not, it is asked again. Nothing
+ * is written down about that: who reads such a range asks anew, so a copy that turns up is found.
+ *
  * FETCH       u64 request, u64 index, u32 offset, u32 length
  * FETCH_RESP  u64 request, i32 error, bytes */
 #include "raft/node_priv.h"
@@ -34,23 +37,53 @@ static bool ask(struct fetch *f, uint32_t place)
     return true;
 }
 
-/* Asks the next peer that is up and was not asked yet. Where none is left: QE_GONE if all were asked, else -ENOTCONN,
- * so that bytes are never taken for gone because nobody could be asked. */
+/* ---- who may have it ---- */
+
+static bool lacks(const struct fetch *f, uint64_t id)
+{
+    uint32_t i = 0;
+    while (i < f->nlacks && f->lacks[i] != id) i++;
+    return i < f->nlacks;
+}
+
+/* Who may have what others have lost: the members. One that is being removed is given up by whoever asked for that. */
+static uint32_t holders(const struct node *n, uint64_t ids[RAFT_PEERS_MAX])
+{
+    const struct raft_members *ms = raft_members_now(n->core);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < ms->n; i++)
+        if (!ms->joint || ms->next[i] != RAFT_NO_SEAT) ids[count++] = ms->m[i].id;
+    return count;
+}
+
+/* By the configuration here; or, for a node that is yet to get the newest one, by the leader's. */
+uint32_t node__fetch_silent(const struct fetch *f, uint64_t *ids, uint32_t max)
+{
+    uint64_t all[RAFT_PEERS_MAX];
+    uint32_t silent = 0, count = f->nholders;
+    if (f->first)
+        memcpy(all, f->holders, sizeof all);
+    else
+        count = holders(f->node, all);
+    for (uint32_t i = 0; i < count && silent < max; i++)
+        if (all[i] != f->node->cfg.id && !lacks(f, all[i])) ids[silent++] = all[i];
+    if (f->first && !f->holders_told && silent < max) ids[silent++] = f->first;
+    return silent;
+}
+
+/* Asks the next peer that is up and was not asked yet, guests too. Where none is left: QE_GONE if every member has said that
+ * it lacks it, else -ENOTCONN: bytes are never taken for gone because somebody could not be asked. */
 static void ask_next(struct fetch *f)
 {
     struct node *n = f->node;
-    uint32_t i;
-    for (i = 0; f->first && i < n->npeers; i++)
-        if (n->peers[i].member.id == f->first && n->peers[i].up && !(f->tried & 1u << i) && ask(f, i)) return;
-    uint32_t members = 0;
-    for (i = 0; i < n->npeers; i++) {
-        const struct peer *p = &n->peers[i];
-        if (!p->used || !p->is_member) continue;
-        members++;
-        if (p->up && !(f->tried & 1u << i) && ask(f, i)) return;
-    }
-    bool all = f->first == 0 && f->answers == members;
-    finish(f, all ? QE_GONE : -ENOTCONN, (struct slice){NULL, 0});
+    uint64_t silent;
+    for (int pass = f->first ? 0 : 1; pass < 2; pass++)
+        for (uint32_t i = 0; i < n->npeers; i++) {
+            const struct peer *p = &n->peers[i];
+            bool due = p->used && p->up && !(f->tried & 1u << i) && (pass || p->member.id == f->first);
+            if (due && ask(f, i)) return;
+        }
+    finish(f, node__fetch_silent(f, &silent, 1) ? -ENOTCONN : QE_GONE, (struct slice){NULL, 0});
 }
 
 void node__fetch(struct node *n, uint64_t first, uint64_t index, uint32_t off, uint32_t len,
@@ -68,8 +101,29 @@ static bool has_a_part(const struct fetch *f, int err, struct slice told)
 {
     struct reader r = reader_of(told);
     uint32_t dead = get_u32(&r), next = get_u32(&r);
-    if (err != QE_GONE) return err == QE_CORRUPT;
-    return reader_done(&r) && dead + (uint64_t)next > 0 && dead < f->n;
+    if (err != QE_GONE) return err == QE_CORRUPT && f->n > FETCH_HALVES_MIN;
+    return reader_done(&r) && dead + (uint64_t)next > 0 && dead < f->n && f->n > 1;
+}
+
+static void take_holders(struct fetch *f, struct slice told)
+{
+    struct reader r = reader_of(told);
+    uint8_t count = get_u8(&r);
+    for (f->nholders = 0; f->nholders < count && f->nholders < RAFT_PEERS_MAX; f->nholders++)
+        f->holders[f->nholders] = get_u64(&r);
+    f->holders_told = reader_done(&r) && count > 0;
+    if (!f->holders_told) f->nholders = 0;
+}
+
+static void lacking(struct fetch *f, uint64_t id, int err, struct slice told)
+{
+    f->partly |= has_a_part(f, err, told);
+    if (err == QE_CORRUPT && f->first == id) take_holders(f, told);
+    if ((err == QE_CORRUPT || err == QE_GONE) && f->nlacks < NODE_PEERS && !lacks(f, id)) f->lacks[f->nlacks++] = id;
+    if (err == QE_GONE && f->first == id && told.n)
+        finish(f, QE_GONE, told);
+    else
+        ask_next(f);
 }
 
 void node__fetch_resp(struct node *n, struct peer *p, struct slice payload)
@@ -83,14 +137,10 @@ void node__fetch_resp(struct node *n, struct peer *p, struct slice payload)
     {
         struct fetch *f = container_of(l, struct fetch, link);
         if (f->id != id || f->at_peer != p->member.id) continue;
-        f->answers++;
-        f->partly |= has_a_part(f, err, bytes);
         if (err == 0 && bytes.n == f->n)
             finish(f, 0, bytes);
-        else if (err == QE_GONE && f->first == p->member.id)
-            finish(f, QE_GONE, bytes);
         else
-            ask_next(f);
+            lacking(f, p->member.id, err, bytes);
         return;
     }
 }
@@ -129,7 +179,7 @@ struct answer {
     struct conn *conn;
     uint64_t id, peer;
     struct log_read read;
-    uint8_t told[8]; /* of a range that is not all here */
+    uint8_t told[1 + 8 * RAFT_PEERS_MAX]; /* of a range that is not all here */
     uint8_t bytes[];
 };
 
@@ -180,8 +230,21 @@ static int which_are_here(struct answer *a, struct slice *told)
     }
     store_u32(a->told, dead);
     store_u32(a->told + 4, next);
-    *told = slice_of(a->told, sizeof a->told);
+    *told = slice_of(a->told, 8);
     return QE_GONE;
+}
+
+/* The bytes belong to a file and are lost here. A leader, which knows the newest configuration, says who is a member:
+ * until each of them has said the same they may be there. */
+static void tell_holders(struct answer *a, struct slice *told)
+{
+    struct node *n = a->node;
+    uint64_t ids[RAFT_PEERS_MAX];
+    if (n->role != RAFT_LEADER) return;
+    uint32_t count = holders(n, ids);
+    a->told[0] = (uint8_t)count;
+    for (uint32_t i = 0; i < count; i++) store_u64(a->told + 1 + 8 * i, ids[i]);
+    *told = slice_of(a->told, 1 + 8 * count);
 }
 
 static void answer_read(struct log_read *r, int err)
@@ -190,6 +253,7 @@ static void answer_read(struct log_read *r, int err)
     struct peer *p = node__peer(a->node, a->peer);
     struct slice bytes = slice_of(a->bytes, err ? 0 : r->n);
     if (err == QE_GONE) err = which_are_here(a, &bytes);
+    if (err == QE_CORRUPT) tell_holders(a, &bytes);
     if (p && p->in == a->conn) answer(a->conn, a->id, err, bytes);
     free(a);
 }
@@ -264,7 +328,7 @@ static void repaired(struct fetch *f, int err, struct slice bytes)
     struct repair *rp = f->arg;
     struct log_read *want = rp->want;
     if (err) {
-        bool halves = want->n > FETCH_HALVES_MIN && (rp->partly || f->partly);
+        bool halves = rp->partly || f->partly;
         struct node *n = rp->node;
         free(rp);
         if (halves)
@@ -289,7 +353,8 @@ static void payload_read(struct log_read *r, int err)
     struct repair *rp = r->arg;
     if (err == QE_CORRUPT || err == QE_GONE) {
         bool here;
-        rp->partly = err == QE_CORRUPT || log_run(rp->node->log, r->index, r->off, r->n, &here) < r->n;
+        rp->partly = err == QE_CORRUPT ? r->n > FETCH_HALVES_MIN
+                                       : log_run(rp->node->log, r->index, r->off, r->n, &here) < r->n;
         trace_warn(rp->node->trace, "entry %llu, bytes %u+%u: %s; asking the peers", (unsigned long long)r->index,
                    r->off, r->n, err_text(err));
         node__fetch(rp->node, 0, r->index, r->off, r->n, repaired, rp);

@@ -107,6 +107,7 @@ static void out_acked(struct peer *p, struct slice payload)
     trace_info(n->trace, "node %llu: connected to member %llu", (unsigned long long)n->cfg.id,
                (unsigned long long)p->member.id);
     tell_core(n, p->member.id, RAFT_EV_PEER_UP);
+    node__snap_peer_up(n);
 }
 
 static void out_frame(struct conn *c, uint8_t type, struct slice payload)

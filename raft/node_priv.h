@@ -18,6 +18,8 @@
 #define SNAP_RETRY_NS (1 * NS_PER_S)
 #define PULL_WINDOW 64u                 /* payload ranges under way from the leader while a snapshot is installed */
 #define PULL_BYTES  (4u * MIB)          /* and their bytes, unless it is one range */
+#define PULL_RETRY_NS (1 * NS_PER_S)    /* ranges that a silent member may have are asked for again; twice as late each time, */
+#define PULL_RETRY_NS_MAX (16 * NS_PER_S)   /* up to this, or as soon as somebody connects */
 #define FETCH_TIMEOUT_NS (2 * NS_PER_S)
 #define FETCH_BYTES_MAX (8u * MIB)
 #define FETCH_HALVES_MIN 256u           /* ranges that nobody has as a whole are halved down to this */
@@ -68,13 +70,25 @@ struct fetch {
     struct node *node;
     uint64_t id, index;
     uint32_t off, n;
-    uint32_t tried, answers;            /* bit per peer place; how many answered */
-    bool partly;                        /* one that answered may have a part */
-    uint64_t first;                     /* asked first, and its QE_GONE is final; 0: nobody is preferred */
+    uint32_t tried;                     /* bit per peer place */
+    uint64_t lacks[NODE_PEERS];         /* who has answered that it has not all of it */
+    uint32_t nlacks;
+    bool partly;                        /* one that answered may have a part: to be asked for in halves */
+    uint64_t first;                     /* asked first, and what it calls dead is; 0: nobody is preferred */
+    uint64_t holders[RAFT_PEERS_MAX];   /* of `first`, a leader that has lost it: who else is a member */
+    uint32_t nholders;
+    bool holders_told;
     uint64_t at_peer;
     uint64_t deadline;
     void (*done)(struct fetch *f, int err, struct slice bytes);
     void *arg;
+};
+
+/* Payload by its place in the log. Zero-initialised there are none. */
+struct range { uint64_t index; uint32_t off, n; };
+struct ranges {
+    struct range *v;
+    size_t n, cap;
 };
 
 /* A snapshot that is coming in: blocks, then the payload it refers to, then the switch. */
@@ -85,10 +99,15 @@ struct snap_in {
     struct log_ckpt *ckpt;
     bool blocked;                       /* the checkpoint writer has no room: the ack waits */
     bool pulling, installing;
-    struct range { uint64_t index; uint32_t off, n; } *ranges;
-    size_t nranges, range_at, ranges_cap;
+    struct ranges ranges;               /* to be pulled; those before range_at were asked for */
+    size_t range_at;
     uint32_t pulls, pull_bytes;         /* fetches and stores under way, of so many bytes */
     uint64_t gone;
+    struct ranges later, lost;          /* nobody who answered has them, and some did not; or all did */
+    uint64_t retry_at, retry_ns;        /* when `later` is asked for again, 0: not yet; how long that was put off */
+    uint64_t silent[RAFT_PEERS_MAX];    /* who did not answer */
+    uint32_t nsilent;
+    bool told_silent, asking;           /* the log says so; inside pull_more() */
     struct raft_members members;        /* n 0: it tells none */
 };
 
@@ -197,6 +216,7 @@ void node__snap_in_abort(struct node *n);
 void node__snap_in_wanted(struct node *n);
 void node__snap_install(struct node *n, bool keep_suffix);      /* the core's answers to SNAPSHOT_RECEIVED */
 void node__snap_ignore(struct node *n);
+void node__snap_peer_up(struct node *n);
 void node__snap_timeouts(struct node *n, uint64_t now);
 /* node_fetch.c */
 void node__fetch(struct node *n, uint64_t first, uint64_t index, uint32_t off, uint32_t len,
@@ -206,5 +226,7 @@ void node__fetch_resp(struct node *n, struct peer *p, struct slice payload);
 void node__fetch_peer_down(struct node *n, uint64_t id);
 void node__fetch_timeouts(struct node *n, uint64_t now);
 void node__fetch_stop(struct node *n);
+/* Who may have the range of a fetch that ended with -ENOTCONN and has not said; no more than max of them. */
+uint32_t node__fetch_silent(const struct fetch *f, uint64_t *ids, uint32_t max);
 
 #endif

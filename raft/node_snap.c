@@ -7,8 +7,11 @@
  * feeds each block to the state machine's restore and to a checkpoint file of its own, then pulls the payload it lacks
  * from the leader (node_fetch.c) and only then asks the core to switch. The switch on disk is one rename. Payload that
  * the leader no longer has is dead in its newer state, so a later entry of the log, which this follower applies before
- * it can ever serve a read, drops the reference: it is counted and passed over. */
+ * it can ever serve a read, drops the reference: it is counted and passed over. What is alive and no member has any more
+ * is lost, and passed over, too; while a member may have it and does not answer, the install waits for that one. */
 #include "raft/node_priv.h"
+
+#include <stdio.h>
 
 #define BLOCKS_A_TURN 4
 #define CKPT_PAUSE_NS (2 * NS_PER_MS)
@@ -270,7 +273,8 @@ static void ack_to(struct node *n, uint64_t from, uint64_t index, uint32_t next,
 
 static void in_reset(struct snap_in *in)
 {
-    free(in->ranges);
+    struct ranges *all[] = {&in->ranges, &in->later, &in->lost};
+    for (int i = 0; i < 3; i++) free(all[i]->v);
     *in = (struct snap_in){.pulls = in->pulls, .pull_bytes = in->pull_bytes}; /* fetches under way find the snapshot gone */
 }
 
@@ -330,6 +334,46 @@ static void in_begin(struct node *n, const struct raft_msg *m, uint64_t cluster,
                (unsigned long long)n->cfg.id, (unsigned long long)m->index, blocks, (unsigned long long)m->from);
 }
 
+/* ---- the payload that it refers to ---- */
+
+static void range_push(struct ranges *rs, uint64_t index, uint32_t off, uint32_t len)
+{
+    if (rs->n == rs->cap) {
+        rs->cap = rs->cap ? rs->cap * 2 : 256;
+        rs->v = xrealloc(rs->v, rs->cap * sizeof *rs->v);
+    }
+    rs->v[rs->n++] = (struct range){index, off, len};
+}
+
+static int cmp_range(const void *a, const void *b)
+{
+    const struct range *x = a, *y = b;
+    if (x->index != y->index) return x->index < y->index ? -1 : 1;
+    return x->off < y->off ? -1 : x->off > y->off;
+}
+
+/* Ascending, and what was halved is joined, up to what one fetch may bring. */
+static void ranges_join(struct ranges *rs)
+{
+    size_t k = 0;
+    if (rs->n) qsort(rs->v, rs->n, sizeof *rs->v, cmp_range);
+    for (size_t i = 0; i < rs->n; i++) {
+        struct range *l = k ? &rs->v[k - 1] : NULL, r = rs->v[i];
+        if (l && l->index == r.index && l->off + l->n == r.off && l->n + r.n <= FETCH_BYTES_MAX)
+            l->n += r.n;
+        else
+            rs->v[k++] = r;
+    }
+    rs->n = k;
+}
+
+static uint64_t ranges_bytes(const struct ranges *rs)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < rs->n; i++) bytes += rs->v[i].n;
+    return bytes;
+}
+
 static void pull_more(struct node *n);
 
 static void all_pulled(struct node *n)
@@ -337,6 +381,7 @@ static void all_pulled(struct node *n)
     if (n->in.gone)
         trace_info(n->trace, "node %llu: snapshot %llu: %llu ranges are dead already at the leader",
                    (unsigned long long)n->cfg.id, (unsigned long long)n->in.index, (unsigned long long)n->in.gone);
+    ranges_join(&n->in.lost);
     struct raft_event ev = {
         .kind = RAFT_EV_SNAPSHOT_RECEIVED, .now = clock_now(n->clock), .index = n->in.index, .term = n->in.term};
     node__step(n, &ev);
@@ -372,7 +417,12 @@ static void pull_stored(struct log_store *s, int err)
     pull_end(pl);
 }
 
-static void want_range(void *ctx, uint64_t index, uint32_t off, uint32_t len);
+/* What is not here is to be pulled. */
+static void want_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
+{
+    struct node *n = ctx;
+    if (!log_has(n->log, index, off, len)) range_push(&n->in.ranges, index, off, len);
+}
 
 /* What is gone at the leader is dead in its newer state. That may be a part of the range only: the others are wanted. */
 static bool pull_rest(struct node *n, const struct fetch *f, struct slice told)
@@ -387,6 +437,30 @@ static bool pull_rest(struct node *n, const struct fetch *f, struct slice told)
     return true;
 }
 
+static void note_silent(struct snap_in *in, const struct fetch *f)
+{
+    uint64_t ids[RAFT_PEERS_MAX];
+    for (uint32_t i = node__fetch_silent(f, ids, RAFT_PEERS_MAX); i-- > 0;) {
+        uint32_t k = 0;
+        while (k < in->nsilent && in->silent[k] != ids[i]) k++;
+        if (k == in->nsilent && k < RAFT_PEERS_MAX) in->silent[in->nsilent++] = ids[i];
+    }
+}
+
+/* Nobody gave it. It is lost, and the install goes on without it, only where every member has said that it lacks it. */
+static void not_pulled(struct node *n, const struct fetch *f, int err)
+{
+    if (f->partly) {
+        want_range(n, f->index, f->off, f->n / 2);
+        want_range(n, f->index, f->off + f->n / 2, f->n - f->n / 2);
+    } else if (err == QE_GONE) {
+        range_push(&n->in.lost, f->index, f->off, f->n);
+    } else {
+        note_silent(&n->in, f);
+        range_push(&n->in.later, f->index, f->off, f->n);
+    }
+}
+
 static void pulled(struct fetch *f, int err, struct slice bytes)
 {
     struct pull *pl = f->arg;
@@ -399,16 +473,8 @@ static void pulled(struct fetch *f, int err, struct slice bytes)
         pull_end(pl);
         return;
     }
-    if (err && f->partly && f->n > FETCH_HALVES_MIN) {
-        want_range(n, f->index, f->off, f->n / 2);
-        want_range(n, f->index, f->off + f->n / 2, f->n - f->n / 2);
-        pull_end(pl);
-        return;
-    }
     if (err) {
-        trace_warn(n->trace, "node %llu: payload of snapshot %llu cannot be pulled: %s", (unsigned long long)n->cfg.id,
-                   (unsigned long long)pl->snapshot, err_text(err));
-        node__snap_in_abort(n);
+        not_pulled(n, f, err);
         pull_end(pl);
         return;
     }
@@ -419,12 +485,55 @@ static void pulled(struct fetch *f, int err, struct slice bytes)
     blob_unref(copy);
 }
 
+/* Some members have not said whether they have what the others lack: they are asked again in a while. */
+static void pull_later(struct node *n)
+{
+    struct snap_in *in = &n->in;
+    char who[RAFT_PEERS_MAX * 21 + 1] = "";
+    size_t at = 0;
+    for (uint32_t i = 0; i < in->nsilent; i++)
+        at += (size_t)snprintf(who + at, sizeof who - at, "%s%llu", i ? ", " : "", (unsigned long long)in->silent[i]);
+    ranges_join(&in->later);
+    if (!in->told_silent)
+        trace_warn(n->trace,
+                   "node %llu: snapshot %llu waits for member %s: the others lack %llu bytes of files, and it may have "
+                   "them. If it is gone for good, remove it from the cluster",
+                   (unsigned long long)n->cfg.id, (unsigned long long)in->index, who,
+                   (unsigned long long)ranges_bytes(&in->later));
+    in->told_silent = true;
+    in->retry_ns = in->retry_ns ? min_u64(2 * in->retry_ns, PULL_RETRY_NS_MAX) : PULL_RETRY_NS;
+    in->retry_at = clock_now(n->clock) + in->retry_ns;
+    node__slow_at(n, in->retry_at);
+}
+
+/* It may be one that is waited for. */
+void node__snap_peer_up(struct node *n)
+{
+    struct snap_in *in = &n->in;
+    if (!in->active || !in->retry_at) return;
+    in->retry_ns = 0;
+    in->retry_at = clock_now(n->clock);
+    node__slow_at(n, in->retry_at);
+}
+
+static void pull_again(struct node *n)
+{
+    struct snap_in *in = &n->in;
+    in->retry_at = 0;
+    in->nsilent = 0;
+    in->range_at = in->ranges.n = 0;
+    for (size_t i = 0; i < in->later.n; i++) want_range(n, in->later.v[i].index, in->later.v[i].off, in->later.v[i].n);
+    in->later.n = 0;
+    pull_more(n);
+}
+
 static void pull_more(struct node *n)
 {
     struct snap_in *in = &n->in;
-    if (!in->pulling) return;
-    while (in->range_at < in->nranges && in->pulls < PULL_WINDOW) {
-        struct range r = in->ranges[in->range_at];
+    if (!in->pulling || in->retry_at || in->asking) return;
+    in->asking = true; /* a fetch may end at once, and not one inside the other */
+    while (in->range_at < in->ranges.n && in->pulls < PULL_WINDOW) {
+        struct range r = in->ranges.v[in->range_at];
         if (in->pulls && in->pull_bytes + r.n > PULL_BYTES) break;
         in->range_at++;
         struct pull *pl = xcalloc(1, sizeof *pl);
@@ -436,22 +545,14 @@ static void pull_more(struct node *n)
         node__fetch(n, in->from, r.index, r.off, r.n, pulled, pl);
         if (!in->active) return;
     }
-    if (in->range_at == in->nranges && in->pulls == 0) {
+    in->asking = false;
+    if (in->range_at < in->ranges.n || in->pulls) return;
+    if (in->later.n) {
+        pull_later(n);
+    } else {
         in->pulling = false;
         all_pulled(n);
     }
-}
-
-static void want_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
-{
-    struct node *n = ctx;
-    struct snap_in *in = &n->in;
-    if (log_has(n->log, index, off, len)) return;
-    if (in->nranges == in->ranges_cap) {
-        in->ranges_cap = in->ranges_cap ? in->ranges_cap * 2 : 256;
-        in->ranges = xrealloc(in->ranges, in->ranges_cap * sizeof *in->ranges);
-    }
-    in->ranges[in->nranges++] = (struct range){index, off, len};
 }
 
 static void in_block(struct node *n, uint32_t block, struct slice bytes)
@@ -477,7 +578,7 @@ static void in_block(struct node *n, uint32_t block, struct slice bytes)
     in->pulling = true;
     n->sm.restore_ranges(n->sm.arg, want_range, n);
     trace_info(n->trace, "node %llu: snapshot %llu: %zu payload ranges to pull", (unsigned long long)n->cfg.id,
-               (unsigned long long)in->index, in->nranges);
+               (unsigned long long)in->index, in->ranges.n);
 }
 
 static bool have_durably(const struct node *n, uint64_t index)
@@ -544,6 +645,16 @@ static void install_gave_up(struct node *n, int err)
     node__wake(n);
 }
 
+static void tell_lost(struct node *n)
+{
+    struct ranges *lost = &n->in.lost;
+    trace_error(n->trace,
+                "node %llu: %llu bytes of files are lost, no member has them (from entry %llu, byte %u on): installed "
+                "without them; reading them gives EIO",
+                (unsigned long long)n->cfg.id, (unsigned long long)ranges_bytes(lost),
+                (unsigned long long)lost->v[0].index, lost->v[0].off);
+}
+
 static void install_done(void *arg, int err)
 {
     struct node *n = arg;
@@ -552,15 +663,16 @@ static void install_done(void *arg, int err)
         install_gave_up(n, err);
         return;
     }
-    struct snap_in in = n->in;
-    if (!err) err = n->sm.restore_end(n->sm.arg, in.index);
+    if (!err) err = n->sm.restore_end(n->sm.arg, n->in.index);
     if (err) {
         node__fatal(n, err,
                     "a snapshot from the leader cannot be installed; empty this node's data directory so that it is "
                     "rebuilt from its peers");
         return;
     }
-    node__restored(n, in.index);
+    node__restored(n, n->in.index);
+    if (n->in.lost.n) tell_lost(n);
+    struct snap_in in = n->in;
     if (n->cluster_id == 0 && in.cluster) {
         n->cluster_id = in.cluster;
         log_set_identity(n->log, in.cluster);
@@ -606,6 +718,10 @@ void node__snap_ignore(struct node *n)
 
 void node__snap_timeouts(struct node *n, uint64_t now)
 {
+    if (n->in.active && n->in.retry_at && now >= n->in.retry_at)
+        pull_again(n);
+    else if (n->in.active && n->in.retry_at)
+        node__slow_at(n, n->in.retry_at);
     for (uint32_t i = 0; i < n->npeers; i++) {
         struct snap_out *s = &n->peers[i].snap;
         if (!s->active || !s->index) continue;

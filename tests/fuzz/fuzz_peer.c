@@ -548,5 +548,5 @@ void fuzz_seeds(void (*emit)(struct slice seed))
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
-    return "leak:snap_pump\nleak:node__send\nleak:pull_more\nleak:want_range\nleak:node_payload\n";
+    return "leak:snap_pump\nleak:node__send\nleak:pull_more\nleak:range_push\nleak:node_payload\n";
 }

@@ -36,7 +36,7 @@ static void cluster_line(void *arg, enum trace_level level, const char *text) { 
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
-    return "leak:snap_pump\nleak:node__send\nleak:pull_more\nleak:want_range\nleak:node_payload\n";
+    return "leak:snap_pump\nleak:node__send\nleak:pull_more\nleak:range_push\nleak:node_payload\n";
 }
 
 /* ---- options ---- */

@@ -224,117 +224,6 @@ static void in_order(uint64_t seed)
     end(&sc);
 }
 
-/* ---- damage here and there ---- */
-
-#define VALUES 3u
-#define EVERY  24u /* blocks from one bad one to the next */
-
-static void put_done(struct kv_call *call, const struct kv_reply *reply) { *(int *)call->arg = reply->status; }
-static bool put_answered(void *arg) { return *(int *)arg != 1; }
-
-static void put_values(struct sim_cluster *c, const uint8_t *bytes, uint32_t n)
-{
-    const char *addrs[3] = {c->servers[0].addr, c->servers[1].addr, c->servers[2].addr};
-    struct kv_client_config cfg = {.addrs = addrs, .naddrs = 3, .name = "putter", .seed = prng_u64(&c->rng)};
-    if (!sim_alive(c->world, SIM_CLIENT_PROC)) sim_start(c->world, SIM_CLIENT_PROC);
-    struct kv_client *kv = kv_client_new(sim_net_door(c->net, SIM_CLIENT_PROC), sim_clock(c->world, SIM_CLIENT_PROC), &cfg);
-    for (unsigned i = 0; i < VALUES; i++) {
-        static const char *const keys[VALUES] = {"a", "b", "c"};
-        int status = 1;
-        struct kv_call call = {.op = {.code = KV_PUT, .name = slice_str(keys[i]), .data = slice_of(bytes, n)},
-                               .done = put_done, .arg = &status};
-        kv_call(kv, &call);
-        if (!sim_wait(c, put_answered, &status, 10000) || status < 0) sim_fail(c, "put: %s", err_text(status));
-    }
-    sim_kill(c->world, SIM_CLIENT_PROC);
-    kv_client_free(kv);
-}
-
-struct wanted {
-    struct sim_server *s;
-    const uint8_t *bytes;
-    uint64_t ranges;
-};
-
-static void read_done(struct log_read *r, int err) { *(int *)r->arg = err; }
-
-static void read_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
-{
-    struct wanted *w = ctx;
-    int err = 1;
-    struct log_read r = {.index = index, .off = off, .n = len, .p = xmalloc(len), .done = read_done, .arg = &err};
-    node_payload(w->s->node, &r);
-    sim_wait(w->s->cluster, put_answered, &err, 30000);
-    if (err) sim_fail(w->s->cluster, "server %u cannot read a value: %s", w->s->at + 1, err_text(err));
-    if (memcmp(r.p, w->bytes, len) != 0) sim_fail(w->s->cluster, "server %u reads wrong bytes", w->s->at + 1);
-    free(r.p);
-    w->ranges++;
-}
-
-static void scatter(struct sim_server *s, bool unreadable)
-{
-    char name[DISK_NAME_MAX];
-    s->suspect = true;
-    for (uint64_t no = 1; no < 20; no++) {
-        snprintf(name, sizeof name, "seg-%016llx", (unsigned long long)no);
-        for (uint64_t block = 1 + s->at * (EVERY / 3); block < MIB / DISK_BLOCK; block += EVERY) {
-            if (unreadable)
-                sim_disk_unreadable(s->disk, name, block);
-            else
-                sim_disk_flip(s->disk, name, block * DISK_BLOCK + 99, 1);
-        }
-    }
-}
-
-static void read_all(struct sim_server *s, const uint8_t *bytes)
-{
-    struct wanted w = {.s = s, .bytes = bytes};
-    struct fs fs = {.map = kv_server_map(s->kv)};
-    fs_all_ranges(&fs, read_range, &w);
-    if (w.ranges < VALUES) sim_fail(s->cluster, "server %u has no values", s->at + 1);
-}
-
-static bool installed(void *arg)
-{
-    struct sim_server *s = arg;
-    struct node_status st;
-    sim_status(s->cluster, s->at, &st);
-    return st.snapshots_installed > 0 && st.raft.standing == RAFT_VOTER;
-}
-
-/* Blocks of every disk are rotten, on each of them others, so no server has a whole value, but each byte is good on one
- * or two. Every server can read all of it, also while another is down, and one with an emptied disk gets all of it.
- * (Whole ranges were asked for only, and nobody had one.) */
-static void scattered(uint64_t seed)
-{
-    static uint8_t bytes[300000];
-    struct sim_options o = options(seed, "scattered");
-    o.node.log.segment_bytes = MIB;
-    o.node.log.cache_bytes = 8 * KIB;
-    o.node.checkpoint_bytes = 16 * MIB;
-    struct sim_cluster *c = sim_cluster_new(&o);
-    for (uint32_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)prng_u64(&c->rng);
-    sim_start_all(c);
-    put_values(c, bytes, sizeof bytes);
-    sim_sleep(c, 2000);
-    for (unsigned i = 0; i < 3; i++) scatter(&c->servers[i], seed % 2);
-    unsigned other = ((unsigned)sim_leader(c) + 1) % 3;
-    if (seed % 3 == 0) {
-        for (unsigned i = 0; i < 3; i++) read_all(&c->servers[i], bytes);
-    } else {
-        sim_server_end(c, other, SIM_KILLED);
-        if (seed % 3 == 1) {
-            read_all(&c->servers[(other + 1) % 3], bytes);
-        } else {
-            sim_server_wipe(c, other);
-            sim_server_start(c, other);
-            if (!sim_wait(c, installed, &c->servers[other], 30000)) sim_fail(c, "the emptied server gets no snapshot");
-            read_all(&c->servers[other], bytes);
-        }
-    }
-    sim_cluster_free(c);
-}
-
 static bool has_ended(void *arg) { return ((struct sim_server *)arg)->node == NULL; }
 
 /* A bit of a server's memory changes, the leader's in every third seed: it notices by the digests that the others tell,
@@ -362,7 +251,6 @@ static void test_astray(void **state) { sim_seeds(1, 9, astray); }
 static void test_rotten_entries(void **state) { sim_seeds(1, 10, rotten_entries); }
 static void test_lost_ranges(void **state) { sim_seeds(1, 12, lost_ranges); }
 static void test_in_order(void **state) { sim_seeds(1, 6, in_order); }
-static void test_scattered(void **state) { sim_seeds(1, 12, scattered); }
 static void test_tiny_pieces(void **state) { sim_seeds(1, 4, tiny_pieces); }
 
 static void test_swarm(void **state)
@@ -402,7 +290,6 @@ int main(void)
         cmocka_unit_test(test_in_order),
         cmocka_unit_test(test_astray),
         cmocka_unit_test(test_parts_die),
-        cmocka_unit_test(test_scattered),
         cmocka_unit_test(test_tiny_pieces),
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_swarm),
