@@ -98,6 +98,7 @@ struct log_read {
     uint64_t index;
     uint32_t off, n;
     uint8_t *p;                                     /* n bytes, the caller's until done */
+    bool staged;                                    /* of what a snapshot that is being received has brought so far */
     void (*done)(struct log_read *r, int err);      /* 0; QE_CORRUPT: rotten here; QE_GONE: not here */
     void *arg;
     void *priv;
@@ -106,8 +107,9 @@ struct log_read {
 int log_try_read(struct log *log, uint64_t index, uint32_t off, uint32_t n, uint8_t *p);
 void log_read(struct log *log, struct log_read *r);
 bool log_has(const struct log *log, uint64_t index, uint32_t off, uint32_t n);
-/* Of n > 0 bytes from off on: so many at the beginning are all here (*here), or all not. At least 1; there may be more. */
-uint32_t log_run(const struct log *log, uint64_t index, uint32_t off, uint32_t n, bool *here);
+/* Of a read's n > 0 bytes from off on: so many at the beginning are all here (*here), or all not. At least 1; there may be
+ * more. */
+uint32_t log_run(const struct log *log, const struct log_read *r, uint32_t off, uint32_t n, bool *here);
 /* Stores bytes of an entry that a peer gave (repair, snapshot install); done(0) once they are durable. */
 struct log_store {
     uint64_t index;

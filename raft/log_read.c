@@ -163,16 +163,23 @@ bool log_has(const struct log *log, uint64_t index, uint32_t off, uint32_t n)
     return raft__place_covers(&log->places, index, off, n);
 }
 
-uint32_t log_run(const struct log *log, uint64_t index, uint32_t off, uint32_t n, bool *here)
+static const struct places *places_of(const struct log *log, const struct log_read *r)
 {
-    const struct ent *e = in_window(log, index) ? raft__ent(log, index) : NULL;
-    const struct piece *p = raft__place_find(&log->places, index, off);
+    return r->staged ? &log->staged : &log->places;
+}
+
+uint32_t log_run(const struct log *log, const struct log_read *r, uint32_t off, uint32_t n, bool *here)
+{
+    const struct places *m = places_of(log, r);
+    uint64_t index = r->index;
+    const struct ent *e = in_window(log, index) && !r->staged ? raft__ent(log, index) : NULL;
+    const struct piece *p = raft__place_find(m, index, off);
     *here = e && e->data ? off < e->len : p != NULL;
     if (*here) return (uint32_t)min_u64(n, (e && e->data ? e->len : p->off + p->len) - off);
     if (e && e->data) return n;
     struct place_at it;
-    bool more = raft__place_seek(&log->places, index, off, &it);
-    while (more && (p = raft__place_get(&log->places, &it))->len == 0) more = raft__place_next(&log->places, &it);
+    bool more = raft__place_seek(m, index, off, &it);
+    while (more && (p = raft__place_get(m, &it))->len == 0) more = raft__place_next(m, &it);
     return more && p->index == index ? (uint32_t)min_u64(n, p->off - off) : n;
 }
 
@@ -221,11 +228,11 @@ int log_try_read(struct log *log, uint64_t index, uint32_t off, uint32_t n, uint
 }
 
 /* Adds the spans of a range of an entry; false: not all of it is here. */
-static bool add_range(struct job *j, uint64_t index, uint32_t off, uint32_t n, uint8_t *to)
+static bool add_range(struct job *j, const struct places *m, uint64_t index, uint32_t off, uint32_t n, uint8_t *to)
 {
     uint64_t end = (uint64_t)off + n;
     while (off < end) {
-        const struct piece *pc = raft__place_find(&j->log->places, index, off);
+        const struct piece *pc = raft__place_find(m, index, off);
         if (!pc) return false;
         uint32_t step = (uint32_t)min_u64(end, pc->off + pc->len) - off;
         raft__job_span(j, (struct span){.seg = pc->seg, .pos = pc->pos + (off - pc->off), .len = step, .to = to});
@@ -246,10 +253,10 @@ static void read_done(struct job *j)
 void log_read(struct log *log, struct log_read *r)
 {
     struct job *j = raft__job_new(log, read_done, r);
-    int got = from_memory(log, r->index, r->off, r->n, r->p);
+    int got = r->staged ? 0 : from_memory(log, r->index, r->off, r->n, r->p);
     if (got < 0)
         j->err = got;
-    else if (got == 0 && !add_range(j, r->index, r->off, r->n, r->p))
+    else if (got == 0 && !add_range(j, places_of(log, r), r->index, r->off, r->n, r->p))
         j->err = QE_GONE;
     raft__job_start(j);
 }
@@ -314,7 +321,7 @@ void log_fetch(struct log *log, struct log_fetch *f)
         x->index = i;
         check(raft__log_term_at(log, i, &x->term));
         x->data = e->data ? blob_ref(e->data) : blob_new(e->len);
-        if (!e->data && !add_range(j, i, 0, e->len, x->data->p)) j->err = QE_CORRUPT;
+        if (!e->data && !add_range(j, &log->places, i, 0, e->len, x->data->p)) j->err = QE_CORRUPT;
     }
     raft__job_start(j);
 }

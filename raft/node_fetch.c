@@ -219,7 +219,7 @@ static int which_are_here(struct answer *a, struct slice *told)
     while (dead + next < r->n) {
         bool here;
         struct cut c = {.off = r->off + dead + next};
-        c.n = log_run(n->log, r->index, c.off, r->n - dead - next, &here);
+        c.n = log_run(n->log, r, c.off, r->n - dead - next, &here);
         if (!here) n->sm.live_ranges(n->sm.arg, r->index, cut_at_live, &c);
         if (here || c.live) {
             if (c.n == r->n && !here) return QE_CORRUPT;
@@ -267,9 +267,17 @@ void node__fetch_frame(struct node *n, struct conn *c, struct slice payload)
         conn_close(c);
         return;
     }
+    /* An entry that is not known to be committed may be another one than the cluster's. It may be that one, too: no answer
+     * then. While a snapshot comes in it is about to go, and what counts is what has come. */
+    bool sure = index <= n->commit;
+    if (!sure && !n->in.active && index <= log_last(n->log)) {
+        answer(c, id, -EAGAIN, (struct slice){NULL, 0});
+        return;
+    }
     struct answer *a = xmalloc(sizeof *a + len);
     *a = (struct answer){.node = n, .conn = c, .id = id, .peer = ((struct peer *)c->arg)->member.id};
     a->read = (struct log_read){.index = index, .off = off, .n = len, .p = a->bytes, .done = answer_read, .arg = a};
+    a->read.staged = !sure;
     log_read(n->log, &a->read);
 }
 
@@ -354,7 +362,7 @@ static void payload_read(struct log_read *r, int err)
     if (err == QE_CORRUPT || err == QE_GONE) {
         bool here;
         rp->partly = err == QE_CORRUPT ? r->n > FETCH_HALVES_MIN
-                                       : log_run(rp->node->log, r->index, r->off, r->n, &here) < r->n;
+                                       : log_run(rp->node->log, r, r->off, r->n, &here) < r->n;
         trace_warn(rp->node->trace, "entry %llu, bytes %u+%u: %s; asking the peers", (unsigned long long)r->index,
                    r->off, r->n, err_text(err));
         node__fetch(rp->node, 0, r->index, r->off, r->n, repaired, rp);

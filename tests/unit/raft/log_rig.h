@@ -502,7 +502,7 @@ static inline void rig_check_runs(struct rig *r, uint64_t index, uint32_t end)
 {
     bool here;
     for (uint32_t off = 0, k; off < end; off += k) {
-        k = log_run(r->log, index, off, end - off, &here);
+        k = log_run(r->log, &(struct log_read){.index = index}, off, end - off, &here);
         RIG_CHECK(r, index, k > 0 && k <= end - off);
         RIG_CHECK(r, index, log_has(r->log, index, off, here ? k : 1) == here);
         RIG_CHECK(r, index, log_has(r->log, index, off + k - 1, 1) == here);
