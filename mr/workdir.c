@@ -22,6 +22,8 @@
 #define GRACE_S 600 /* for a directory without a lock file, and for outputs that somebody may still take over */
 #define TRIES   10
 
+static bool is_ours(const char *name) { return strncmp(name, PREFIX, strlen(PREFIX)) == 0; }
+
 /* Ours, whatever others may have put in its place. */
 static int open_dir(const char *path)
 {
@@ -106,7 +108,7 @@ void mr__workdir_each(const char *base, void (*each)(void *arg, const char *path
     if (!d) return;
     for (struct dirent *e; (e = readdir(d));) {
         struct stat st;
-        if (strncmp(e->d_name, PREFIX, strlen(PREFIX)) != 0) continue;
+        if (!is_ours(e->d_name)) continue;
         if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0) continue;
         if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid()) continue; /* nothing in it is to be trusted */
         char *path = mr__strf("%s/%s", base, e->d_name);
@@ -124,15 +126,19 @@ static void sweep_one(void *job, const char *path)
     if (lock >= 0) close(lock);
 }
 
+void mr__workdir_touch(int lock) { (void)!futimens(lock, NULL); }
+
 int mr__workdir_take(const char *path, int *lock)
 {
     const char *name = strrchr(path, '/');
-    if (!name || strncmp(name + 1, PREFIX, strlen(PREFIX)) != 0) return -EPERM;
+    if (!name || !is_ours(name + 1)) return -EPERM;
     int dir = open_dir(path);
     if (dir < 0) return dir;
     *lock = lock_in(dir);
     close(dir);
-    return *lock < 0 ? *lock : 0;
+    if (*lock < 0) return *lock;
+    mr__workdir_touch(*lock);
+    return 0;
 }
 
 static int make_one(const char *base, char **path, int *lock)
@@ -156,8 +162,6 @@ static int make_one(const char *base, char **path, int *lock)
     free(dir);
     return rc;
 }
-
-void mr__workdir_touch(int lock) { (void)!futimens(lock, NULL); }
 
 static char *base_of(const char *base)
 {

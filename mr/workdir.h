@@ -21,6 +21,7 @@ void mr__workdir_each(const char *base, void (*each)(void *arg, const char *path
  * it; other errors: it cannot be had. The path may come from others: what is not named as mr__workdir_make() does, also what
  * a link or "." at its end leads to, is -EPERM, for all in the directory is removed one day. */
 int mr__workdir_take(const char *path, int *lock);
-void mr__workdir_touch(int lock);      /* its owner lives */
+void mr__workdir_touch(int lock);      /* its owner lives: to be said so often: */
+#define MR_WORKDIR_TOUCH_NS (30 * NS_PER_S)
 
 #endif

@@ -70,7 +70,7 @@ struct worker {
     struct gather *gather; /* of the reduce task at hand, before it runs */
     struct task *reduce;   /* while it runs: its fetched files are to be removed */
     uint32_t no, attempt;  /* of the gather */
-    struct timer beat, seek, silence, retry;
+    struct timer beat, touch, seek, silence, retry;
     uint64_t seek_until; /* 0: not looking */
     uint64_t bytes;      /* read since the last beat */
     uint64_t weight; /* of the reduce task at hand, once it is known */
@@ -103,8 +103,14 @@ static void on_beat(struct timer *t)
     send(w, MR_BEAT, &b);
     buf_free(&b);
     w->bytes = 0;
-    for (size_t i = 0; i < w->dirs_n; i++) mr__workdir_touch(w->locks[i]);
     arm(w, t, now(w) + w->job.beat_ns);
+}
+
+static void on_touch_dirs(struct timer *t)
+{
+    struct worker *w = t->arg;
+    for (size_t i = 0; i < w->dirs_n; i++) mr__workdir_touch(w->locks[i]);
+    arm(w, t, now(w) + MR_WORKDIR_TOUCH_NS);
 }
 
 /* ---- tasks ---- */
@@ -349,6 +355,8 @@ static void take_job(struct worker *w, struct job *j)
         .loop = w->loop, .dir = w->dir, .job = &w->job, .touch = on_touch, .weigh = on_weigh, .result = on_result, .arg = w};
     w->runner = mr__runner_new(&o);
     w->beat = (struct timer){.fire = on_beat, .arg = w};
+    w->touch = (struct timer){.fire = on_touch_dirs, .arg = w};
+    on_touch_dirs(&w->touch);
     w->list = mr__estate_begin(w->dir, w->job.id);
 }
 
@@ -574,6 +582,7 @@ static void worker_free(struct worker *w)
     if (w->gather) mr__gather_cancel(w->gather);
     mr__runner_free(w->runner);
     if (w->known) clock_disarm(io_clock(w->loop), &w->beat);
+    if (w->known) clock_disarm(io_clock(w->loop), &w->touch);
     clock_disarm(io_clock(w->loop), &w->seek);
     clock_disarm(io_clock(w->loop), &w->silence);
     clock_disarm(io_clock(w->loop), &w->retry);

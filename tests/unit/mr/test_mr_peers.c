@@ -453,10 +453,26 @@ static void refuse_while_it_publishes(struct io_loop *l)
     assert_true(l->stopped);
 }
 
-static void a_worker_that_is_refused(void **state)
+static void a_worker_that_is_refused(void **state) { assert_int_equal(work(refuse_while_it_publishes), MR_EXIT_OK); }
+
+/* Sweepers take a lock that was not touched for ten minutes for one that nobody takes over any more. */
+static void beat_once_a_day(struct io_loop *l)
 {
-    assert_int_equal(work(refuse_while_it_publishes), MR_EXIT_OK);
+    char *old = mr__strf("touch -d @1000 '%s'/quorumfs-mr-*/lock", test_dir);
+    char *young = mr__strf("test $(stat -c %%Y '%s'/quorumfs-mr-*/lock) -gt 1000", test_dir);
+    fake_io_run(l, STEP);
+    welcome(24 * 3600 * NS_PER_S);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(system(old), 0);
+        fake_io_run(l, 60 * NS_PER_S);
+        assert_int_equal(system(young), 0);
+    }
+    fake_io_signal(l, SIGTERM);
+    free(old);
+    free(young);
 }
+
+static void a_worker_with_long_timeouts(void **state) { assert_int_equal(work(beat_once_a_day), MR_EXIT_FAILED); }
 
 /* ---- the lab's master ---- */
 
@@ -542,6 +558,7 @@ int main(void)
         cmocka_unit_test(a_master_that_waits_can_be_stopped),
         cmocka_unit_test(outputs_of_the_dead),
         cmocka_unit_test(a_worker_that_is_refused),
+        cmocka_unit_test(a_worker_with_long_timeouts),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
