@@ -219,6 +219,10 @@ static int check_size(const struct format *f, const struct input_file *file, str
 {
     bool packed = !f->raw && mr__packing_of(file->path) != PACKING_NONE;
 
+    if (packed && file->size == 0) {
+        mr__fmt(why, "the compressed input %s is damaged: it is empty", file->path);
+        return -EBADMSG;
+    }
     if (f->input == MR_IN_FILES && file->size > MR_RECORD_MAX) {
         mr__fmt(why, "whole files are taken up to %u MiB, and %s has %llu bytes", MR_RECORD_MAX / MIB, file->path,
                 (unsigned long long)file->size);

@@ -270,12 +270,31 @@ static void splits_of_compressed(void **state)
     buf_free(&all);
 }
 
+/* gzip and zstd say so, too: nothing is no stream of nothing. */
+static void empty_files_of_compressed(void **state)
+{
+    static const char *const names[] = {"empty.gz", "empty.zst"};
+    for (int i = 0; i < 4; i++) {
+        struct format f = mr__format_default;
+        const char *path = write_file(names[i % 2], (struct slice){0});
+        struct buf why = {0};
+        struct plan p;
+        f.input = i < 2 ? MR_IN_LINES : MR_IN_FILES;
+        assert_int_equal(mr__plan(&path, 1, 1000, &f, &p, &why), -EBADMSG);
+        assert_true(has_text(&why, names[i % 2]) && has_text(&why, "is damaged: it is empty"));
+        f.raw = true;
+        assert_int_equal(mr__plan(&path, 1, 1000, &f, &p, &why), 0);
+        mr__plan_free(&p);
+        buf_free(&why);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_and_fields), cmocka_unit_test(partitions),      cmocka_unit_test(sent),
         cmocka_unit_test(compressed),       cmocka_unit_test(splits_of_records), cmocka_unit_test(splits_of_pairs),
-        cmocka_unit_test(splits_of_compressed),
+        cmocka_unit_test(splits_of_compressed), cmocka_unit_test(empty_files_of_compressed),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
 }
