@@ -97,7 +97,8 @@ const char *mr_format_take(struct mr_options *o, const char **params, int opt, c
         o->sort_values = true;
         return NULL;
     case OPT_SKIP_BAD:
-        return take_number(value, 1000000, &o->skip_bad) ? NULL : "a number from 1 to 1000000";
+        o->skip_bad = 0;
+        return strcmp(value, "0") == 0 || take_number(value, 1000000, &o->skip_bad) ? NULL : "a number up to 1000000";
     default:
         return take_param(value, o, params) ? NULL : "NAME=VALUE";
     }

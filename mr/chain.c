@@ -186,13 +186,19 @@ static int make_stages(struct chain *c, const struct mr_options *v, size_t n)
 }
 
 /* The first job as a job of its own; of the others only the programs are known. */
-static int dry_run(const struct mr_options *v, size_t n)
+static int dry_run(struct chain *c, const struct mr_options *v, size_t n)
 {
     struct mr_options first = v[0];
+    struct in_chain at = {.job = &c->file.v[0].job, .place = &c->place, .no = 1, .of = (uint32_t)n};
     first.dry_run = true;
-    int code = mr_run(&first);
+    int code = mr__run(&first, &at);
     for (size_t i = 1; i < n && code == MR_EXIT_OK; i++) {
         struct buf b = {0};
+        at.no++;
+        if (v[0].json) {
+            mr__progress_plan(&c->file.v[i].job, &at, NULL, i + 1 == n ? v[i].output : NULL);
+            continue;
+        }
         mr__fmt(&b, "then:\nmap:      %s\n", v[i].map);
         if (v[i].combine) mr__fmt(&b, "combine:  %s\n", v[i].combine);
         mr__fmt(&b, "reduce:   %s, %u reduce tasks\n", v[i].reduce, v[i].reducers ? v[i].reducers : 1);
@@ -245,7 +251,7 @@ int mr_chain(const struct mr_options *v, size_t n)
     if (rc < 0)
         code = failed(&c);
     else
-        code = dry ? dry_run(v, n) : run_stages(&c);
+        code = dry ? dry_run(&c, v, n) : run_stages(&c);
     if (rc == 0 && !dry && code != MR_EXIT_OK) drop_if_unbegun(&c);
     chain_free(&c);
     return code;

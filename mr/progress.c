@@ -26,6 +26,8 @@ static double rate(const struct progress *p)
     return s > 0 ? (double)p->bytes / s / 1e6 : 0;
 }
 
+static const char *s_of(uint64_t n) { return n == 1 ? "" : "s"; }
+
 static void put_event(struct buf *b, const struct progress *p, const char *event)
 {
     mr__fmt(b, "{\"event\": \"%s\", \"seconds\": %.3f", event, seconds(p));
@@ -77,8 +79,8 @@ void mr__progress_begin(struct progress *p, const struct run *r)
         print(1, &b);
     } else {
         put_stage(&b, p, ", ");
-        mr__fmt(&b, "job %s: %zu files, %.1f MB, %u map and %u reduce tasks; %s\n", r->job.id, plan->files_n,
-                (double)plan->bytes / 1e6, p->maps, p->reduces, p->directory);
+        mr__fmt(&b, "job %s: %zu file%s, %.1f MB, %u map and %u reduce task%s; %s\n", r->job.id, plan->files_n,
+                s_of(plan->files_n), (double)plan->bytes / 1e6, p->maps, p->reduces, s_of(p->reduces), p->directory);
         print(2, &b);
     }
 }
@@ -136,8 +138,8 @@ void mr__progress_text(struct progress *p, const struct sched_facts *f, bool jso
     look_at_phase(p, f);
     if (!json) {
         put_stage(b, p, ", ");
-        mr__fmt(b, "%s: map %u/%u, reduce %u/%u, %u workers, %.1f MB/s, %.1f s", p->phase, f->maps_done, p->maps,
-                f->reduces_done, p->reduces, f->workers, rate(p), seconds(p));
+        mr__fmt(b, "%s: map %u/%u, reduce %u/%u, %u worker%s, %.1f MB/s, %.1f s", p->phase, f->maps_done, p->maps,
+                f->reduces_done, p->reduces, f->workers, s_of(f->workers), rate(p), seconds(p));
         put_left(b, p, f);
         mr__fmt(b, "\n");
         return;
@@ -178,8 +180,8 @@ static void put_bar(struct buf *b, const struct progress *p, const struct sched_
 {
     struct buf words = {0};
     put_stage(&words, p, "  ");
-    mr__fmt(&words, "map %u/%u  reduce %u/%u  %u workers  %.0f MB/s", f->maps_done, p->maps, f->reduces_done,
-            p->reduces, f->workers, rate(p));
+    mr__fmt(&words, "map %u/%u  reduce %u/%u  %u worker%s  %.0f MB/s", f->maps_done, p->maps, f->reduces_done,
+            p->reduces, f->workers, s_of(f->workers), rate(p));
     put_left(&words, p, f);
 
     uint32_t room = columns() - 1, n = (uint32_t)min_u64(words.n, room);
@@ -258,13 +260,16 @@ void mr__progress_done(struct progress *p, const struct counters *c, const struc
                 (unsigned long long)n[MR_SKIPPED], f->failed, f->lost);
     } else {
         put_stage(&b, p, "");
-        mr__fmt(&b, "%s: %u parts, %llu lines, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)", p->stages ? "" : p->output,
-                p->reduces, (unsigned long long)n[MR_OUTPUT_LINES], (double)n[MR_OUTPUT_BYTES] / 1e6,
-                (double)n[MR_INPUT_BYTES] / 1e6, seconds(p), rate(p));
+        mr__fmt(&b, "%s: %u part%s, %llu line%s, %.1f MB; %.1f MB read in %.2f s (%.1f MB/s)",
+                p->stages ? "" : p->output, p->reduces, s_of(p->reduces), (unsigned long long)n[MR_OUTPUT_LINES],
+                s_of(n[MR_OUTPUT_LINES]), (double)n[MR_OUTPUT_BYTES] / 1e6, (double)n[MR_INPUT_BYTES] / 1e6, seconds(p),
+                rate(p));
         if (n[MR_SKIPPED]) /* of a chain only the last job's list stays */
-            mr__fmt(&b, "; %llu bad records left out%s", (unsigned long long)n[MR_SKIPPED],
+            mr__fmt(&b, "; %llu bad record%s left out%s", (unsigned long long)n[MR_SKIPPED], s_of(n[MR_SKIPPED]),
                     p->stage == p->stages ? ", see _skipped" : "");
-        if (f->failed || f->lost) mr__fmt(&b, "; %u attempts failed, %u were lost with workers", f->failed, f->lost);
+        if (f->failed || f->lost)
+            mr__fmt(&b, "; %u attempt%s failed, %u %s lost with workers", f->failed, s_of(f->failed), f->lost,
+                    f->lost == 1 ? "was" : "were");
         mr__fmt(&b, "\n");
     }
     print(1, &b);
@@ -284,6 +289,37 @@ void mr__progress_failed(struct progress *p, struct slice why)
         print(1, &b);
     }
     mr__say("%.*s", (int)why.n, why.p);
+}
+
+static void put_member(struct buf *b, const char *name, const char *value)
+{
+    if (!value) return;
+    mr__fmt(b, ", \"%s\": ", name);
+    mr__json_str(b, slice_str(value));
+}
+
+void mr__progress_plan(const struct job *j, const struct in_chain *chain, const struct plan *plan, const char *output)
+{
+    struct progress p = {.stage = chain ? chain->no : 0, .stages = chain ? chain->of : 0, .began = mr__now()};
+    struct buf b = {0};
+
+    put_event(&b, &p, "plan");
+    put_member(&b, "map", j->map);
+    put_member(&b, "combine", j->combine);
+    put_member(&b, "reduce", j->reduce);
+    put_member(&b, "output", output);
+    mr__fmt(&b, ", \"reduce_tasks\": %u, \"memory\": %llu", j->reducers, (unsigned long long)j->memory);
+    if (plan)
+        mr__fmt(&b, ", \"files\": %zu, \"bytes\": %llu, \"map_tasks\": %zu, \"splits\": [", plan->files_n,
+                (unsigned long long)plan->bytes, plan->splits_n);
+    for (size_t i = 0; plan && i < plan->splits_n; i++) {
+        const struct split *s = &plan->splits[i];
+        mr__fmt(&b, "%s{\"file\": ", i ? ", " : "");
+        mr__json_str(&b, slice_str(plan->files[s->file].path));
+        mr__fmt(&b, ", \"offset\": %llu, \"bytes\": %llu}", (unsigned long long)s->off, (unsigned long long)s->len);
+    }
+    mr__fmt(&b, "%s}\n", plan ? "]" : "");
+    print(1, &b);
 }
 
 void mr__progress_refused(bool json, struct slice why)

@@ -24,6 +24,7 @@ struct progress {
 };
 
 struct run;
+struct in_chain;
 void mr__progress_begin(struct progress *p, const struct run *r);
 void mr__progress_bytes(struct progress *p, uint64_t bytes);
 /* Call it often; it prints when it is time. */
@@ -35,7 +36,9 @@ void mr__progress_text(struct progress *p, const struct sched_facts *f, bool jso
 __attribute__((format(printf, 2, 3))) void mr__progress_note(struct progress *p, const char *format, ...);
 void mr__progress_done(struct progress *p, const struct counters *c, const struct sched_facts *f);
 void mr__progress_failed(struct progress *p, struct slice why);
-/* The same of a job that did not begin. */
+/* --dry-run as JSON; the plan of a chain's later jobs is not known (NULL). */
+void mr__progress_plan(const struct job *j, const struct in_chain *chain, const struct plan *plan, const char *output);
+/* As failed(), of a job that did not begin. */
 void mr__progress_refused(bool json, struct slice why);
 
 /* What a user has to know of a task that failed for good: the program, how it ended, its stderr, its input, and how to

@@ -223,6 +223,10 @@ static int dry_run(const struct run *r)
 {
     struct buf b = {0};
     const struct plan *p = &r->plan;
+    if (r->o->json) {
+        mr__progress_plan(&r->job, r->chain, p, r->o->output);
+        return MR_EXIT_OK;
+    }
     mr__fmt(&b, "map:      %s\n", r->job.map);
     if (r->job.combine) mr__fmt(&b, "combine:  %s\n", r->job.combine);
     mr__fmt(&b, "reduce:   %s\ninput:    %zu files, %.1f MB\n", r->job.reduce, p->files_n, (double)p->bytes / 1e6);

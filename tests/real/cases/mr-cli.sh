@@ -23,6 +23,7 @@ refuses 2 '--map' $mr run --input in --output o
 refuses 2 '--reduce' $mr run --map cat --input in --output o
 refuses 2 "--reducers wants a number from 1 to 65536, not '0'" $mr run $job --reducers 0
 refuses 2 '--workers wants' $mr run $job --workers x
+refuses 2 "--skip-bad wants a number up to 1000000, not '-1'" $mr run $job --skip-bad -1
 refuses 2 '--memory wants a size' $mr run $job --memory lots
 refuses 1 'at least 8 MiB' $mr run $job --memory 1K
 refuses 2 "--listen wants HOST:PORT, *:PORT or unix:PATH, not 'nonsense'" $mr run $job --listen nonsense
@@ -87,7 +88,9 @@ for how in "--local --attempts 2" "--local --skip-bad 3 --attempts 1" "--workers
     [ $c = 1 ] && grep -q 'made no progress for 1 s' out.log && [ ! -e hung ] || { cat out.log; die "exit $c of one that hangs: $how"; }
     rm -rf .hung.mr-*
 done
-say "JSON also of what is refused"
+say "JSON also of what is refused, and of what would be done"
+"$QFS" mr run --json --dry-run --app wc --input in --output o --skip-bad 0 > out.json 2> out.log && python3 -c 'import json; e = json.load(open("out.json")); assert e["event"] == "plan" and e["map_tasks"] == 1, e' ||
+    { cat out.json out.log; die "JSON of a dry run"; }
 for more in "" "--then --app sort" "--then --app sort --replace"; do
     c=0; "$QFS" mr run --json --app wc --input 'none*' --output work $more > out.json 2> out.log || c=$?
     [ $c = 1 ] && python3 -c 'import json; e, = [json.loads(l) for l in open("out.json")]; assert e["event"] == "failed" and ("none*" in e["why"] or "exists" in e["why"]), e' ||
@@ -128,7 +131,7 @@ w	1000" ] || die "a long path"
 say "closed descriptors: nothing of ours is written into files"
 for how in --local --workers=1; do
     run --app wc --input in --output "closed$how" $how <&- >&- 2>&- || die "closed descriptors"
-    ! grep -rla "parts, 2 lines" "closed$how" .closed"$how".mr-* || die "a message is in a file of the job"
+    ! grep -rla "part, 2 lines" "closed$how" .closed"$how".mr-* || die "a message is in a file of the job"
     run --app wc --input in --output "full$how" $how > /dev/full 2>&1 || die "nowhere to write to"
     cmp "closed$how/part-00000" "full$how/part-00000" || die "what came out"
 done

@@ -277,7 +277,7 @@ static void join_and_leave(void **state)
     until(dir, "grep -q ' 2 workers' .out.mr-*/now/progress");
     assert_int_equal(kill(a, SIGTERM), 0);
     assert_int_equal(status_of(a), 1);
-    until(dir, "grep -q ' 1 workers' .out.mr-*/now/progress");
+    until(dir, "grep -q ' 1 worker,' .out.mr-*/now/progress");
     shell_in(dir, "rm hold");
     must_end(dir, job, 0);
     assert_int_equal(status_of(b), 0);
@@ -355,6 +355,19 @@ static void dry_run(void **state)
     must_end(dir, start(dir, &o, NULL), 0);
     must_say(dir, "map tasks, 2 reduce tasks");
     must_say(dir, "in/f1.txt, ");
+    o.json = true;
+    shell_in(dir, "rm said");
+    must_end(dir, start(dir, &o, NULL), 0);
+    struct mr_options jobs[2] = {o, {.map = "tr a b", .combine = "sum", .reduce = "sum", .output = "out"}};
+    must_end(dir, start_chain(dir, jobs, 2, NULL), 0);
+    shell_in(dir, "python3 -c 'import json\nj = [json.loads(l) for l in open(\"said\")]\n"
+                  "assert [x[\"event\"] for x in j] == [\"plan\"] * 3, j\n"
+                  "assert [x.get(\"stage\") for x in j] == [None, 1, 2], j\n"
+                  "assert j[0][\"map_tasks\"] == len(j[0][\"splits\"]) == 4 and j[0][\"reduce_tasks\"] == 2, j\n"
+                  "assert sum(s[\"bytes\"] for s in j[1][\"splits\"]) == j[1][\"bytes\"] == 3600, j\n"
+                  "assert j[0][\"output\"] == \"out\" and j[2][\"map\"] == \"tr a b\" and j[2][\"combine\"] == "
+                  "\"sum\", j'");
+    o.json = false;
     shell_in(dir, "test ! -e out && ! ls -d .out.mr-* 2>/dev/null && mkdir out");
     must_end(dir, start(dir, &o, NULL), 1);
     must_say(dir, "exists");
