@@ -91,6 +91,38 @@ static void print_rest(const struct node_facts *leader)
     each_line(buf_slice(&leader->text), print_mount, NULL);
 }
 
+/* lost.K OFFSET LENGTH NAME */
+static void print_lost(void *ctx, const char *key, const char *val)
+{
+    const struct node_facts *n = ctx;
+    unsigned long long off, len;
+    int at = 0;
+    if (strncmp(key, "lost.", 5) != 0 || sscanf(val, "%llu %llu %n", &off, &len, &at) != 2 || !at) return;
+    printf("node %llu: lost, at least in part: bytes %llu to %llu of %s\n", (unsigned long long)n->member.id, off, off + len - 1,
+           val + at);
+}
+
+/* What needs somebody: members that are waited for, files that have lost bytes. */
+static void print_needs(const struct cluster_facts *f)
+{
+    bool lost = false;
+    for (unsigned i = 0; i < f->n; i++) {
+        const struct node_facts *n = &f->nodes[i];
+        char who[200], bytes[32], parts[32];
+        const char *waits = facts_value(n, "snapshot_waits_for", who, sizeof who);
+        if (waits[0] >= '0' && waits[0] <= '9')
+            printf("\nnode %llu is not installed yet, it waits for node %s, which may have %s bytes of files that the others have "
+                   "lost.\nStart that node; if it is gone for good, remove it (quorumfs member remove).\n",
+                   (unsigned long long)n->member.id, who, facts_value(n, "snapshot_waits_bytes", bytes, sizeof bytes));
+        uint64_t k;
+        if (!parse_u64(facts_value(n, "lost_parts", parts, sizeof parts), &k) || !k) continue;
+        if (!lost) printf("\n");
+        lost = true;
+        each_line(buf_slice(&n->text), print_lost, (void *)n);
+    }
+    if (lost) printf("No member has these bytes any more: reading them is EIO. Put the files again from a copy, or delete them.\n");
+}
+
 static void add_json(void *ctx, const char *key, const char *val)
 {
     uint64_t v;
@@ -164,6 +196,7 @@ int cmd_status(int argc, char **argv)
         status_table(stdout, &f);
         if (healthy) print_rest(&f.nodes[f.leader]);
         else print_without_leader(&f);
+        print_needs(&f);
     }
     facts_free(&f);
     return healthy ? EXIT_OK : EXIT_UNREACHABLE;

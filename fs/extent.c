@@ -105,6 +105,20 @@ int fs__extent_next(struct extent_iter *i, struct extent *out)
     return extent_here(i, out);
 }
 
+void fs_all_extents(const struct fs *fs,
+                    void (*emit)(void *ctx, uint64_t ino, uint64_t off, struct fs_loc loc, uint32_t len), void *ctx)
+{
+    struct omap_iter it;
+    struct extent e;
+    const uint8_t first = ROW_EXTENT;
+    for (bool ok = omap_seek(&it, fs->map, slice_of(&first, 1)); ok; ok = omap_next(&it)) {
+        struct slice key = omap_iter_key(&it);
+        if (key.p[0] != ROW_EXTENT) break;
+        if (!fs__key_of_kind(key, ROW_EXTENT) || extent_decode(key, omap_iter_value(&it), &e) || e.inlined) continue;
+        emit(ctx, fs__key_get_id(key), e.off, e.loc, e.len);
+    }
+}
+
 /* An inode's blocks are the sum over its extents, and an inline one takes one: if there is one block, it is the only
  * extent. */
 _Static_assert(FS_INLINE_MAX <= BLOCK_BYTES, "an inline extent is one block");

@@ -163,6 +163,9 @@ int fs_keys(const struct fs *fs, uint64_t ino, bool (*emit)(void *ctx, struct sl
 void fs_live_ranges(const struct fs *fs, uint64_t index, void (*emit)(void *ctx, uint32_t off, uint32_t len),
                     void *ctx);
 void fs_all_ranges(const struct fs *fs, void (*emit)(void *ctx, uint64_t index, uint32_t off, uint32_t len), void *ctx);
+/* Whose it is: all extents of all files that are in the log, `off` in the file. */
+void fs_all_extents(const struct fs *fs,
+                    void (*emit)(void *ctx, uint64_t ino, uint64_t off, struct fs_loc loc, uint32_t len), void *ctx);
 
 /* Walks everything and checks what must hold between the rows (link counts, parents, extents against payload
  * references, counters). 0, or -EUCLEAN with a text of the first contradiction. For tests and `quorumfs check`. */

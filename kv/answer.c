@@ -222,6 +222,15 @@ void kv__query_release_held(struct kv__conn *c)
 
 /* ---- bytes out of the log ---- */
 
+static void tell_unreadable(const struct kv__query *q, const struct kv__result *res, int err)
+{
+    trace_error(q->server->trace, "%s: file bytes cannot be read: %s", kv_code_name(q->op.code), err_text(err));
+    if (err != QE_GONE || q->read_bad >= res->npieces) return;
+    const struct kv__piece *p = &res->pieces[q->read_bad];
+    if (q->op.code == KV_READ) kv__lost_read(q->server, q->op.ino, q->op.off + p->at, p);
+    if (q->op.code == KV_GET) kv__lost_read(q->server, res->reply.attr.ino, p->at, p);
+}
+
 static void payload_done(struct kv__query *q, struct kv__result *res, int err)
 {
     if (!q->conn->conn) {
@@ -245,7 +254,7 @@ static void payload_done(struct kv__query *q, struct kv__result *res, int err)
         return;
     }
     if (err) {
-        trace_error(q->server->trace, "%s: file bytes cannot be read: %s", kv_code_name(q->op.code), err_text(err));
+        tell_unreadable(q, res, err);
         res->reply = (struct kv_reply){.status = -EIO, .index = res->reply.index};
     }
     kv__query_answer(q, &res->reply);
@@ -254,7 +263,10 @@ static void payload_done(struct kv__query *q, struct kv__result *res, int err)
 static void piece_read(struct log_read *r, int err)
 {
     struct kv__query *q = r->arg;
-    if (err && !q->read_err) q->read_err = err;
+    if (err && !q->read_err) {
+        q->read_err = err;
+        q->read_bad = (uint32_t)(r - q->reads);
+    }
     if (--q->reading > 0) return;
     free(q->reads);
     q->reads = NULL;

@@ -102,6 +102,7 @@ static void tick_fired(struct timer *t)
     struct kv_server *s = t->arg;
     clock_arm(s->clock, t, clock_now(s->clock) + KV_TICK_NS);
     kv__serve_tick(s);
+    kv__lost_tick(s);
     kv__propose_expired(s);
 }
 
@@ -157,6 +158,7 @@ static int start(struct kv_server *s, struct buf *why)
         .role = sm_role,
         .digest = sm_digest,
         .fatal = sm_fatal,
+        .lost = kv__lost_ranges,
     };
     int err = node_new(s->disk, s->net, s->clock, &s->config.node, &sm, &s->node, why);
     if (err) {
@@ -200,6 +202,7 @@ void kv_server_free(struct kv_server *s)
     node_free(node);
     kv__propose_free(s);
     kv__query_free_all(s);
+    kv__lost_free(s);
     check(list_empty(&s->conns));
     clock_disarm(s->clock, &s->turn);
     clock_disarm(s->clock, &s->watch_timer);

@@ -29,6 +29,7 @@
 #define KV_EXPIRE_MAX 256u                  /* sessions whose end is proposed at one tick */
 #define KV_QUERY_INLINE 512u                /* operation bytes of a query that is kept for reuse */
 #define KV_READ_TRIES 4u
+#define KV_LOST_MAX 64u
 
 struct kv__conn {
     struct list link;                       /* server.conns */
@@ -63,6 +64,7 @@ struct kv__query {
     struct log_read *reads;
     uint32_t reading;
     int read_err;
+    uint32_t read_bad;                      /* the piece that it is about */
     unsigned tries;
     bool applied;                           /* a transaction whose draft is in `kept`; only bytes are missing */
     struct buf kept;                        /* of a transaction: what was looked at, later the draft */
@@ -87,6 +89,21 @@ struct kv__pending {
     uint64_t index, term;
     struct kv__waiter *waiters;
     uint32_t n, cap;
+};
+
+/* A part of a file that no member has any more, as far as this node knows; its first byte in the file, and in the log. */
+struct kv__lost_part {
+    uint64_t ino, off, index;
+    uint32_t len, at;
+};
+struct kv__lost {
+    struct kv__lost_part v[KV_LOST_MAX];
+    uint32_t n, next;                       /* next: the one to be asked for again */
+    uint64_t more;                          /* for which there was no room */
+    uint64_t ask_at;
+    bool asking;
+    struct log_read read;
+    uint8_t *bytes;
 };
 
 struct kv_server {
@@ -133,6 +150,7 @@ struct kv_server {
     struct timer watch_timer;
     uint64_t watch_wait;                    /* until those whose connections are full are looked at again */
     uint64_t members_index;                 /* of the configuration that clients were told */
+    struct kv__lost lost;
     struct list admins;                     /* requests of admin.c that wait */
     struct timer admin_timer;
 
@@ -209,6 +227,12 @@ void kv__watch_pump_all(struct kv_server *s);
 void kv__watch_tick(struct kv__conn *c);                /* once a second: tells how far it is where nothing happened */
 void kv__watch_drop_all(struct kv__conn *c);
 void kv__watch_orphan(struct kv_server *s);             /* leadership was lost: all who watch are sent away */
+/* lost.c */
+void kv__lost_read(struct kv_server *s, uint64_t ino, uint64_t off, const struct kv__piece *p);  /* of a file, at off */
+void kv__lost_ranges(void *arg, const struct node_range *v, size_t n);
+void kv__lost_tick(struct kv_server *s);
+void kv__lost_status(struct kv_server *s, struct buf *out);
+void kv__lost_free(struct kv_server *s);
 /* cas.c */
 void kv__cas_compare(struct kv__query *q, bool lease);  /* q may read the state */
 void kv__cas_bytes(struct kv__query *q, const struct kv__result *res, int err);

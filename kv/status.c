@@ -70,6 +70,17 @@ static void storage(const struct node_status *st, struct buf *out)
     number(out, "damaged", st->damaged);
 }
 
+/* A snapshot that comes in, and for whom it waits. */
+static void waiting(const struct node_status *st, struct buf *out)
+{
+    char ids[RAFT_PEERS_MAX * 21 + 1] = "none";
+    size_t at = 0;
+    for (uint32_t i = 0; i < st->nwaits; i++)
+        at += (size_t)snprintf(ids + at, sizeof ids - at, "%s%" PRIu64, i ? "," : "", st->waits_for[i]);
+    line(out, "snapshot_waits_for %s", ids);
+    number(out, "snapshot_waits_bytes", st->waits_bytes);
+}
+
 static void contents(struct kv_server *s, struct buf *out)
 {
     struct fs_usage used;
@@ -101,5 +112,7 @@ void kv_server_status(struct kv_server *s, struct buf *out)
     line(out, "addr %s", s->config.listen);
     consensus(s, &st, out);
     storage(&st, out);
+    waiting(&st, out);
+    kv__lost_status(s, out);
     contents(s, out);
 }

@@ -614,6 +614,7 @@ void node_status(struct node *n, struct node_status *out)
     raft_status(n->core, &out->raft);
     log_stats(n->log, &out->log);
     if (disk_space(n->disk, &out->disk_total, &out->disk_avail)) out->disk_total = out->disk_avail = 0;
+    node__snap_status(n, out);
     for (uint32_t i = 0; i < n->npeers; i++) out->peers_connected += n->peers[i].up && n->peers[i].is_member;
 }
 

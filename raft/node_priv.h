@@ -84,10 +84,9 @@ struct fetch {
     void *arg;
 };
 
-/* Payload by its place in the log. Zero-initialised there are none. */
-struct range { uint64_t index; uint32_t off, n; };
+/* Zero-initialised there are none. */
 struct ranges {
-    struct range *v;
+    struct node_range *v;
     size_t n, cap;
 };
 
@@ -217,6 +216,7 @@ void node__snap_in_wanted(struct node *n);
 void node__snap_install(struct node *n, bool keep_suffix);      /* the core's answers to SNAPSHOT_RECEIVED */
 void node__snap_ignore(struct node *n);
 void node__snap_peer_up(struct node *n);
+void node__snap_status(const struct node *n, struct node_status *out);
 void node__snap_timeouts(struct node *n, uint64_t now);
 /* node_fetch.c */
 void node__fetch(struct node *n, uint64_t first, uint64_t index, uint32_t off, uint32_t len,

@@ -342,12 +342,12 @@ static void range_push(struct ranges *rs, uint64_t index, uint32_t off, uint32_t
         rs->cap = rs->cap ? rs->cap * 2 : 256;
         rs->v = xrealloc(rs->v, rs->cap * sizeof *rs->v);
     }
-    rs->v[rs->n++] = (struct range){index, off, len};
+    rs->v[rs->n++] = (struct node_range){index, off, len};
 }
 
 static int cmp_range(const void *a, const void *b)
 {
-    const struct range *x = a, *y = b;
+    const struct node_range *x = a, *y = b;
     if (x->index != y->index) return x->index < y->index ? -1 : 1;
     return x->off < y->off ? -1 : x->off > y->off;
 }
@@ -358,7 +358,7 @@ static void ranges_join(struct ranges *rs)
     size_t k = 0;
     if (rs->n) qsort(rs->v, rs->n, sizeof *rs->v, cmp_range);
     for (size_t i = 0; i < rs->n; i++) {
-        struct range *l = k ? &rs->v[k - 1] : NULL, r = rs->v[i];
+        struct node_range *l = k ? &rs->v[k - 1] : NULL, r = rs->v[i];
         if (l && l->index == r.index && l->off + l->n == r.off && l->n + r.n <= FETCH_BYTES_MAX)
             l->n += r.n;
         else
@@ -506,6 +506,15 @@ static void pull_later(struct node *n)
     node__slow_at(n, in->retry_at);
 }
 
+void node__snap_status(const struct node *n, struct node_status *out)
+{
+    const struct snap_in *in = &n->in;
+    if (!in->active || !in->retry_at) return;
+    out->nwaits = in->nsilent;
+    memcpy(out->waits_for, in->silent, sizeof out->waits_for);
+    out->waits_bytes = ranges_bytes(&in->later);
+}
+
 /* It may be one that is waited for. */
 void node__snap_peer_up(struct node *n)
 {
@@ -533,7 +542,7 @@ static void pull_more(struct node *n)
     if (!in->pulling || in->retry_at || in->asking) return;
     in->asking = true; /* a fetch may end at once, and not one inside the other */
     while (in->range_at < in->ranges.n && in->pulls < PULL_WINDOW) {
-        struct range r = in->ranges.v[in->range_at];
+        struct node_range r = in->ranges.v[in->range_at];
         if (in->pulls && in->pull_bytes + r.n > PULL_BYTES) break;
         in->range_at++;
         struct pull *pl = xcalloc(1, sizeof *pl);
@@ -653,6 +662,7 @@ static void tell_lost(struct node *n)
                 "without them; reading them gives EIO",
                 (unsigned long long)n->cfg.id, (unsigned long long)ranges_bytes(lost),
                 (unsigned long long)lost->v[0].index, lost->v[0].off);
+    if (n->sm.lost) n->sm.lost(n->sm.arg, lost->v, lost->n);
 }
 
 static void install_done(void *arg, int err)

@@ -19,6 +19,12 @@ enum {
     RAFT_FRAME_DIGEST,                  /* u64 index, u64 state digest there: who differs from most stops itself */
 };
 
+/* Payload, by its place in the log. */
+struct node_range {
+    uint64_t index;
+    uint32_t off, n;
+};
+
 /* The state machine above the node. All calls come from the node's loop. */
 struct node_sm {
     void *arg;
@@ -48,6 +54,9 @@ struct node_sm {
     uint64_t (*digest)(void *arg);
     /* The node cannot go on (disk error, digest differs): text for the user. The process should stop. */
     void (*fatal)(void *arg, int err, const char *text);
+    /* A snapshot was installed without these bytes, ascending: no member has them any more. Comes after restore_end; v lives
+     * during the call. May be NULL. */
+    void (*lost)(void *arg, const struct node_range *v, size_t n);
 };
 
 /* What checkers see of a node, as it happens; they must not call back into it. Production has none. */
@@ -137,6 +146,10 @@ struct node_status {
     uint64_t snapshots_sent, snapshots_installed, repairs;
     bool damaged;
     uint64_t peers_connected;
+    /* A snapshot that is being installed waits for these members: they may have bytes that the others have lost, and do not
+     * say so. */
+    uint32_t nwaits;
+    uint64_t waits_for[RAFT_PEERS_MAX], waits_bytes;
 };
 void node_status(struct node *n, struct node_status *out);
 /* Fills in where node id is reached; false: not known. */

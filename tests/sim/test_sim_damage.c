@@ -22,25 +22,33 @@ static struct sim_options options(uint64_t seed, const char *title)
     return o;
 }
 
-static void put_done(struct kv_call *call, const struct kv_reply *reply) { *(int *)call->arg = reply->status; }
-static bool put_answered(void *arg) { return *(int *)arg != 1; }
+static void call_done(struct kv_call *call, const struct kv_reply *reply) { *(int *)call->arg = reply->status < 0 ? reply->status : 0; }
+static bool answered(void *arg) { return *(int *)arg != 1; }
+
+/* One call of a client of its own: its status. */
+static int ask(struct sim_cluster *c, const struct kv_op *op)
+{
+    const char *addrs[3] = {c->servers[0].addr, c->servers[1].addr, c->servers[2].addr};
+    struct kv_client_config cfg = {.addrs = addrs, .naddrs = 3, .name = "asker", .seed = prng_u64(&c->rng)};
+    if (!sim_alive(c->world, SIM_CLIENT_PROC)) sim_start(c->world, SIM_CLIENT_PROC);
+    struct kv_client *kv = kv_client_new(sim_net_door(c->net, SIM_CLIENT_PROC), sim_clock(c->world, SIM_CLIENT_PROC), &cfg);
+    int status = 1;
+    struct kv_call call = {.op = *op, .done = call_done, .arg = &status};
+    kv_call(kv, &call);
+    if (!sim_wait(c, answered, &status, 10000)) sim_fail(c, "no answer");
+    sim_kill(c->world, SIM_CLIENT_PROC);
+    kv_client_free(kv);
+    return status;
+}
 
 static void put_values(struct sim_cluster *c, const uint8_t *bytes, uint32_t n)
 {
-    const char *addrs[3] = {c->servers[0].addr, c->servers[1].addr, c->servers[2].addr};
-    struct kv_client_config cfg = {.addrs = addrs, .naddrs = 3, .name = "putter", .seed = prng_u64(&c->rng)};
-    if (!sim_alive(c->world, SIM_CLIENT_PROC)) sim_start(c->world, SIM_CLIENT_PROC);
-    struct kv_client *kv = kv_client_new(sim_net_door(c->net, SIM_CLIENT_PROC), sim_clock(c->world, SIM_CLIENT_PROC), &cfg);
+    static const char *const keys[VALUES] = {"a", "b", "c"};
     for (unsigned i = 0; i < VALUES; i++) {
-        static const char *const keys[VALUES] = {"a", "b", "c"};
-        int status = 1;
-        struct kv_call call = {.op = {.code = KV_PUT, .name = slice_str(keys[i]), .data = slice_of(bytes, n)},
-                               .done = put_done, .arg = &status};
-        kv_call(kv, &call);
-        if (!sim_wait(c, put_answered, &status, 10000) || status < 0) sim_fail(c, "put: %s", err_text(status));
+        struct kv_op op = {.code = KV_PUT, .name = slice_str(keys[i]), .data = slice_of(bytes, n)};
+        int status = ask(c, &op);
+        if (status < 0) sim_fail(c, "put: %s", err_text(status));
     }
-    sim_kill(c->world, SIM_CLIENT_PROC);
-    kv_client_free(kv);
 }
 
 struct wanted {
@@ -57,7 +65,7 @@ static void read_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
     int err = 1;
     struct log_read r = {.index = index, .off = off, .n = len, .p = xmalloc(len), .done = read_done, .arg = &err};
     node_payload(w->s->node, &r);
-    sim_wait(w->s->cluster, put_answered, &err, 30000);
+    sim_wait(w->s->cluster, answered, &err, 30000);
     if (err) sim_fail(w->s->cluster, "server %u cannot read a value: %s", w->s->at + 1, err_text(err));
     if (memcmp(r.p, w->bytes, len) != 0) sim_fail(w->s->cluster, "server %u reads wrong bytes", w->s->at + 1);
     free(r.p);
@@ -167,7 +175,7 @@ static void read_chunks(void *ctx, uint64_t index, uint32_t off, uint32_t len)
         r.done = read_done;
         r.arg = &err;
         node_payload(rd->s->node, &r);
-        if (!sim_wait(rd->s->cluster, put_answered, &err, 30000)) sim_fail(rd->s->cluster, "a read does not end");
+        if (!sim_wait(rd->s->cluster, answered, &err, 30000)) sim_fail(rd->s->cluster, "a read does not end");
         if (err && err != QE_GONE && err != QE_CORRUPT)
             sim_fail(rd->s->cluster, "server %u reads: %s", rd->s->at + 1, err_text(err));
         if (!err && memcmp(p, rd->bytes + at, r.n) != 0) sim_fail(rd->s->cluster, "server %u reads wrong bytes", rd->s->at + 1);
@@ -252,14 +260,26 @@ static void must_install(struct sim_server *s)
     if (!sim_wait(s->cluster, installed, s, 30000)) sim_fail(s->cluster, "server %u gets no snapshot", s->at + 1);
 }
 
+/* Its status has these two, one after the other. */
+static void must_say(struct sim_server *s, const char *first, const char *second)
+{
+    struct buf text = {0};
+    kv_server_status(s->kv, &text);
+    buf_append(&text, "", 1);
+    const char *at = strstr((const char *)text.p, first);
+    if (!at || !strstr(at, second)) sim_fail(s->cluster, "server %u says: %s", s->at + 1, (const char *)text.p);
+    buf_free(&text);
+}
+
 /* It goes on waiting for that server, and for no other, however long. */
 static void must_wait_for(struct sim_server *s, unsigned other)
 {
     if (!sim_wait(s->cluster, waits, s, 10000)) sim_fail(s->cluster, "server %u does not wait", s->at + 1);
     if (sim_wait(s->cluster, installed, s, 20000)) sim_fail(s->cluster, "server %u waits for nobody", s->at + 1);
     if (!sim_wait(s->cluster, waits, s, 10000)) sim_fail(s->cluster, "server %u does not wait any more", s->at + 1);
-    const struct snap_in *in = &s->node->in;
-    if (in->nsilent != 1 || in->silent[0] != other + 1) sim_fail(s->cluster, "it waits for %llu", (unsigned long long)in->silent[0]);
+    char who[40];
+    snprintf(who, sizeof who, "\nsnapshot_waits_for %u\n", other + 1);
+    must_say(s, who, "");
 }
 
 /* The same bytes of a value are rotten on all disks, and another server's disk is replaced by an empty one, or a new server
@@ -275,8 +295,16 @@ static void nowhere(uint64_t seed)
     unsigned l = (unsigned)sim_leader(c), other = (l + 1 + (unsigned)(seed % 2)) % 3;
     if (n == 4) change(c, NODE_CHANGE_ADD, &c->servers[3]);
     must_install(n == 4 ? &c->servers[3] : wipe(c, other));
+    struct sim_server *s = n == 4 ? &c->servers[3] : &c->servers[other];
+    must_say(s, "\nlost_parts 1\nlost.0 ", " a\n");
     if (!alike(c, bytes)) sim_fail(c, "nothing is lost");
+    struct kv_op get = {.code = KV_GET, .name = slice_str("a")};
+    if (ask(c, &get) != -EIO) sim_fail(c, "a value of which bytes are lost is answered");
+    must_say(&c->servers[sim_leader(c)], "\nlost_parts 1\nlost.0 0 300000 a\n", "");
     turn_bad(&c->servers[seed % 2 ? l : 3 - l - other], 0);
+    sim_sleep(c, 90000);
+    for (unsigned i = 0; i < n; i++) must_say(&c->servers[i], "\nlost_parts 0\n", "");
+    if (ask(c, &get)) sim_fail(c, "a value that is whole again is not answered");
     if (alike(c, bytes)) sim_fail(c, "a copy that can be read again is not found");
     sim_cluster_free(c);
 }
@@ -411,7 +439,7 @@ static void read_nowhere(void *ctx, uint64_t index, uint32_t off, uint32_t len)
     int err = 1;
     struct log_read r = {.index = index, .off = off, .n = len, .p = xmalloc(len), .done = read_done, .arg = &err};
     node_payload(w->s->node, &r);
-    sim_wait(w->s->cluster, put_answered, &err, 30000);
+    sim_wait(w->s->cluster, answered, &err, 30000);
     if (err == QE_GONE || err == QE_CORRUPT) sim_fail(w->s->cluster, "it is taken for lost");
     w->ranges += err != 0;
     free(r.p);

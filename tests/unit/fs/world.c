@@ -55,6 +55,7 @@ struct tally {
     const struct world *w;
     uint64_t bytes, index, last_index;
     uint64_t end;
+    bool **seen;
 };
 
 static void count_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
@@ -74,6 +75,30 @@ static void count_one(void *ctx, uint32_t off, uint32_t len)
     count_range(t, t->index, off, len);
 }
 
+static void mark_extent(void *ctx, uint64_t ino, uint64_t off, struct fs_loc loc, uint32_t len)
+{
+    struct tally *t = ctx;
+    struct fs_attr attr;
+    assert_int_equal(fs_getattr(&t->w->fs, ino, &attr), 0);
+    assert_true(loc.index < t->w->entries && len > 0 && off + len <= attr.size);
+    for (uint32_t i = loc.off; i < loc.off + len; i++) {
+        assert_true(t->w->log[loc.index].live[i]);
+        t->bytes += !t->seen[loc.index][i];
+        t->seen[loc.index][i] = true;
+    }
+}
+
+/* Extents name what is live, all of it. */
+static void check_extents(const struct world *w)
+{
+    struct tally t = {.w = w, .seen = xcalloc(w->entries + 1, sizeof *t.seen)};
+    for (uint64_t i = 0; i < w->entries; i++) t.seen[i] = xcalloc(w->log[i].n + 1, sizeof **t.seen);
+    fs_all_extents(&w->fs, mark_extent, &t);
+    assert_int_equal(t.bytes, w->live_bytes);
+    for (uint64_t i = 0; i < w->entries; i++) free(t.seen[i]);
+    free(t.seen);
+}
+
 void world_check(struct world *w)
 {
     struct buf why = {0};
@@ -90,6 +115,7 @@ void world_check(struct world *w)
         sum.bytes += one.bytes;
     }
     assert_int_equal(sum.bytes, w->live_bytes);
+    check_extents(w);
 }
 
 bool world_damaged(struct world *w)
