@@ -52,6 +52,8 @@ struct peer {
     char *host, *addr;
     struct home *own;
     struct timer stranger; /* until it has joined */
+    bool claims;           /* to be done with a reduce task; the last one: */
+    uint32_t claimed_no, claimed_attempt;
 };
 
 struct child {
@@ -685,37 +687,95 @@ static void keep_stderr(struct coord *c, const struct sched_event *e, const stru
     free(dir);
 }
 
+static struct sched_event event_of(const struct peer *p, const struct task_result *r)
+{
+    return (struct sched_event){.phase = r->phase, .worker = p->id, .task = r->no, .attempt = r->attempt};
+}
+
+static void conclude(struct peer *p, struct task_result *r)
+{
+    struct coord *c = p->c;
+    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED, SCHED_STARVED};
+    struct sched_event e = event_of(p, r);
+
+    c->result = r;
+    c->result_in = p->own;
+    if (r->outcome == TASK_DONE) c->deaths = 0;
+    if (r->outcome != TASK_DONE && c->state == WORKING)
+        mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s",
+                          r->phase == SCHED_MAP ? "map" : "reduce", r->no, (r->attempt & 0xffff) + 1, p->id,
+                          (int)min_u64(r->why.n, 500), r->why.p);
+    keep_stderr(c, &e, r);
+    if (r->phase == SCHED_REDUCE && r->outcome == TASK_DONE)
+        sched_weigh_running(c->sched, p->id, MR_TASK_WEIGHT + r->counters.built_in[MR_SHUFFLE_BYTES]);
+    for (size_t i = 0; i < r->lost_n; i++) {
+        e.kind = r->outcome == TASK_UNREACHED ? SCHED_UNREACHED : SCHED_LOST;
+        e.map = (uint32_t)(r->lost[i] >> 32);
+        e.output = (uint32_t)r->lost[i];
+        step(c, e);
+    }
+    e.kind = kinds[r->outcome];
+    step(c, e);
+    c->result = NULL;
+}
+
+/* A reduce task's file, by which its worker's word is checked: what is missing at the end would fail the whole job. On
+ * a pool thread, as publishing; the worker may be gone, or the attempt over, before the answer is there. */
+struct claim {
+    struct coord *c;
+    uint32_t worker;
+    struct task_result r;
+    bool there;
+};
+
+static void look_for_part(void *arg)
+{
+    struct claim *l = arg;
+    l->there = mr__run_has_part(l->c->run, l->r.no, l->r.attempt, l->r.counters.built_in[MR_OUTPUT_BYTES]);
+}
+
+static void on_looked(void *arg)
+{
+    struct claim *l = arg;
+    struct peer *p = find_peer(l->c, l->worker);
+    if (!l->there) {
+        l->r.outcome = TASK_FAILED;
+        buf_clear(&l->r.why);
+        mr__fmt(&l->r.why, "its worker says that it is done, and its output of %llu bytes is not there",
+                (unsigned long long)l->r.counters.built_in[MR_OUTPUT_BYTES]);
+    }
+    if (p && l->c->state == WORKING) conclude(p, &l->r);
+    mr__result_free(&l->r);
+    free(l);
+}
+
+static bool is_claim(const struct peer *p, const struct task_result *r)
+{
+    struct sched_event e = event_of(p, r);
+    return r->phase == SCHED_REDUCE && r->outcome == TASK_DONE && p->c->state == WORKING && sched_runs(p->c->sched, &e);
+}
+
 static int take_result(struct peer *p, struct slice payload)
 {
     struct coord *c = p->c;
     struct task_result r;
-    static const enum sched_event_kind kinds[] = {SCHED_DONE, SCHED_FAILED, SCHED_STARVED, SCHED_STARVED};
 
     if (mr__result_decode(payload, &r) < 0) return -EBADMSG;
     if (!makes_sense(c, &r)) {
         mr__result_free(&r);
         return -EBADMSG;
     }
-    struct sched_event e = {.phase = r.phase, .worker = p->id, .task = r.no, .attempt = r.attempt};
-    c->result = &r;
-    c->result_in = p->own;
-    if (r.outcome == TASK_DONE) c->deaths = 0;
-    if (r.outcome != TASK_DONE && c->state == WORKING)
-        mr__progress_note(&c->run->progress, "%s task %u, attempt %u at worker %u: %.*s",
-                          r.phase == SCHED_MAP ? "map" : "reduce", r.no, (r.attempt & 0xffff) + 1, p->id,
-                          (int)min_u64(r.why.n, 500), r.why.p);
-    keep_stderr(c, &e, &r);
-    if (r.phase == SCHED_REDUCE && r.outcome == TASK_DONE)
-        sched_weigh_running(c->sched, p->id, MR_TASK_WEIGHT + r.counters.built_in[MR_SHUFFLE_BYTES]);
-    for (size_t i = 0; i < r.lost_n; i++) {
-        e.kind = r.outcome == TASK_UNREACHED ? SCHED_UNREACHED : SCHED_LOST;
-        e.map = (uint32_t)(r.lost[i] >> 32);
-        e.output = (uint32_t)r.lost[i];
-        step(c, e);
+    if (!is_claim(p, &r)) {
+        conclude(p, &r);
+    } else if (!p->claims || p->claimed_no != r.no || p->claimed_attempt != r.attempt) {
+        struct claim *l = xcalloc(1, sizeof *l);
+        *l = (struct claim){.c = c, .worker = p->id, .r = r};
+        p->claims = true;
+        p->claimed_no = r.no;
+        p->claimed_attempt = r.attempt;
+        io_work(c->loop, look_for_part, on_looked, l);
+        return 0;
     }
-    e.kind = kinds[r.outcome];
-    step(c, e);
-    c->result = NULL;
     mr__result_free(&r);
     return 0;
 }

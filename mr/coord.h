@@ -48,6 +48,8 @@ void mr__run_map_task(const struct run *r, uint32_t no, uint32_t attempt, struct
 /* A task's attempt became the one that counts: takes what it counted. */
 void mr__run_commit(struct run *r, enum sched_phase phase, uint32_t task, uint32_t attempt, struct counters *c);
 void mr__run_sum(const struct run *r, struct counters *all);
+/* The file of a reduce task's attempt is there, with so many bytes. Asks the shared filesystem; on any thread. */
+bool mr__run_has_part(const struct run *r, uint32_t no, uint32_t attempt, uint64_t bytes);
 /* The output appears; after it, mr__output_clean(). */
 int mr__run_publish(struct run *r, struct buf *why);
 /* The journal's words for mr__run_commit(); `holder` has a map output. */

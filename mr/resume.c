@@ -14,7 +14,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "mr/chainfile.h"
 #include "mr/estate.h"
@@ -184,11 +183,7 @@ static void replay(void *arg, const struct journal_entry *e)
 /* The file is what was counted. (A coordinator on a filesystem without links may have taken it away.) */
 static bool is_there(const struct run *r, uint32_t no)
 {
-    char *path = mr__reduce_output(r->place.attempts, no, r->restored[SCHED_REDUCE][no].attempt);
-    struct stat st;
-    bool there = stat(path, &st) == 0 && (uint64_t)st.st_size == r->of_reduces[no].built_in[MR_OUTPUT_BYTES];
-    free(path);
-    return there;
+    return mr__run_has_part(r, no, r->restored[SCHED_REDUCE][no].attempt, r->of_reduces[no].built_in[MR_OUTPUT_BYTES]);
 }
 
 int mr__resume_replay(struct run *r)

@@ -5,6 +5,7 @@
  * (resume.c) begins with what its directory says instead. */
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "mr/chain.h"
@@ -140,6 +141,15 @@ void mr__run_journal(struct buf *b, enum sched_phase phase, uint32_t task, uint3
                               .counters = buf_slice(&counters)};
     mr__journal_put(b, &e);
     buf_free(&counters);
+}
+
+bool mr__run_has_part(const struct run *r, uint32_t no, uint32_t attempt, uint64_t bytes)
+{
+    char *path = mr__reduce_output(r->place.attempts, no, attempt);
+    struct stat st;
+    bool there = stat(path, &st) == 0 && (uint64_t)st.st_size == bytes;
+    free(path);
+    return there;
 }
 
 /* No task has left out more than --skip-bad allows, but all together may have. */

@@ -92,6 +92,8 @@ static void join(struct far *f) { join_in(f, "elsewhere", "/work"); }
 
 /* ---- the coordinator ---- */
 
+static uint32_t attempts = 1;
+
 static int coordinate(void (*play)(struct io_loop *l))
 {
     struct buf lines = {0};
@@ -103,7 +105,7 @@ static int coordinate(void (*play)(struct io_loop *l))
                            .map = "identity",
                            .reduce = "identity",
                            .workers = -1,
-                           .attempts = 1,
+                           .attempts = attempts,
                            .split_bytes = 2,
                            .workdir = test_dir,
                            .listen = "c:1"};
@@ -474,6 +476,55 @@ static void beat_once_a_day(struct io_loop *l)
 
 static void a_worker_with_long_timeouts(void **state) { assert_int_equal(work(beat_once_a_day), MR_EXIT_FAILED); }
 
+/* ---- the coordinator, of reduce tasks ---- */
+
+/* The file of that reduce attempt, as it may be. */
+static void make_part(const struct task_result *r, const char *text)
+{
+    char *cmd =
+        mr__strf("printf '%s' > \"$(echo '%s'/.out.mr-*/attempts)\"/reduce-%u-%u", text, test_dir, r->no, r->attempt);
+    assert_int_equal(system(cmd), 0);
+    free(cmd);
+}
+
+/* Nothing is there; half of it is there; it is there. */
+static void say_done_and_have_nothing(struct io_loop *l)
+{
+    struct far f;
+    loop = l;
+    join(&f);
+    while (f.has) done(&f);
+    for (int i = 0; i < 3; i++) {
+        struct task_result r = f.reduce;
+        assert_int_equal(r.attempt & 0xffff, i);
+        r.counters.built_in[MR_OUTPUT_BYTES] = 4;
+        if (i) make_part(&r, i == 1 ? "a" : "a\tb\n");
+        send_result(&f, MR_RESULT, &r);
+        if (i == 0) send_result(&f, MR_RESULT, &r);
+        fake_io_run(l, STEP);
+        if (i == 0 && attempts == 1) break;
+    }
+    fake_io_run(l, 10 * NS_PER_S);
+    assert_true(l->stopped);
+}
+
+static void a_part_that_is_not_there(void **state)
+{
+    assert_int_equal(coordinate(say_done_and_have_nothing), MR_EXIT_FAILED);
+    struct buf b = job_says("now/failed");
+    if (!has_text(&b, "reduce task 0 failed") || !has_text(&b, "is not there")) fail_msg("%.*s", (int)b.n, b.p);
+    buf_free(&b);
+    attempts = 3;
+    assert_int_equal(coordinate(say_done_and_have_nothing), MR_EXIT_OK);
+    attempts = 1;
+    b = read_file(in_dir("out/part-00000"));
+    assert_true(slice_eq(buf_slice(&b), slice_str("a\tb\n")));
+    buf_free(&b);
+    b = job_says("now/tasks");
+    assert_true(has_text(&b, "reduce 0 done attempt=2 failures=2"));
+    buf_free(&b);
+}
+
 /* ---- the lab's master ---- */
 
 static struct far callee[2];
@@ -557,6 +608,7 @@ int main(void)
         cmocka_unit_test(an_answer_about_another_task),
         cmocka_unit_test(a_master_that_waits_can_be_stopped),
         cmocka_unit_test(outputs_of_the_dead),
+        cmocka_unit_test(a_part_that_is_not_there),
         cmocka_unit_test(a_worker_that_is_refused),
         cmocka_unit_test(a_worker_with_long_timeouts),
     };
