@@ -184,15 +184,21 @@ static enum raft_verdict propose(struct node *n, const struct raft_members *want
     return v;
 }
 
+/* A leader's entry that changes nothing. */
+void node__members_again(struct node *n)
+{
+    uint64_t who, index;
+    struct raft_members same = *raft_members_now(n->core);
+    if (n->role == RAFT_LEADER && !same.joint) propose(n, &same, true, &who, &index);
+}
+
 /* The first leader of a new cluster names it: an entry with a random id, adopted where it is applied. Nothing of an
  * earlier leader's is open any more by then: two configurations must not be uncommitted in one log. */
 void node__name_cluster(struct node *n)
 {
-    if (n->role != RAFT_LEADER || n->cluster_id || n->named_term == n->term || n->applied < n->noop_index) return;
-    uint64_t who, index;
-    struct raft_members same = *raft_members_now(n->core);
-    n->named_term = n->term;
-    if (!same.joint) propose(n, &same, true, &who, &index);
+    if (n->cluster_id || n->named_term == n->term || n->applied < n->noop_index) return;
+    if (n->role == RAFT_LEADER) n->named_term = n->term;
+    node__members_again(n);
 }
 
 __attribute__((format(printf, 3, 4))) static int64_t refuse(struct buf *why, int err, const char *fmt, ...)

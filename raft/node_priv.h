@@ -204,6 +204,7 @@ void node__members_block(const struct node *n, struct buf *block);
 int node__members_from_block(struct slice block, struct raft_members *out);
 uint32_t node__members_recovered(struct node *n, uint64_t checkpoint, struct raft_members out[3]);
 void node__name_cluster(struct node *n);
+void node__members_again(struct node *n);
 /* node_snap.c */
 void node__ckpt_maybe(struct node *n);
 void node__ckpt_abort(struct node *n);

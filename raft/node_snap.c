@@ -152,8 +152,9 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
     if (wanted && err) {
         trace_warn(n->trace, "node %llu: block %u of checkpoint %llu cannot be read: %s", (unsigned long long)n->cfg.id,
                    r->block, (unsigned long long)r->index, err_text(err));
-        n->ckpt_wanted = true; /* a fresh one replaces it */
+        n->ckpt_wanted = true; /* a fresh one replaces it; it needs a later index, also where nobody writes */
         node__snap_stop(n, p, true);
+        if (n->applied == n->ckpt_index) node__members_again(n);
     } else if (wanted && p->up) {
         struct raft_msg m = {.type = RAFT_MSG_SNAPSHOT,
                              .from = n->cfg.id,

@@ -395,6 +395,29 @@ static void half_way(uint64_t seed)
     sim_cluster_free(c);
 }
 
+/* The leader's checkpoint has rotten, and nobody writes: a follower with an emptied disk gets its snapshot all the same. (A
+ * fresh one was to replace it, but of an index that has a checkpoint none was made.) */
+static void rotten_image(uint64_t seed)
+{
+    static uint8_t bytes[300000];
+    struct sim_options o = short_log(seed, "rotten image", 3, 3);
+    struct sim_cluster *c = with_values(&o, bytes, sizeof bytes);
+    unsigned l = (unsigned)sim_leader(c);
+    struct sim_server *s = &c->servers[l];
+    struct node_status st;
+    char name[DISK_NAME_MAX];
+    sim_status(c, l, &st);
+    if (st.checkpoint_index != st.raft.applied) sim_fail(c, "the checkpoint is not the newest state");
+    snprintf(name, sizeof name, "ckpt-%016llx", (unsigned long long)st.checkpoint_index);
+    s->suspect = true;
+    for (uint64_t block = 0; block < sim_disk_size(s->disk, name) / DISK_BLOCK; block++)
+        sim_disk_flip(s->disk, name, block * DISK_BLOCK + 99, 1);
+    struct sim_server *w = wipe(c, (l + 1) % 3);
+    must_install(w);
+    read_all(w, bytes);
+    sim_cluster_free(c);
+}
+
 /* ---- bytes that are nobody's ---- */
 
 static bool another_leads(void *arg)
@@ -478,6 +501,7 @@ static void test_newcomer(void **state) { sim_seeds(1, 6, newcomer); }
 static void test_away(void **state) { sim_seeds(1, 12, away); }
 static void test_two_at_once(void **state) { sim_seeds(1, 6, two_at_once); }
 static void test_half_way(void **state) { sim_seeds(1, 6, half_way); }
+static void test_rotten_image(void **state) { sim_seeds(1, 6, rotten_image); }
 static void test_never_committed(void **state) { sim_seeds(1, 8, never_committed); }
 
 int main(void)
@@ -491,6 +515,7 @@ int main(void)
         cmocka_unit_test(test_away),
         cmocka_unit_test(test_two_at_once),
         cmocka_unit_test(test_half_way),
+        cmocka_unit_test(test_rotten_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
