@@ -3,6 +3,8 @@
 
 #include "mr/util.h"
 
+#define TASKS_MAX 2000u /* of a phase that are shown one by one */
+
 static void put_task(struct buf *b, const struct run *r, enum sched_phase phase, uint32_t no,
                      const struct sched_task_facts *f)
 {
@@ -20,16 +22,29 @@ static void put_task(struct buf *b, const struct run *r, enum sched_phase phase,
     mr__fmt(b, "\n");
 }
 
+static void put_phase(struct buf *b, const struct run *r, const struct sched *s, enum sched_phase phase, uint32_t n)
+{
+    uint32_t idle = 0, done = 0, awaited = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct sched_task_facts f = sched_task(s, phase, i);
+        bool is_done = strcmp(f.state, "done") == 0;
+        if (n <= TASKS_MAX || strcmp(f.state, "running") == 0 || (f.failures && !is_done)) {
+            put_task(b, r, phase, i, &f);
+            continue;
+        }
+        done += is_done;
+        idle += strcmp(f.state, "idle") == 0;
+        awaited += strcmp(f.state, "awaited") == 0;
+    }
+    if (n > TASKS_MAX)
+        mr__fmt(b, "%s others idle=%u done=%u awaited=%u\n", phase == SCHED_MAP ? "map" : "reduce", idle, done,
+                awaited);
+}
+
 void mr__face_tasks(const struct run *r, const struct sched *s, struct buf *b)
 {
-    for (uint32_t i = 0; i < r->plan.splits_n; i++) {
-        struct sched_task_facts f = sched_task(s, SCHED_MAP, i);
-        put_task(b, r, SCHED_MAP, i, &f);
-    }
-    for (uint32_t i = 0; i < r->job.reducers; i++) {
-        struct sched_task_facts f = sched_task(s, SCHED_REDUCE, i);
-        put_task(b, r, SCHED_REDUCE, i, &f);
-    }
+    put_phase(b, r, s, SCHED_MAP, (uint32_t)r->plan.splits_n);
+    put_phase(b, r, s, SCHED_REDUCE, r->job.reducers);
 }
 
 void mr__face_heaviest(const struct run *r, struct buf *b)

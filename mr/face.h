@@ -4,7 +4,8 @@
 
 #include "mr/coord.h"
 
-/* A line a task: phase, number, state, attempts, and what it reads. */
+/* A line a task: phase, number, state, attempts, and what it reads. Of a phase with very many, only those that run or
+ * have failed, and how many others there are in which state: it is written with each heartbeat. */
 void mr__face_tasks(const struct run *r, const struct sched *s, struct buf *b);
 /* The keys with the most values, of the reduce tasks that are done. */
 void mr__face_heaviest(const struct run *r, struct buf *b);

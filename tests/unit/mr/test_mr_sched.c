@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "mr/face.h"
 #include "mr/sched.h"
 
 #define S NS_PER_S
@@ -1053,6 +1054,30 @@ static void random_jobs(void **state)
                  taken_gently, unreached, in_vain, again);
 }
 
+/* ---- what is shown of it ---- */
+
+/* It is written with each heartbeat: as long as what runs, not as the job. */
+static void many_tasks_are_a_short_text(void **state)
+{
+    struct sched_config many = plain;
+    struct input_file file = {.path = "file"};
+    struct run r = {.job = {.reducers = 1}, .plan = {.files = &file, .files_n = 1, .splits_n = 100000}};
+    struct buf b = {0};
+    many.maps = 100000;
+    r.plan.splits = xcalloc(many.maps, sizeof *r.plan.splits);
+    s = sched_new(&many, now = 1);
+    give(SCHED_JOINED, 7, 0, 0, 0);
+    give(SCHED_DONE, 7, SCHED_MAP, 0, 0);
+    give(SCHED_FAILED, 7, SCHED_MAP, 1, 0);
+    mr__face_tasks(&r, s, &b);
+    put_u8(&b, 0);
+    assert_string_equal(b.p, "map 1 running attempt=1 worker=7 seconds=0.0 failures=1 bytes=0 offset=0 file=file\n"
+                             "map others idle=99998 done=1 awaited=0\nreduce 0 idle\n");
+    sched_free(s);
+    free(r.plan.splits);
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1074,6 +1099,7 @@ int main(void)
         cmocka_unit_test(outputs_are_taken_over),
         cmocka_unit_test(complaints_out_of_date),
         cmocka_unit_test(random_jobs),
+        cmocka_unit_test(many_tasks_are_a_short_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
