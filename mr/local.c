@@ -3,7 +3,8 @@
  *
  * What the programs write to stderr goes straight to ours. SIGINT and SIGTERM wait until the next sign of progress, or
  * until we wait for a command, so that nothing is left behind; a program of the user's in the foreground gets them
- * itself, at once. Commands that hang are killed; an application that does hangs us, too. */
+ * itself, at once. Commands that hang are killed; an application that does hangs us, too: the second signal ends us as
+ * it would have without us. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -25,12 +26,19 @@ struct local {
     struct task_result *result; /* while a step is about it */
 };
 
+static volatile sig_atomic_t asked; /* to stop, by this signal */
+
+static void on_stop(int signum)
+{
+    asked = signum;
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+}
+
 static void stop_if_asked(struct run *r)
 {
-    sigset_t pending;
-    sigpending(&pending);
-    if (!sigismember(&pending, SIGINT) && !sigismember(&pending, SIGTERM)) return;
-    mr__fmt(&r->why, "stopped by %s", sigismember(&pending, SIGINT) ? "Ctrl-C" : "SIGTERM");
+    if (!asked) return;
+    mr__fmt(&r->why, "stopped by %s", asked == SIGINT ? "Ctrl-C" : "SIGTERM");
     mr__run_leave(r);
 }
 
@@ -194,13 +202,12 @@ static int open_programs(struct run *r, struct programs *out)
 int mr__run_local(struct run *r)
 {
     struct local l = {.run = r, .code = MR_EXIT_FAILED};
-    sigset_t stops, old;
+    struct sigaction stop = {.sa_handler = on_stop, .sa_flags = SA_RESTART}, old_int, old_term;
 
     if (open_programs(r, &l.programs) == 0) {
-        sigemptyset(&stops);
-        sigaddset(&stops, SIGINT);
-        sigaddset(&stops, SIGTERM);
-        sigprocmask(SIG_BLOCK, &stops, &old);
+        sigemptyset(&stop.sa_mask);
+        sigaction(SIGINT, &stop, &old_int);
+        sigaction(SIGTERM, &stop, &old_term);
         l.held_attempt = xcalloc(r->plan.splits_n + 1, sizeof *l.held_attempt);
         l.sched = mr__run_sched(r, mr__now());
         step(&l, (struct sched_event){.kind = SCHED_JOINED, .worker = 1});
@@ -208,7 +215,9 @@ int mr__run_local(struct run *r)
             check(l.assigned);
             run_assigned(&l);
         }
-        sigprocmask(SIG_SETMASK, &old, NULL);
+        sigaction(SIGINT, &old_int, NULL);
+        sigaction(SIGTERM, &old_term, NULL);
+        if (asked) raise(asked); /* too late for this job, but perhaps not for the next of its chain */
     }
     mr__programs_close(&l.programs);
     sched_free(l.sched);

@@ -280,6 +280,47 @@ static void shared_object(void **state)
     free(app);
 }
 
+/* It shows no progress, at which the first Ctrl-C would be seen. */
+static void an_application_that_loops_for_ever(void **state)
+{
+    const char *inputs[] = {in_glob()};
+    struct mr_options o = options(inputs, "out");
+    siginfo_t info = {0};
+    if (!source || system("command -v cc >/dev/null 2>&1")) {
+        print_message("skipped: an_application_that_loops_for_ever: there is no cc, or no QFS_SOURCE\n");
+        skip();
+    }
+    write_file("loop.c",
+               slice_str("#include \"mr.h\"\n"
+                         "#include <fcntl.h>\n"
+                         "static int map(struct mr_ctx *c, const struct mr_record *r)\n"
+                         "{\n"
+                         "    open(c->param(c, \"mark\"), O_CREAT | O_WRONLY, 0600);\n"
+                         "    for (volatile int i = 0;;) i = 1;\n"
+                         "}\n"
+                         "const struct mr_app mr_application = {.abi = MR_ABI, .unit = MR_LINE, .map = map};\n"));
+    char *cmd = mr__strf("cc -shared -fPIC -I '%s/mr' -o loop.so loop.c", source);
+    shell(cmd);
+    free(cmd);
+    char *mark = mr__strf("mark=%s", in_dir("mark")), *map = mr__strf("%s", in_dir("loop.so"));
+    const char *params[] = {mark};
+    o.map = map;
+    o.reduce = "sum";
+    o.local = true;
+    o.params = params;
+    o.params_n = 1;
+    pid_t job = start_job(&o);
+    while (access(strchr(mark, '/'), F_OK) < 0) usleep(2000);
+    while (info.si_pid == 0) {
+        kill(job, SIGTERM);
+        usleep(2000);
+        assert_int_equal(waitid(P_PID, (id_t)job, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+    }
+    assert_int_equal(end_job(job), 1000 + SIGTERM);
+    free(map);
+    free(mark);
+}
+
 static void one_task_alone(void **state)
 {
     const char *inputs[] = {in_glob()};
@@ -634,6 +675,7 @@ int main(int argc, char **argv)
         T(any_executable),
         T(empty_inputs),
         T(shared_object),
+        T(an_application_that_loops_for_ever),
         T(one_task_alone),
         T(killed_workers),
         T(killed_executors),
