@@ -220,7 +220,7 @@ static int begin(struct chain *c, const struct mr_options *v, size_t n)
     if (rc == 0) {
         for (size_t i = 0; i < n; i++) c->file.v[i].job.attempts = mr__strf("%s/attempts", path);
         mr__chainfile_encode(&text, &c->file);
-        rc = mr__jobdir_create(path, output, buf_slice(&text), &c->place, &c->why);
+        rc = mr__jobdir_create(path, output, buf_slice(&text), last->workdir, &c->place, &c->why);
     }
     buf_free(&text);
     free(output);

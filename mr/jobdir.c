@@ -22,6 +22,7 @@
 #include "mr/journal.h"
 #include "mr/owner.h"
 #include "mr/util.h"
+#include "mr/workdir.h"
 
 #define GRACE_S    600 /* for a directory whose maker is not known */
 #define TRIES      5
@@ -304,34 +305,47 @@ static bool is_old(const char *path)
     return stat(path, &st) == 0 && st.st_mtim.tv_sec + GRACE_S < time(NULL);
 }
 
+static void drop_outputs(void *workdir, const char *path) { mr__workdir_sweep(workdir, mr__jobdir_id(path)); }
+
+void mr__jobdir_drop_outputs(const char *path, const char *workdir)
+{
+    char *base = workdir ? mr__strf("%s", workdir) : NULL;
+    mr__jobdir_each(path, drop_outputs, base);
+    drop_outputs(base, path);
+    free(base);
+}
+
+struct sweep {
+    const char *prefix, *workdir;
+};
+
 /* What a new job of the same output removes: records of jobs that are over, and jobs whose coordinator is known to be
  * dead. Others are named. */
 static void sweep_one(void *arg, const char *path)
 {
     struct job_look look;
-    const char *prefix = arg;
+    const struct sweep *s = arg;
 
-    if (strncmp(base_name(path), prefix, strlen(prefix)) != 0) return;
-    if (strcmp(base_name(path) + strlen(prefix), mr__jobdir_id(path)) != 0) return;
+    if (strncmp(base_name(path), s->prefix, strlen(s->prefix)) != 0) return;
+    if (strcmp(base_name(path) + strlen(s->prefix), mr__jobdir_id(path)) != 0) return;
     if (mr__jobdir_look(path, &look) < 0) return;
-    if (look.state == JOB_LIVE) {
-        if (mr__owner_dead(look.owner))
-            mr__jobdir_abolish(path, look.epoch);
-        else
-            mr__say("another job makes the same output, and the first to be done has it: %s (mr status, mr cancel)",
-                    path);
+    if (look.state == JOB_LIVE && mr__owner_dead(look.owner)) {
+        mr__jobdir_drop_outputs(path, s->workdir);
+        mr__jobdir_abolish(path, look.epoch);
+    } else if (look.state == JOB_LIVE) {
+        mr__say("another job makes the same output, and the first to be done has it: %s (mr status, mr cancel)", path);
     } else if (look.state != JOB_UNBORN || mr__owner_dead(look.owner) || (!look.owner && is_old(path))) {
         mr__rmtree(path);
     }
     mr__look_free(&look);
 }
 
-static void sweep(const char *path)
+static void sweep(const char *path, const char *workdir)
 {
     char *parent = parent_of(path);
     const char *name = base_name(path);
     char *prefix = mr__str(slice_of(name, strlen(name) - strlen(mr__jobdir_id(path))));
-    mr__jobdir_each(parent, sweep_one, prefix);
+    mr__jobdir_each(parent, sweep_one, &(struct sweep){prefix, workdir});
     free(prefix);
     free(parent);
 }
@@ -391,13 +405,13 @@ void mr__jobdir_close(struct jobdir *d)
     *d = (struct jobdir){.journal = -1, .beat = -1};
 }
 
-int mr__jobdir_create(const char *path, const char *output, struct slice description, struct jobdir *out,
-                      struct buf *why)
+int mr__jobdir_create(const char *path, const char *output, struct slice description, const char *workdir,
+                      struct jobdir *out, struct buf *why)
 {
     static const char *const parts[] = {"attempts", "stderr", "unborn"};
     int rc;
 
-    sweep(path);
+    sweep(path, workdir);
     *out = jobdir_of(path, output, 0);
     rc = mkdir(path, 0777) < 0 ? -errno : 0;
     bool made = rc == 0;

@@ -26,9 +26,11 @@ struct jobdir {
 /* The path that a job with this output and id has; NULL and `why` if `output` is no name to make. free() it. */
 char *mr__jobdir_path(const char *output, const char *id, struct buf *why);
 /* Makes it, with the job's description (jobfile.h), in epoch 0, and removes what is left of dead jobs of this
- * output. 0, or a negative error and `why`. */
-int mr__jobdir_create(const char *path, const char *output, struct slice description, struct jobdir *out,
-                      struct buf *why);
+ * output, also in `workdir` (NULL: the default). 0, or a negative error and `why`. */
+int mr__jobdir_create(const char *path, const char *output, struct slice description, const char *workdir,
+                      struct jobdir *out, struct buf *why);
+/* What dead workers of the job, or of the chain's jobs, have left in `workdir`: before the job's directory goes. */
+void mr__jobdir_drop_outputs(const char *path, const char *workdir);
 /* Takes the job over from `epoch`. -ESTALE: somebody was faster, or the job is over; -EALREADY: its output has been
  * published, all that is missing is mr__output_clean(). */
 int mr__jobdir_take(const char *path, uint32_t epoch, struct jobdir *out, struct buf *why);

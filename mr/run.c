@@ -221,7 +221,7 @@ static int begin(struct run *r, const struct mr_options *o)
                             .attempts = attempts_of(r),
                             .replace = o->replace};
         mr__jobfile_encode(&text, &f);
-        rc = mr__jobdir_create(path, output, buf_slice(&text), &r->place, &r->why);
+        rc = mr__jobdir_create(path, output, buf_slice(&text), o->workdir, &r->place, &r->why);
     }
     buf_free(&text);
     free(output);

@@ -9,7 +9,6 @@
 #include "mr/mr.h"
 #include "mr/owner.h"
 #include "mr/util.h"
-#include "mr/workdir.h"
 
 #define FILE_MAX MIB
 #define SILENT_S 60 /* without a sign of life: said, with no other consequence */
@@ -168,15 +167,11 @@ static int cancel(const char *path)
     return rc;
 }
 
-static void drop_outputs(void *workdir, const char *path) { mr__workdir_sweep(workdir, mr__jobdir_id(path)); }
-
 int mr_cancel(const char *job, const char *workdir)
 {
     struct buf why = {0};
-    char *path = mr__jobdir_find(job, &why), *base = workdir ? mr__strf("%s", workdir) : NULL;
-    /* First, while the jobs of a chain are known. */
-    if (path) mr__jobdir_each(path, drop_outputs, base);
-    if (path) drop_outputs(base, path);
+    char *path = mr__jobdir_find(job, &why);
+    if (path) mr__jobdir_drop_outputs(path, workdir);
     int rc = path ? cancel(path) : -ENOENT;
 
     if (!path)
@@ -191,6 +186,5 @@ int mr_cancel(const char *job, const char *workdir)
         mr__say("the job %s is cancelled", mr__jobdir_id(path));
     buf_free(&why);
     free(path);
-    free(base);
     return rc < 0 ? MR_EXIT_FAILED : MR_EXIT_OK;
 }

@@ -51,7 +51,7 @@ static int begin(const char *output, const char *id, struct jobdir *d)
 {
     buf_clear(&why);
     char *path = mr__jobdir_path(output, id, &why);
-    int rc = path ? mr__jobdir_create(path, output, slice_str("what it is"), d, &why) : -EINVAL;
+    int rc = path ? mr__jobdir_create(path, output, slice_str("what it is"), test_dir, d, &why) : -EINVAL;
     free(path);
     return rc;
 }

@@ -423,7 +423,7 @@ static int work(void (*play)(struct io_loop *l))
     struct mr_worker_options o = {.coordinator = "c:1", .workdir = test_dir};
     struct buf why = {0};
     char *path = mr__strf("%s/.out.mr-j", test_dir);
-    assert_int_equal(mr__jobdir_create(path, in_dir("out"), slice_str("a job"), &place, &why), 0);
+    assert_int_equal(mr__jobdir_create(path, in_dir("out"), slice_str("a job"), test_dir, &place, &why), 0);
     assert_int_equal(mr__write_file(place.own, "address", slice_str("c:1\tnobody\tc:1\n")), 0);
     fake_io_begin = listen_to_workers;
     fake_io_play = play;

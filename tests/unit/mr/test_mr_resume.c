@@ -148,12 +148,17 @@ static void jobs_that_end_early(void **state)
     must_end(dir, start(dir, &o, NULL), 1);
     shell_in(dir, "touch mended");
     maps_stay(dir);
-    /* Failed, and dropped. */
-    dir = arena(2);
-    must_end(dir, start(dir, &o, NULL), 1);
-    shell_in(dir, "ls -d work/*/ >told");
-    assert_int_equal(in(dir, cancel), 0);
-    shell_in(dir, "! ls -d work/*/ .out.mr-* 2>/dev/null");
+    /* Failed, and dropped; by a new job of the same output, which fails again. A chain, too. */
+    for (size_t n = 1; n <= 2; n++) {
+        struct mr_options v[2] = {o, o};
+        dir = arena(2);
+        must_end(dir, start_chain(dir, v, n, NULL), 1);
+        shell_in(dir, "ls -d work/*/ >first");
+        must_end(dir, start_chain(dir, v, n, NULL), 1);
+        shell_in(dir, "ls -d work/*/ >second; test $(cat first second | sort | uniq -d | wc -l) = 0");
+        assert_int_equal(in(dir, cancel), 0);
+        shell_in(dir, "! ls -d work/*/ .out.mr-* 2>/dev/null");
+    }
 }
 
 static void standby(void **state)
