@@ -322,14 +322,6 @@ static inline void freeze_at_every_step(struct mr_options *v, size_t n, stop_at 
     if (frozen < steps / by) fail_msg("frozen %u times", frozen);
 }
 
-/* What main() of each begins with, where it is no subcommand. */
-static inline void begin_scenes(unsigned seconds)
-{
-    setenv("LC_ALL", "C", 1);
-    alarm(seconds); /* rather an end than a riddle */
-    cmocka_set_test_filter(getenv("QFS_ONLY"));
-}
-
 static inline int subcommand(int argc, char **argv)
 {
     struct mr_worker_options w = {0};
@@ -340,6 +332,15 @@ static inline int subcommand(int argc, char **argv)
         if (strcmp(argv[i], "--workdir") == 0) w.workdir = argv[i + 1];
     }
     return mr_worker(&w);
+}
+
+/* What main() of each begins with; it does not return where this process is a worker or an executor. */
+static inline void begin_scenes(int argc, char **argv, unsigned seconds)
+{
+    if (argc > 2 && strcmp(argv[1], "mr") == 0) exit(subcommand(argc, argv));
+    setenv("LC_ALL", "C", 1);
+    alarm(seconds); /* rather an end than a riddle */
+    cmocka_set_test_filter(getenv("QFS_ONLY"));
 }
 
 #endif

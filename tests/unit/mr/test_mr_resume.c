@@ -382,8 +382,7 @@ static void dry_run(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc > 2 && strcmp(argv[1], "mr") == 0) return subcommand(argc, argv);
-    begin_scenes(280);
+    begin_scenes(argc, argv, 280);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_at_every_step),
         cmocka_unit_test(killed_again_and_again),

@@ -304,12 +304,11 @@ static bool may_trace(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 2 && strcmp(argv[1], "mr") == 0) return subcommand(argc, argv);
+    begin_scenes(argc, argv, 560);
     if (!may_trace()) {
         printf("skipped: processes may not be traced here\n");
         return 77;
     }
-    begin_scenes(560);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alone),  cmocka_unit_test(coordinators_killed), cmocka_unit_test(coordinators_frozen),
         cmocka_unit_test(chains), cmocka_unit_test(workers_killed),      cmocka_unit_test(workers_frozen),
