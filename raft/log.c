@@ -197,6 +197,12 @@ bool log_cached(struct log *log, uint64_t index, struct log_entry *e)
     return raft__log_term_at(log, index, &e->term);
 }
 
+void log_committed(struct log *log, uint64_t index) { log->committed = max_u64(log->committed, index); }
+uint64_t log_sure(const struct log *log) { return raft__trusted(log); }
+
+/* What a power cut now would leave to be trusted: of what is not durable an older entry may still be on disk. */
+uint64_t raft__sure_on_disk(const struct log *log) { return min_u64(log->committed, log->w.durable); }
+
 void log_applied(struct log *log, uint64_t index)
 {
     log->applied = max_u64(log->applied, index);

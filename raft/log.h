@@ -92,6 +92,10 @@ struct log_fetch {
 };
 void log_fetch(struct log *log, struct log_fetch *f);
 void log_applied(struct log *log, uint64_t index);              /* the cache may let go what is persisted and applied */
+/* Entries up to index are committed. It is written down with what is written anyway, so after a restart nearly as much is
+ * known: log_sure(), up to where what the log has is the cluster's. */
+void log_committed(struct log *log, uint64_t index);
+uint64_t log_sure(const struct log *log);
 
 /* ---- payload: bytes of entries at (index, offset), also long after the entry itself is compacted --- */
 struct log_read {

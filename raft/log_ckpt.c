@@ -421,7 +421,7 @@ static void switch_over(struct log_ckpt *ck)
 {
     struct log *log = ck->log;
     struct image *im = xmalloc(sizeof *im), *old = raft__image_newest(log);
-    uint64_t trusted = raft__trusted(log);
+    uint64_t trusted = min_u64(raft__trusted(log), ck->im.index);
     *im = ck->im;
     list_init(&im->link);
     ck->im.blocks = NULL;

@@ -11,7 +11,7 @@
  * - No readable copy at all beside other files: QE_CORRUPT, the directory is of no use.
  *
  * A slot also tells the newest durable batch, so that a log that ends before it is known to be damaged rather than torn;
- * while the log rests, one write brings it up to date. */
+ * while the log rests, one write brings it up to date. And up to where entries are known to be committed. */
 #include "raft/log_priv.h"
 
 #define META_MAGIC 0x54454d51u      /* "QMET" */
@@ -22,11 +22,11 @@ enum copy_state { COPY_ZERO, COPY_BAD, COPY_GOOD, COPY_VERSION };
 
 struct copy {
     enum copy_state state;
-    uint64_t seq, cluster, node, dur_seg, dur_seq;
+    uint64_t seq, cluster, node, dur_seg, dur_seq, committed;
     struct raft_hard hard;
 };
 
-static void copy_put(uint8_t *p, const struct meta *m, uint64_t seq, uint32_t block)
+static void copy_put(uint8_t *p, const struct meta *m, uint64_t seq, uint32_t block, uint64_t committed)
 {
     memset(p, 0, PAGE_BYTES);
     store_u32(p, META_MAGIC);
@@ -40,6 +40,7 @@ static void copy_put(uint8_t *p, const struct meta *m, uint64_t seq, uint32_t bl
     store_u64(p + 48, m->hard.vote);
     store_u64(p + 56, m->dur_seg);
     store_u64(p + 64, m->dur_seq);
+    store_u64(p + 72, committed);
     store_u32(p + COPY_BYTES - 4, crc32c(0, p, COPY_BYTES - 4));
 }
 
@@ -61,7 +62,9 @@ static struct copy copy_get(const uint8_t *p, uint32_t block)
     c.node = load_u64(p + 32);
     c.dur_seg = load_u64(p + 56);
     c.dur_seq = load_u64(p + 64);
+    c.committed = load_u64(p + 72);
     if (c.seq >= NUMBER_MAX || c.hard.term >= NUMBER_MAX || c.dur_seg >= NUMBER_MAX || c.dur_seq >= NUMBER_MAX) return c;
+    if (c.committed >= NUMBER_MAX) return c;
     c.state = COPY_GOOD;
     return c;
 }
@@ -99,6 +102,7 @@ int raft__meta_load(struct log *log, bool data_files, bool *lost)
     m->node = best->node;
     m->dur_seg = best->dur_seg;
     m->dur_seq = m->marked_seq = best->dur_seq;
+    m->committed = best->committed;
     return 0;
 }
 
@@ -145,7 +149,7 @@ static void meta_write(struct log *log, uint64_t seq, uint32_t first, uint32_t b
     m->dur_seq = log->w.dur_seq;
     for (uint32_t i = 0; i < blocks; i++) {
         uint64_t s = blocks == COPIES ? 2 - (first + i) / 2 % 2 : seq;     /* a new file: 2 in slot 0, 1 in slot 1 */
-        copy_put(m->mem.p + (size_t)i * PAGE_BYTES, m, s, first + i);
+        copy_put(m->mem.p + (size_t)i * PAGE_BYTES, m, s, first + i, raft__sure_on_disk(log));
     }
     m->busy = true;
     m->want = false;

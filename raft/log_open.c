@@ -177,6 +177,7 @@ static void start_writer(struct log *log, const struct scan_result *found)
     w->dur_seq = found->tail_seq;
     w->next = log->last + 1;
     w->durable = log->last;
+    log->committed = min_u64(found->committed, log->last);
     if (w->seg != SEG_NONE) raft__seg_at(log, w->seg)->used = w->page;
 }
 

@@ -167,6 +167,7 @@ void raft__batch_seal(struct batch *b, enum page_kind kind, uint64_t number, uin
     store_u64(head + 16, h->base_index);
     store_u64(head + 24, h->base_term);
     store_u64(head + 32, h->prev_seg);
+    store_u64(head + 40, h->committed);
     raft__stream_put(batch_pages(b), 0, head, BATCH_HEAD);
     for (uint32_t i = 0; i < h->npages; i++) {
         uint32_t used = i + 1 < h->npages ? PAGE_DATA : h->bytes - i * PAGE_DATA;
@@ -190,7 +191,9 @@ int raft__batch_get(const uint8_t *seg, uint32_t npages, enum page_kind kind, ui
     const uint8_t *d = page + 8;
     if (load_u32(d) != BATCH_MAGIC) return QE_CORRUPT;
     *h = (struct batch_head){.seq = tag.seq, .npages = load_u32(d + 4), .bytes = load_u32(d + 8), .records = load_u32(d + 12),
-                             .base_index = load_u64(d + 16), .base_term = load_u64(d + 24), .prev_seg = load_u64(d + 32)};
+                             .base_index = load_u64(d + 16), .base_term = load_u64(d + 24), .prev_seg = load_u64(d + 32),
+                             .committed = load_u64(d + 40)};
+    if (h->committed >= NUMBER_MAX) return QE_CORRUPT;
     if (h->npages == 0 || h->npages > npages - at || h->base_index >= NUMBER_MAX) return QE_CORRUPT;
     if (h->bytes < BATCH_HEAD || raft__stream_pages(h->bytes) != h->npages) return QE_CORRUPT;
     for (uint32_t i = 1; i < h->npages; i++) {

@@ -88,6 +88,7 @@ void raft__batch_begin(struct batch *b, bool lead);
 uint32_t raft__batch_add(struct batch *b, const struct record *r, const void *bytes);
 struct batch_head {
     uint64_t seq, base_index, base_term, prev_seg;
+    uint64_t committed;                 /* LOG: entries up to it were known to be, and durable, when it was begun */
     uint32_t npages, bytes, records;
 };
 /* Closes it; h->npages, bytes and records are filled in. */
@@ -297,6 +298,7 @@ struct meta {
     uint64_t cluster, node;
     struct raft_hard hard, writing;
     uint64_t dur_seg, dur_seq;          /* as read at open */
+    uint64_t committed;                 /* as read at open: entries up to it were known to be */
     uint64_t marked_seq;                /* the durable position that the newest slot tells */
     uint64_t writing_seq;
     struct pages mem;
@@ -392,7 +394,7 @@ struct log {
     uint64_t ring_cap;                  /* a power of two */
     struct raft_run *runs;
     uint32_t run0, nruns, runs_cap;     /* runs[run0 .. nruns) */
-    uint64_t cached, evict_next, applied;
+    uint64_t cached, evict_next, applied, committed;
     uint64_t window_bytes;              /* of entries first .. last, with their record heads */
     uint64_t behind_bytes;              /* of those behind the newest checkpoint */
 
@@ -449,7 +451,11 @@ static inline uint64_t raft__ckpt_index(const struct log *log)
     return im ? im->index : 0;
 }
 /* Entries up to here are known to be committed: their local bytes are the cluster's. */
-static inline uint64_t raft__trusted(const struct log *log) { return max_u64(log->applied, raft__ckpt_index(log)); }
+static inline uint64_t raft__trusted(const struct log *log)
+{
+    return max_u64(max_u64(log->applied, log->committed), raft__ckpt_index(log));
+}
+uint64_t raft__sure_on_disk(const struct log *log);
 
 void raft__log_fail(struct log *log, int err, const char *what);
 void raft__submit(struct log *log, struct disk_io *io);
@@ -482,6 +488,7 @@ struct scan_result {
     bool tail_clean;                    /* nothing valid lies behind the tail: it may be continued */
     uint64_t tail_seq;                  /* the last good batch, 0: none */
     uint64_t tail_no;                   /* the segment it lies in */
+    uint64_t committed;                 /* entries up to it are, for certain */
 };
 /* Blocking: rebuilds entries and places from the LOG and PAYLOAD segments in log->seg, with `im` (or NULL) below. */
 int raft__scan(struct log *log, struct image *im, struct scan_result *out);

@@ -40,6 +40,7 @@ struct scan {
     size_t tail;                        /* where the last good batch lies */
     uint32_t tail_page;
     bool tail_clean;
+    uint64_t committed;                 /* as the batches that count tell it */
 
     struct record part;                 /* an entry whose records have not all come; index 0: none */
     struct blob *part_data;
@@ -289,6 +290,7 @@ static int replay_seg(struct scan *sc, size_t i)
         sc->next = h.seq + 1;
         if (sc->skipped) continue;
         sc->want = h.seq + 1;
+        sc->committed = max_u64(sc->committed, h.committed);
         sc->tail = i;
         sc->tail_page = page;
         sc->tail_clean = true;
@@ -461,6 +463,8 @@ static void conclude(struct scan *sc, struct scan_result *out)
                 sc->stop || sc->skipped ? "loss, " : "", sc->missing ? "a segment is missing, " : "", (unsigned long long)tail_seq,
                 (unsigned long long)(any ? sc->v[sc->tail].s->no : 0), (unsigned long long)sc->proven,
                 (unsigned long long)log->first, (unsigned long long)log->last);
+    /* After damage an entry that was replaced may stand where its successor was. */
+    out->committed = out->damaged ? 0 : max_u64(sc->committed, log->meta.committed);
     if (wiped) wipe(sc, sc->base);
     any = any && !(wiped && out->damaged);      /* what is left over must not be found again */
     out->torn_bytes = out->damaged ? 0 : sc->torn;

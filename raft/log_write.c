@@ -129,6 +129,7 @@ static void write_batch(struct log *log, uint32_t first)
     uint64_t base = w->v[0].index - 1, term;
     check(raft__log_term_at(log, base, &term));
     w->head = (struct batch_head){.seq = w->seq, .base_index = base, .base_term = term, .prev_seg = w->prev_seg};
+    w->head.committed = raft__sure_on_disk(log);
     raft__batch_seal(&w->batch, PAGE_LOG, s->no, first, &w->head);
     if (w->batch.lead) {
         s->begin = base + 1 + (w->v[0].off > 0);

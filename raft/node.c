@@ -102,6 +102,7 @@ static void carry_out(struct node *n, const struct raft_update *up, enum raft_ki
     if (up->flags & RAFT_UP_COMMIT) {
         check(up->commit >= n->commit);
         n->commit = up->commit;
+        log_committed(n->log, n->commit);
         node__wake(n);
     }
     if (up->flags & RAFT_UP_READS) {

@@ -269,7 +269,7 @@ void node__fetch_frame(struct node *n, struct conn *c, struct slice payload)
     }
     /* An entry that is not known to be committed may be another one than the cluster's. It may be that one, too: no answer
      * then. While a snapshot comes in it is about to go, and what counts is what has come. */
-    bool sure = index <= n->commit;
+    bool sure = index <= max_u64(n->commit, log_sure(n->log));
     if (!sure && !n->in.active && index <= log_last(n->log)) {
         answer(c, id, -EAGAIN, (struct slice){NULL, 0});
         return;

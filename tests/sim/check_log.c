@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "raft/core_priv.h"
+#include "raft/node_priv.h"
 #include "tests/sim/story.h"
 
 #define TERMS_MAX 100000u
@@ -262,6 +263,20 @@ const struct node_watch *sim_checks_watch(struct sim_checks *k, struct sim_serve
                                       .applied = on_applied,
                                       .restored = on_applied};
     return &seen->watch;
+}
+
+void sim_checks_recovered(struct sim_checks *k, const struct sim_server *s)
+{
+    const struct raft_terms *terms = &s->node->core->terms;
+    uint64_t sure = log_sure(s->node->log);
+    if (sure > k->committed)
+        sim_fail(k->cluster, "server %u is sure of entries up to %llu, committed are %llu", s->at + 1, ULL(sure), ULL(k->committed));
+    for (uint64_t i = terms->base + 1; i <= sure && i <= terms->last; i++) {
+        uint64_t term = raft__term_at(terms, i), committed = slot(k, i)->committed;
+        if (committed && term != committed)
+            sim_fail(k->cluster, "server %u is sure of entry %llu of term %llu, committed was one of term %llu", s->at + 1, ULL(i),
+                     ULL(term), ULL(committed));
+    }
 }
 
 void sim_checks_ended(struct sim_checks *k, struct sim_server *s)

@@ -24,6 +24,8 @@ struct sim_checks *sim_checks_new(struct sim_cluster *c);
 void sim_checks_free(struct sim_checks *k);
 /* For the node of a server that is about to start. */
 const struct node_watch *sim_checks_watch(struct sim_checks *k, struct sim_server *s);
+/* What the log of a server that has just recovered holds for certain is what was committed. */
+void sim_checks_recovered(struct sim_checks *k, const struct sim_server *s);
 void sim_checks_ended(struct sim_checks *k, struct sim_server *s);
 void sim_checks_wiped(struct sim_checks *k, struct sim_server *s);
 

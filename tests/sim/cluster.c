@@ -253,6 +253,7 @@ int sim_server_try_start(struct sim_cluster *c, unsigned i)
         buf_free(&why);
         return err;
     }
+    sim_checks_recovered(c->checks, s);
     sim_status(c, i, &st);
     if (st.damaged && !s->suspect) sim_fail(c, "server %u finds damage, but there were only crashes", i + 1);
     return 0;

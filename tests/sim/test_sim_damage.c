@@ -41,14 +41,17 @@ static int ask(struct sim_cluster *c, const struct kv_op *op)
     return status;
 }
 
+static void put(struct sim_cluster *c, const char *key, const uint8_t *bytes, uint32_t n)
+{
+    struct kv_op op = {.code = KV_PUT, .name = slice_str(key), .data = slice_of(bytes, n)};
+    int status = ask(c, &op);
+    if (status < 0) sim_fail(c, "put: %s", err_text(status));
+}
+
 static void put_values(struct sim_cluster *c, const uint8_t *bytes, uint32_t n)
 {
     static const char *const keys[VALUES] = {"a", "b", "c"};
-    for (unsigned i = 0; i < VALUES; i++) {
-        struct kv_op op = {.code = KV_PUT, .name = slice_str(keys[i]), .data = slice_of(bytes, n)};
-        int status = ask(c, &op);
-        if (status < 0) sim_fail(c, "put: %s", err_text(status));
-    }
+    for (unsigned i = 0; i < VALUES; i++) put(c, keys[i], bytes, n);
 }
 
 struct wanted {
@@ -148,7 +151,7 @@ struct reading {
     struct sim_server *s;
     const uint8_t *bytes;
     uint32_t at, lost;
-    uint8_t got[VALUES * 100];
+    uint8_t got[VALUES * 200];
 };
 
 /* In the segment of the k-th value; a second time: they are good again. */
@@ -395,6 +398,28 @@ static void half_way(uint64_t seed)
     sim_cluster_free(c);
 }
 
+/* A server that was away has the last good copy of a value in its log, but needs a snapshot, for the others' logs begin
+ * later by now: its copy stays, and is found by the others. */
+static void returns(uint64_t seed)
+{
+    static uint8_t bytes[300000];
+    struct sim_options o = short_log(seed, "returns", 3, 3);
+    o.node.checkpoint_bytes = MIB;
+    struct sim_cluster *c = with_values(&o, bytes, sizeof bytes);
+    unsigned l = (unsigned)sim_leader(c), away = (l + 1 + (unsigned)(seed % 2)) % 3;
+    sim_server_end(c, away, seed % 3 ? SIM_KILLED : SIM_POWER_CUT);
+    static const char *const keys[] = {"d", "e", "f"};
+    for (unsigned i = 0; i < 3; i++) put(c, keys[i], bytes, sizeof bytes);
+    sim_sleep(c, 2000);
+    for (unsigned i = 0; i < 3; i++)
+        if (i != away) turn_bad(&c->servers[i], 0);
+    sim_server_start(c, away);
+    must_install(&c->servers[away]);
+    sim_sleep(c, 3000);
+    if (alike(c, bytes)) sim_fail(c, "the last good copy is gone");
+    sim_cluster_free(c);
+}
+
 /* The leader's checkpoint has rotten, and nobody writes: a follower with an emptied disk gets its snapshot all the same. (A
  * fresh one was to replace it, but of an index that has a checkpoint none was made.) */
 static void rotten_image(uint64_t seed)
@@ -468,8 +493,8 @@ static void read_nowhere(void *ctx, uint64_t index, uint32_t off, uint32_t len)
     free(r.p);
 }
 
-/* The last good copy is in the log of a server that has been started again and, cut off from the leader, cannot know yet what
- * of it is committed: it is neither used nor taken for lost before it can. */
+/* The last good copy is in the log of a server that was killed before it heard that it is committed, has been started again
+ * and is cut off from the leader: it is neither used nor taken for lost before it hears. */
 static void not_yet_known(uint64_t seed)
 {
     static uint8_t bytes[300000];
@@ -477,13 +502,16 @@ static void not_yet_known(uint64_t seed)
     o.node.checkpoint_bytes = 16 * MIB;
     struct sim_cluster *c = with_values(&o, bytes, sizeof bytes);
     unsigned l = (unsigned)sim_leader(c), f = (l + 1 + (unsigned)(seed % 2)) % 3, has = 3 - l - f;
+    sim_server_end(c, f, SIM_KILLED);
+    put(c, "d", bytes, sizeof bytes);
     sim_server_end(c, has, SIM_KILLED);
+    sim_server_start(c, f);
     sim_cut(c->net, l, has, true);
     sim_cut(c->net, has, l, true);
     sim_server_start(c, has);
-    turn_bad(&c->servers[l], 0);
-    turn_bad(&c->servers[f], 0);
     sim_sleep(c, 2000);
+    turn_bad(&c->servers[l], 3);
+    turn_bad(&c->servers[f], 3);
     struct wanted w = {.s = &c->servers[f], .bytes = bytes};
     struct fs fs = {.map = kv_server_map(w.s->kv)};
     fs_all_ranges(&fs, read_nowhere, &w);
@@ -501,6 +529,7 @@ static void test_newcomer(void **state) { sim_seeds(1, 6, newcomer); }
 static void test_away(void **state) { sim_seeds(1, 12, away); }
 static void test_two_at_once(void **state) { sim_seeds(1, 6, two_at_once); }
 static void test_half_way(void **state) { sim_seeds(1, 6, half_way); }
+static void test_returns(void **state) { sim_seeds(1, 6, returns); }
 static void test_rotten_image(void **state) { sim_seeds(1, 6, rotten_image); }
 static void test_never_committed(void **state) { sim_seeds(1, 8, never_committed); }
 
@@ -515,6 +544,7 @@ int main(void)
         cmocka_unit_test(test_away),
         cmocka_unit_test(test_two_at_once),
         cmocka_unit_test(test_half_way),
+        cmocka_unit_test(test_returns),
         cmocka_unit_test(test_rotten_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

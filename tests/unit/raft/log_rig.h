@@ -88,6 +88,7 @@ struct rig {
     bool no_kills;                              /* the state machine forgets nothing */
     bool strict;                                /* no damage was done: recovery must be whole */
     uint64_t reads, gone, stores, installs;
+    uint64_t sure;                      /* entries behind a checkpoint that a recovered log was sure of */
 };
 
 static inline uint64_t version_seed(uint64_t index, uint64_t term) { return hash_mix(index * 1000003 + term) | 1; }
@@ -346,9 +347,20 @@ static inline void rig_check_entries(struct rig *r, struct log *log, const struc
     }
 }
 
+/* What the log is sure of is what was committed. */
+static inline void rig_check_sure(struct rig *r, struct log *log, const struct log_recovered *rec)
+{
+    uint64_t sure = log_sure(log), term;
+    RIG_CHECK(r, sure, sure <= max_u64(r->applied_most, rec->raft.snapshot_index));
+    for (uint64_t i = max_u64(rec->raft.first, 1); i <= min_u64(sure, rec->raft.last); i++)
+        RIG_CHECK(r, i, raft__log_term_at(log, i, &term) && term == r->cterms[i]);
+    r->sure += sure > rec->raft.snapshot_index ? sure - rec->raft.snapshot_index : 0;
+}
+
 static inline void rig_check_recovered(struct rig *r, struct log *log, const struct log_recovered *rec, bool bytes)
 {
     rig_check_entries(r, log, rec, bytes);
+    rig_check_sure(r, log, rec);
     const char *bad = raft__place_invariant(log);
     RIG_CHECK(r, 0, bad == NULL);
     if (!r->strict) return;
@@ -418,6 +430,7 @@ static inline void rig_apply_to(struct rig *r, uint64_t index)
         state_apply(r, &r->sm, i, r->terms[i]);
     }
     r->applied_most = max_u64(r->applied_most, r->sm.index);
+    log_committed(r->log, r->sm.index);
     log_applied(r->log, r->sm.index);
 }
 

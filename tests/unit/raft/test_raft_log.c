@@ -27,16 +27,18 @@ static void live(uint64_t seed, uint32_t steps, uint64_t *sum)
     sum[1] += r->reads;
     sum[2] += r->installs;
     sum[3] += r->last;
+    sum[4] += r->sure;
     rig_free(r);
 }
 
 static void test_random_life(void **state)
 {
     const char *one = getenv("QFS_SEED"), *many = getenv("QFS_SEEDS");
-    uint64_t first = one ? strtoull(one, NULL, 10) : 1, n = one ? 1 : many ? strtoull(many, NULL, 10) : 40, sum[4] = {0};
+    uint64_t first = one ? strtoull(one, NULL, 10) : 1, n = one ? 1 : many ? strtoull(many, NULL, 10) : 40, sum[5] = {0};
     for (uint64_t seed = first; seed < first + n; seed++) live(seed, 600, sum);
     print_message("%llu seeds: %llu crashes tried, %llu ranges read, %llu installs, %llu entries\n", (unsigned long long)n,
                   (unsigned long long)sum[0], (unsigned long long)sum[1], (unsigned long long)sum[2], (unsigned long long)sum[3]);
+    assert_true(sum[4] > 0);
 }
 
 /* The highest term that the core takes from a message comes back from the disk. (It did not: such a node could not be

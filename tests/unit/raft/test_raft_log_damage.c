@@ -274,11 +274,44 @@ static void test_last_batch(void **state)
     }
 }
 
+/* An entry was replaced, its successor committed, and that one's batch is damaged: the first stands there again. That entries
+ * up to there are committed is known, but no longer that these are. (rig_check_sure() looks.) */
+static void test_replaced_stands_again(void **state)
+{
+    struct rig *r = rig_new(11);
+    assert_int_equal(rig_open(r), 0);
+    for (int i = 0; i < 4; i++) {
+        if (i == 3) {
+            log_truncate(r->log, 3);
+            r->last = r->durable = 2;
+        }
+        rig_append_version(r, i == 3 ? 2 : 1, 1000, RAFT_COMMAND);
+        while (r->durable < r->last) assert_true(rig_step(r));
+    }
+    rig_apply_to(r, 3);
+    rig_settle(r);
+    sim_disk_kill(r->disk);
+    uint32_t page = r->log->w.page - 1;
+    char name[DISK_NAME_MAX];
+    raft__seg_name(name, PAGE_LOG, r->log->w.dur_seg);
+    log_close(r->log);
+    assert_int_equal(rig_open(r), 0);
+    assert_int_equal(log_sure(r->log), 3);
+    sim_disk_kill(r->disk);
+    log_close(r->log);
+    assert_true(sim_disk_flip(r->disk, name, (uint64_t)page * PAGE_BYTES + 100, 4));
+    r->strict = false;
+    assert_int_equal(rig_open(r), 0);
+    assert_true(r->rec.damaged && r->rec.raft.last == 3);
+    rig_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_page), cmocka_unit_test(test_lost_files),           cmocka_unit_test(test_meta_copies),
         cmocka_unit_test(test_meta_torn),  cmocka_unit_test(test_another_nodes_directory), cmocka_unit_test(test_last_batch),
+        cmocka_unit_test(test_replaced_stands_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
