@@ -285,7 +285,7 @@ static void must_wait_for(struct sim_server *s, unsigned other)
     must_say(s, who, "");
 }
 
-/* The same bytes of a value are rotten on all disks, and another server's disk is replaced by an empty one, or a new server
+/* The same bytes of a value are rotten on all disks, in the log behind the checkpoint or before it, and another server's disk is replaced by an empty one, or a new server
  * is added: it gets all the rest, and no server has these. (It began anew for ever.) Then one of the disks can be read again:
  * all have all. */
 static void nowhere(uint64_t seed)
@@ -293,6 +293,7 @@ static void nowhere(uint64_t seed)
     static uint8_t bytes[300000];
     unsigned n = seed % 3 ? 3 : 4;
     struct sim_options o = short_log(seed, "nowhere", n, 3);
+    if (seed & 4) o.node.checkpoint_bytes = 16 * MIB;
     struct sim_cluster *c = with_values(&o, bytes, sizeof bytes);
     for (unsigned i = 0; i < 3; i++) turn_bad(&c->servers[i], 0);
     unsigned l = (unsigned)sim_leader(c), other = (l + 1 + (unsigned)(seed % 2)) % 3;
