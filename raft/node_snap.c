@@ -155,6 +155,7 @@ static void block_got(struct log_ckpt_read *r, int err, struct slice block)
         n->ckpt_wanted = true; /* a fresh one replaces it; it needs a later index, also where nobody writes */
         node__snap_stop(n, p, true);
         if (n->applied == n->ckpt_index) node__members_again(n);
+        else node__wake(n);
     } else if (wanted && p->up) {
         struct raft_msg m = {.type = RAFT_MSG_SNAPSHOT,
                              .from = n->cfg.id,
