@@ -14,6 +14,7 @@
 
 static uint64_t acked_round(const struct raft *r, const struct raft_peer *p)
 {
+    if (p->fenced) return 0; /* standing.c */
     return raft__is_self(r, p) ? UINT64_MAX : p->acked_round;
 }
 

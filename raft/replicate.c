@@ -2,9 +2,10 @@
  *
  * Entries leave for the followers in the step in which they are proposed, while the leader's own disk writes; the
  * leader counts itself, as everyone else, only up to what is durable. Only entries of the own term are committed by
- * counting (paper 5.4.2). Every APPEND carries this step's stamp, and every answer brings one back: the same messages
- * serve replication, heartbeat, ReadIndex, lease and CheckQuorum. Followers learn a new commit index with the next
- * entries or, if none follow, by one APPEND after an eighth of a heartbeat interval.
+ * counting (paper 5.4.2). Who is fenced counts for nothing, neither here nor in reads (standing.c). Every APPEND carries
+ * this step's stamp, and every answer brings one back: the same messages serve replication, heartbeat, ReadIndex, lease
+ * and CheckQuorum. Followers learn a new commit index with the next entries or, if none follow, by one APPEND after an
+ * eighth of a heartbeat interval.
  *
  * What is lost is found by rejects and heartbeats. If an update has no room for all messages, the rest goes with the
  * next step, which is then due at once. A leader that no majority answers for an election timeout steps down
@@ -89,6 +90,7 @@ void raft__on_append_resp(struct raft *r, const struct raft_msg *m)
 
 static uint64_t durable_match(const struct raft *r, const struct raft_peer *p)
 {
+    if (p->fenced) return 0; /* standing.c */
     return raft__is_self(r, p) ? r->persisted : p->match;
 }
 

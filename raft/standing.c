@@ -11,6 +11,9 @@
  * this leader had by then is durable here, the node is a VOTER again. For the term it is in, its vote counts as given
  * to that leader.
  *
+ * Until then it is as good as down: not even what it acknowledges counts (replicate.c, read.c), as a vote that it has
+ * forgotten may still elect somebody who has not got what it stores now.
+ *
  * A majority may not be complete yet: a candidate that is cut off may hold a vote that this node gave before, and get the
  * others later. Whoever answers this node's questions forgets such a vote, so the answers of all voters do. With fewer
  * this node waits until no candidate counts the vote any more (RAFT__VOTE_TIMEOUTS; clocks may differ by a factor of

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "raft/core_priv.h"
 #include "raft/node_priv.h"
 #include "tests/sim/agree.h"
 #include "tests/sim/check_log.h"
@@ -319,6 +320,107 @@ static void test_churn(void **state)
     if (churns >= 20) assert_true(changes > 3 * churns && promotions > churns && removals > churns / 2 && snapshots);
 }
 
+/* ---- a vote that its giver has forgotten ------------------------------------------------------------------------ */
+
+#define VOTE_WAY_MS 1200u /* of a request for a vote that takes long */
+
+/* Of five servers: who leads, whom it hands over to, who loses its disk, the one to which that way is long, and one more. */
+struct cast {
+    struct sim_cluster *c;
+    unsigned leader, heir, lost, late, other;
+};
+
+static void between(const struct cast *k, unsigned a, unsigned b, bool cut)
+{
+    sim_cut(k->c->net, a, b, cut);
+    sim_cut(k->c->net, b, a, cut);
+}
+
+static bool all_have_all(void *arg)
+{
+    const struct sim_cluster *c = arg;
+    struct node_status st;
+    int l = sim_leader(c);
+    if (l < 0) return false;
+    sim_status(c, (unsigned)l, &st);
+    for (uint32_t i = 0; i < st.raft.npeers; i++)
+        if (st.raft.peers[i].match != st.raft.last || st.raft.peers[i].fenced) return false;
+    return st.raft.commit == st.raft.last;
+}
+
+static bool has_its_vote(void *arg)
+{
+    const struct cast *k = arg;
+    return raft__peer(k->c->servers[k->heir].node->core, k->lost + 1)->granted;
+}
+
+/* The transfer that did not happen is over. */
+static bool offered(void *arg)
+{
+    const struct cast *k = arg;
+    uint64_t index, term;
+    return sim_box_start(k->c->servers[k->leader].box, value_of(k->c), &index, &term);
+}
+
+/* `heir` has two votes of the next term, its own and that of `lost`; its request to `late` is on the way. Then it is cut
+ * off from all but `late`, and `lost` comes back with an empty disk. The leader has heard of nothing. */
+static struct cast forgotten(uint64_t seed, const char *title)
+{
+    struct cast k = {.c = make(seed, 5, 0, title)};
+    for (unsigned i = 0; i < 3; i++) sim_agree(k.c, value_of(k.c), 5, 5000);
+    if (!sim_wait(k.c, all_have_all, k.c, 3000)) sim_fail(k.c, "they do not get still");
+    unsigned by = (unsigned)prng_below(&k.c->rng, 4);
+    k.leader = (unsigned)sim_leader(k.c);
+    k.heir = (k.leader + 1 + by) % 5;
+    k.lost = (k.leader + 1 + (by + 1) % 4) % 5;
+    k.late = (k.leader + 1 + (by + 2) % 4) % 5;
+    k.other = (k.leader + 1 + (by + 3) % 4) % 5;
+    sim_cut(k.c->net, k.heir, k.leader, true);
+    between(&k, k.heir, k.other, true);
+    sim_slow_way(k.c->net, k.heir, k.late, VOTE_WAY_MS * NS_PER_MS);
+    between(&k, k.lost, k.leader, true);
+    between(&k, k.lost, k.late, true);
+    between(&k, k.lost, k.other, true);
+    node_transfer(k.c->servers[k.leader].node, k.heir + 1);
+    if (!sim_wait(k.c, has_its_vote, &k, 500)) sim_fail(k.c, "the vote is not given");
+    between(&k, k.heir, k.leader, true);
+    between(&k, k.heir, k.lost, true);
+    sim_server_end(k.c, k.lost, SIM_POWER_CUT);
+    sim_server_wipe(k.c, k.lost);
+    sim_server_start(k.c, k.lost);
+    between(&k, k.lost, k.leader, false);
+    between(&k, k.lost, k.late, false);
+    between(&k, k.lost, k.other, false);
+    return k;
+}
+
+static void all_heals(const struct cast *k)
+{
+    sim_sleep(k->c, 2 * VOTE_WAY_MS);
+    sim_slow_way(k->c->net, k->heir, k->late, 0);
+    sim_join(k->c);
+    sim_agree(k->c, value_of(k->c), 5, 20000);
+    if (!sim_wait(k->c, members_alike, k->c, 20000)) sim_fail(k->c, "the members do not become alike");
+    sim_cluster_free(k->c);
+}
+
+/* The vote still helps to elect whoever has it: so what the empty server is told meanwhile must not be committed with
+ * its help, for the one that may be elected has not got it. */
+static void vote_still_counts(uint64_t seed)
+{
+    struct cast k = forgotten(seed, "a vote that still counts");
+    between(&k, k.leader, k.late, true);
+    between(&k, k.other, k.late, true);
+    if (!sim_wait(k.c, offered, &k, 500)) sim_fail(k.c, "the leader takes no value");
+    all_heals(&k);
+}
+
+static void test_vote_still_counts(void **state)
+{
+    (void)state;
+    sim_seeds(1, SEEDS / 2, vote_still_counts);
+}
+
 /* ---- a disk that hangs ----------------------------------------------------------------------------------------- */
 
 struct other {
@@ -419,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_grow_and_shrink),
         cmocka_unit_test(test_promote_behind),
         cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_vote_still_counts),
         cmocka_unit_test(test_hang),
         cmocka_unit_test(test_killed_leader),
     };
