@@ -14,10 +14,6 @@
 #define RAFT__READS_MAX    32           /* ReadIndex rounds under way */
 #define RAFT__ENTRIES_MAX  8192u        /* entries in one APPEND that we send */
 #define RAFT__NUMBER_MAX   (1ull << 45) /* terms and indexes beyond are nonsense; the log on disk takes twice that */
-/* A vote counts for so many election timeouts after it was asked for; who may have forgotten votes gives none that is
- * younger than so many after its start (standing.c). */
-#define RAFT__VOTE_TIMEOUTS     5
-#define RAFT__PATIENCE_TIMEOUTS 20
 /* Messages of one update kept for answers, heartbeats and elections; the pump of entries stays below. */
 #define RAFT__PUMP_MAX (RAFT_MSGS_MAX - 3 * RAFT_PEERS_MAX)
 
@@ -60,13 +56,14 @@ struct raft_peer {
     bool down;                 /* its connection is broken */
     bool fenced;               /* as its last message said */
     bool pre_granted, granted; /* towards the pre-vote under way; in `term` */
-    bool probed, probed_empty; /* it answered our PROBE: as a VOTER; as empty */
+    bool probed_empty;         /* it answered our PROBE so */
     /* leader: */
     enum raft__state state;
     uint64_t match, next;
     uint64_t acked_round;
     uint64_t since;    /* answers to earlier rounds are of its former membership */
     uint64_t heard_at; /* of an answer in this term */
+    uint64_t nonce, witness; /* its PROBE asked under this nonce; the no-op appended for that (standing.c) */
     uint64_t sent_at;  /* last APPEND */
     uint64_t commit_sent;
     uint64_t snapshot_retry_at;
@@ -108,11 +105,9 @@ struct raft {
     uint64_t heard_at, heard_from;
     uint64_t vote_reply;        /* candidate that waits for its granted vote to be durable */
     bool asked, asked_transfer; /* candidate: vote requests are out; they carry the transfer mark */
-    uint64_t asked_at;
 
     /* standing */
-    uint64_t nonce, probe_at, patient_at;
-    bool patient;        /* it was fenced until patient_at, and asks anew */
+    uint64_t nonce, probe_at;
     uint64_t fence_goal; /* 0: no leader has told one yet */
 
     /* follower */
@@ -180,7 +175,7 @@ bool raft__may_vote(const struct raft *r);
 void raft__standing_start(struct raft *r);
 void raft__standing_tick(struct raft *r);
 void raft__standing_peer(struct raft *r, const struct raft_peer *p);  /* p->down has changed */
-void raft__standing_leader(struct raft *r, const struct raft_msg *m); /* an APPEND or SNAPSHOT of the leader */
+void raft__standing_leader(struct raft *r); /* one sent an APPEND or SNAPSHOT */
 void raft__standing_advance(struct raft *r);
 void raft__standing_members(struct raft *r); /* another configuration is in effect */
 void raft__on_probe(struct raft *r, const struct raft_msg *m);
@@ -193,6 +188,8 @@ void raft__flush_ack(struct raft *r);
 
 /* replicate.c */
 void raft__lead(struct raft *r);
+uint64_t raft__append_noop(struct raft *r); /* leader; its index. One a step, with nothing else proposed */
+uint64_t raft__durable_match(const struct raft *r, const struct raft_peer *p);
 void raft__on_append_resp(struct raft *r, const struct raft_msg *m);
 void raft__on_propose(struct raft *r, const struct raft_event *ev);
 void raft__commit_advance(struct raft *r);

@@ -16,9 +16,8 @@
  *
  * No request goes unanswered: grants of a pre-vote carry its term, rejects the rejecting node's term, so that whoever
  * is behind learns it. Requests are repeated each heartbeat interval. Votes that arrive late still count while this
- * node has not moved on from their term, but not for ever. A vote is forgotten when the connection to its sender breaks:
- * the sender may come back without its disk; should nobody learn of that, it waits until its vote has expired
- * (standing.c). */
+ * node has not moved on from their term. A vote is forgotten when the connection to its sender breaks: the sender may come
+ * back without its disk (should this node not hear of that, no harm is done: standing.c). */
 #include "raft/core_priv.h"
 
 void raft__arm_election(struct raft *r)
@@ -135,7 +134,6 @@ void raft__election_advance(struct raft *r)
     }
     if (r->role != RAFT_CANDIDATE || r->asked) return;
     r->asked = true;
-    r->asked_at = r->now;
     r->peers[r->self].granted = true;
     raft__arm_election(r);
     if (raft__quorum(r, granted))
@@ -169,8 +167,7 @@ void raft__on_vote_resp(struct raft *r, const struct raft_msg *m)
         raft__drop(r, m, "a vote that nobody could give");
         return;
     }
-    bool open = (r->role == RAFT_CANDIDATE || r->role == RAFT_PRE_CANDIDATE) && r->asked &&
-                r->now - r->asked_at < RAFT__VOTE_TIMEOUTS * r->config.election_ns;
+    bool open = (r->role == RAFT_CANDIDATE || r->role == RAFT_PRE_CANDIDATE) && r->asked;
     if (m->term < r->hard.term || !open) return;
     raft__peer(r, m->from)->granted = true;
     if (raft__quorum(r, granted)) raft__lead(r);

@@ -34,7 +34,7 @@ bool raft__follow(struct raft *r, const struct raft_msg *m)
     if (m->term > r->hard.term || r->role != RAFT_FOLLOWER || r->leader != m->from)
         raft__become_follower(r, m->term, m->from);
     raft__heard(r, m);
-    raft__standing_leader(r, m);
+    raft__standing_leader(r);
     return true;
 }
 

@@ -42,6 +42,7 @@ static void begin_peer(struct raft *r, struct raft_peer *p)
     p->parting_until = 0;
     p->since = raft__stamp(r);
     p->match = p->acked_round = 0;
+    p->nonce = p->witness = 0;
     p->heard_at = r->now;
     raft__progress_reset(r, p, r->terms.last + 1);
     p->beat = true;

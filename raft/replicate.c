@@ -26,6 +26,14 @@ static void append_own(struct raft *r, uint32_t n)
     for (uint32_t i = 0; i < n; i++) raft__terms_append(&r->terms, r->hard.term);
 }
 
+uint64_t raft__append_noop(struct raft *r)
+{
+    append_own(r, 1);
+    r->up->flags |= RAFT_UP_NOOP;
+    r->up->noop_index = r->terms.last;
+    return r->terms.last;
+}
+
 void raft__lead(struct raft *r)
 {
     check(raft__may_vote(r) && raft__may_lead(r) && r->hard.vote == r->config.id && r->durable.term == r->hard.term && !r->installing);
@@ -41,14 +49,12 @@ void raft__lead(struct raft *r)
         struct raft_peer *p = &r->peers[i];
         p->match = 0;
         p->acked_round = p->since = p->commit_sent = p->snapshot_retry_at = 0;
+        p->nonce = p->witness = 0;
         p->heard_at = r->now;
         raft__progress_reset(r, p, r->terms.last + 1);
         p->beat = true;
     }
-    append_own(r, 1);
-    r->term_start = r->terms.last;
-    r->up->flags |= RAFT_UP_NOOP;
-    r->up->noop_index = r->term_start;
+    r->term_start = raft__append_noop(r);
     trace_info(r->config.trace, "raft %" PRIu64 ": leader of term %" PRIu64 " from index %" PRIu64, r->config.id,
                r->hard.term, r->term_start);
 }
@@ -88,7 +94,7 @@ void raft__on_append_resp(struct raft *r, const struct raft_msg *m)
         raft__progress_accept(r, p, m);
 }
 
-static uint64_t durable_match(const struct raft *r, const struct raft_peer *p)
+uint64_t raft__durable_match(const struct raft *r, const struct raft_peer *p)
 {
     if (p->fenced) return 0; /* standing.c */
     return raft__is_self(r, p) ? r->persisted : p->match;
@@ -96,7 +102,7 @@ static uint64_t durable_match(const struct raft *r, const struct raft_peer *p)
 
 void raft__commit_advance(struct raft *r)
 {
-    uint64_t index = raft__quorum(r, durable_match);
+    uint64_t index = raft__quorum(r, raft__durable_match);
     if (index <= r->commit || raft__term_at(&r->terms, index) != r->hard.term) return;
     r->commit = index;
     if (!r->commit_due && r->npeers > 1) r->commit_due = r->now + r->config.heartbeat_ns / 8;

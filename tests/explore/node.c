@@ -275,7 +275,6 @@ static void settle(void)
     r->nonce = r->dropped = r->void_from = 0;
     r->election_at = NOW + ELECTION;
     r->resend_at = NOW + HEARTBEAT;
-    r->asked_at = NOW;
     r->transfer_at = NOW + ELECTION;
     r->heard = r->heard_lease = false;
     r->heard_at = r->heard_from = 0;

@@ -322,12 +322,11 @@ static void test_churn(void **state)
 
 /* ---- a vote that its giver has forgotten ------------------------------------------------------------------------ */
 
-#define VOTE_WAY_MS 1200u /* of a request for a vote that takes long */
-
 /* Of five servers: who leads, whom it hands over to, who loses its disk, the one to which that way is long, and one more. */
 struct cast {
     struct sim_cluster *c;
     unsigned leader, heir, lost, late, other;
+    uint64_t way_ms;
 };
 
 static void between(const struct cast *k, unsigned a, unsigned b, bool cut)
@@ -354,6 +353,18 @@ static bool has_its_vote(void *arg)
     return raft__peer(k->c->servers[k->heir].node->core, k->lost + 1)->granted;
 }
 
+static bool votes_again(void *arg)
+{
+    const struct cast *k = arg;
+    return raft__may_vote(k->c->servers[k->lost].node->core);
+}
+
+static bool other_leads(void *arg)
+{
+    const struct cast *k = arg;
+    return sim_leader(k->c) == (int)k->other;
+}
+
 /* The transfer that did not happen is over. */
 static bool offered(void *arg)
 {
@@ -366,7 +377,7 @@ static bool offered(void *arg)
  * off from all but `late`, and `lost` comes back with an empty disk. The leader has heard of nothing. */
 static struct cast forgotten(uint64_t seed, const char *title)
 {
-    struct cast k = {.c = make(seed, 5, 0, title)};
+    struct cast k = {.c = make(seed, 5, 0, title), .way_ms = seed % 2 ? 1200 : 4000};
     for (unsigned i = 0; i < 3; i++) sim_agree(k.c, value_of(k.c), 5, 5000);
     if (!sim_wait(k.c, all_have_all, k.c, 3000)) sim_fail(k.c, "they do not get still");
     unsigned by = (unsigned)prng_below(&k.c->rng, 4);
@@ -377,7 +388,7 @@ static struct cast forgotten(uint64_t seed, const char *title)
     k.other = (k.leader + 1 + (by + 3) % 4) % 5;
     sim_cut(k.c->net, k.heir, k.leader, true);
     between(&k, k.heir, k.other, true);
-    sim_slow_way(k.c->net, k.heir, k.late, VOTE_WAY_MS * NS_PER_MS);
+    sim_slow_way(k.c->net, k.heir, k.late, k.way_ms * NS_PER_MS);
     between(&k, k.lost, k.leader, true);
     between(&k, k.lost, k.late, true);
     between(&k, k.lost, k.other, true);
@@ -396,12 +407,24 @@ static struct cast forgotten(uint64_t seed, const char *title)
 
 static void all_heals(const struct cast *k)
 {
-    sim_sleep(k->c, 2 * VOTE_WAY_MS);
+    sim_sleep(k->c, 2 * k->way_ms);
     sim_slow_way(k->c->net, k->heir, k->late, 0);
     sim_join(k->c);
     sim_agree(k->c, value_of(k->c), 5, 20000);
     if (!sim_wait(k->c, members_alike, k->c, 20000)) sim_fail(k->c, "the members do not become alike");
     sim_cluster_free(k->c);
+}
+
+/* The vote is given again, to another one, without waiting for anybody who is cut off or for time to pass: there must not
+ * be two leaders of that term, whenever the request comes. */
+static void vote_given_again(uint64_t seed)
+{
+    struct cast k = forgotten(seed, "a vote that is given again");
+    if (!sim_wait(k.c, votes_again, &k, 700)) sim_fail(k.c, "the emptied server does not vote again");
+    between(&k, k.other, k.late, true);
+    node_transfer(k.c->servers[k.leader].node, k.other + 1);
+    if (!sim_wait(k.c, other_leads, &k, 400)) sim_fail(k.c, "its vote elects nobody");
+    all_heals(&k);
 }
 
 /* The vote still helps to elect whoever has it: so what the empty server is told meanwhile must not be committed with
@@ -413,6 +436,12 @@ static void vote_still_counts(uint64_t seed)
     between(&k, k.other, k.late, true);
     if (!sim_wait(k.c, offered, &k, 500)) sim_fail(k.c, "the leader takes no value");
     all_heals(&k);
+}
+
+static void test_vote_given_again(void **state)
+{
+    (void)state;
+    sim_seeds(1, SEEDS / 2, vote_given_again);
 }
 
 static void test_vote_still_counts(void **state)
@@ -521,6 +550,7 @@ int main(void)
         cmocka_unit_test(test_grow_and_shrink),
         cmocka_unit_test(test_promote_behind),
         cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_vote_given_again),
         cmocka_unit_test(test_vote_still_counts),
         cmocka_unit_test(test_hang),
         cmocka_unit_test(test_killed_leader),

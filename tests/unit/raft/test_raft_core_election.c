@@ -1,7 +1,6 @@
 /* Elections, one rule a test: pre-vote, votes, stickiness, CheckQuorum, durability of votes, broken connections.
  * Numbers in brackets name the known bug that the rule excludes (museum of such bugs, docs/TESTING.md). */
 #include "core_rig.h"
-#include "raft/core_priv.h"
 
 static const struct raft_run runs_2[] = {{1, 1}, {4, 2}}; /* terms 1 1 1 2 2 */
 
@@ -133,38 +132,6 @@ static void test_late_votes_count(void **state)
     ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0);
     assert_int_equal(RIG_ROLE(g), RAFT_LEADER);
     assert_int_equal(RIG_TERM(g), 3);
-    rig_free(g);
-}
-
-/* Who gave it may have lost its disk since, unheard of, and vote for others one day (standing.c). */
-static void test_votes_expire(void **state)
-{
-    struct rig *g = follower(5);
-    (void)state;
-    while (RIG_ROLE(g) == RAFT_FOLLOWER) rig_run(g, 10 * RIG_MS);
-    for (uint64_t p = 2; p <= 3; p++) ask(g, RAFT_MSG_PREVOTE_RESP, p, 3, 0, 0);
-    ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0);
-    rig_run(g, RAFT__VOTE_TIMEOUTS * g->config.election_ns);
-    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);
-    assert_int_equal(RIG_TERM(g), 3);
-    ask(g, RAFT_MSG_VOTE_RESP, 3, 3, 0, 0);
-    assert_int_equal(RIG_ROLE(g), RAFT_PRE_CANDIDATE);
-    rig_free(g);
-}
-
-/* It asks what the others know: so it has forgotten. */
-static void test_who_asks_has_forgotten_its_vote(void **state)
-{
-    struct rig *g = follower(5);
-    (void)state;
-    while (RIG_ROLE(g) == RAFT_FOLLOWER) rig_run(g, 10 * RIG_MS);
-    for (uint64_t p = 2; p <= 3; p++) ask(g, RAFT_MSG_PREVOTE_RESP, p, 3, 0, 0);
-    ask(g, RAFT_MSG_VOTE_RESP, 2, 3, 0, 0);
-    rig_msg(g, (struct raft_msg){.type = RAFT_MSG_PROBE, .from = 2, .fenced = true, .round = 77});
-    ask(g, RAFT_MSG_VOTE_RESP, 3, 3, 0, 0);
-    assert_int_equal(RIG_ROLE(g), RAFT_CANDIDATE);
-    ask(g, RAFT_MSG_VOTE_RESP, 4, 3, 0, 0);
-    assert_int_equal(RIG_ROLE(g), RAFT_LEADER);
     rig_free(g);
 }
 
@@ -561,8 +528,6 @@ int main(void)
         cmocka_unit_test(test_election),
         cmocka_unit_test(test_requests_are_repeated),
         cmocka_unit_test(test_late_votes_count),
-        cmocka_unit_test(test_votes_expire),
-        cmocka_unit_test(test_who_asks_has_forgotten_its_vote),
         cmocka_unit_test(test_votes_of_other_terms_count_for_nothing),
         cmocka_unit_test(test_broken_connection_forgets_votes),
         cmocka_unit_test(test_of_two_pre_candidates_one_yields),
