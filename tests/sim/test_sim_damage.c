@@ -285,9 +285,9 @@ static void must_wait_for(struct sim_server *s, unsigned other)
     must_say(s, who, "");
 }
 
-/* The same bytes of a value are rotten on all disks, in the log behind the checkpoint or before it, and another server's disk is replaced by an empty one, or a new server
- * is added: it gets all the rest, and no server has these. (It began anew for ever.) Then one of the disks can be read again:
- * all have all. */
+/* The same bytes of a value are rotten on all disks, in the log behind the checkpoint or before it, and another server's disk
+ * is replaced by an empty one, or a new server is added: it gets all the rest, and no server has these. (It began anew for
+ * ever.) Then one of the disks can be read again: all have all. */
 static void nowhere(uint64_t seed)
 {
     static uint8_t bytes[300000];
