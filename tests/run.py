@@ -197,7 +197,10 @@ def real_cases(program, words, quick, results):
     for f in sorted(os.listdir(CASES)) if os.path.isdir(CASES) else []:
         path = os.path.join(CASES, f)
         name = os.path.splitext(f)[0]
-        if not os.access(path, os.X_OK) or (words and not any(w in name for w in words)):
+        if words and not any(w in name for w in words):
+            continue
+        if not os.access(path, os.X_OK):
+            results.add("failed", "real/" + name, 0, "is not executable (chmod +x)")
             continue
         if quick and header(path, "long", "no") == "yes" and not words:
             continue
