@@ -108,14 +108,18 @@ void kv__propose_refusal(struct kv_server *s, struct kv__conn *c, const struct k
     if (!cas) kv__conn_begin(c, 0);
 }
 
+/* Looks at all sessions, but only when the first of them is due, as far as the last look told: a sign of life since then
+ * only makes it later, and a new session says when it is due itself. */
 void kv__propose_expired(struct kv_server *s)
 {
     if (!s->leading || !list_empty(&s->queue)) return;
-    uint64_t now = kv__cluster_now(s);
+    uint64_t now = kv__cluster_now(s), due = UINT64_MAX;
     struct kv__session ss = {0};
     unsigned found = 0;
+    if (now <= s->store->due) return;
     struct buf bytes = {0};
     while (found < KV_EXPIRE_MAX && kv__session_next(s->store->map, ss.id, &ss)) {
+        due = min_u64(due, kv__session_due(&ss));
         if (!kv__session_expired(&ss, now)) continue;
         struct kv_op op = {.code = KV_SESSION_EXPIRE, .ino = ss.id};
         buf_clear(&bytes);
@@ -125,6 +129,7 @@ void kv__propose_expired(struct kv_server *s)
         enqueue(s, &rec, 0, &nobody);
         found++;
     }
+    s->store->due = found < KV_EXPIRE_MAX ? due : 0;
     buf_free(&bytes);
 }
 

@@ -48,9 +48,15 @@ void kv__session_drop(struct omap *map, const struct kv__session *s);       /* w
 uint64_t kv__session_by_nonce(const struct omap *map, uint64_t nonce);      /* 0: none */
 /* The first session with an id > after. */
 bool kv__session_next(const struct omap *map, uint64_t after, struct kv__session *s);
+/* The last cluster time at which it has not expired, unless it is seen again. */
+static inline uint64_t kv__session_due(const struct kv__session *s)
+{
+    uint64_t ttl = (uint64_t)s->ttl_ms * 1000000u;
+    return s->seen > UINT64_MAX - ttl ? UINT64_MAX : s->seen + ttl;
+}
 static inline bool kv__session_expired(const struct kv__session *s, uint64_t cluster)
 {
-    return cluster > s->seen && cluster - s->seen > (uint64_t)s->ttl_ms * 1000000u;
+    return cluster > kv__session_due(s);
 }
 /* Drops the answers below floor; s is not saved. */
 void kv__session_raise(struct omap *map, struct kv__session *s, uint64_t floor);

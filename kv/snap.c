@@ -138,6 +138,7 @@ int kv__restore_end(struct kv__store *st, uint64_t index)
     re->map = NULL;
     st->fs.map = st->map;
     st->applied = index;
+    st->due = 0;
     kv__history_restart(&st->history, index);
     kv__store_load_state(st);
     fs_all_ranges(&st->fs, report_live, st);

@@ -139,6 +139,7 @@ static int32_t session_open(struct kv__store *st, const struct kv_op *op, uint64
     s.name_n = (uint8_t)min_u64(op->name.n, KV_SESSION_NAME_MAX);
     if (s.name_n) memcpy(s.name, op->name.p, s.name_n);
     kv__session_add(st->map, &s);
+    st->due = min_u64(st->due, kv__session_due(&s));
     st->sessions++;
     if (s.mount) {
         st->mounts++;

@@ -31,6 +31,7 @@ struct kv__store {
     int64_t wall;               /* its time; strictly rising */
     uint64_t cluster;           /* ns during which some leader led, as the log tells it; never falling */
     uint64_t sessions, mounts;
+    uint64_t due;               /* no session expires up to this cluster time; not part of the state. 0: not known */
     bool born;                  /* a batch has been applied: the root directory has its date */
     struct kv__session cur;     /* the session of the last record; id 0: none. Written back at the batch's end */
     struct buf scratch;

@@ -372,6 +372,41 @@ static void asleep(void **state)
     world_free(w);
 }
 
+static bool one_session(void *arg) { return ((struct kv__store *)arg)->sessions == 1; }
+
+/* Sessions are looked at when the first of them may be due, not at each tick, and end no later for that. */
+static void sessions_end_when_due(void **state)
+{
+    struct world *w = world_new(7);
+    struct kv_client_config cfg = {.addrs = ADDR + 1, .naddrs = 3, .name = "short", .seed = 6, .ttl_ms = 5000};
+    struct kv_client *c = client(w, 5, false), *shorter = kv_client_new(&w->f.net, &w->f.clock, &cfg);
+    struct kv_server *leader = w->servers[1];
+    struct kv__store *st = leader->store;
+    struct sync s = {0};
+    assert_int_equal(call(w, c, &s, op_put("k", "1")), 0);
+    fake_run(&w->f, 2 * S);
+    assert_true(st->due > kv__cluster_now(leader) + 30 * S);
+    assert_int_equal(call(w, shorter, &s, op_put("l", "1")), 0);
+    uint64_t due = st->due;
+    assert_true(due <= kv__cluster_now(leader) + 5 * S);
+    kv_client_free(shorter);
+    assert_int_equal(st->sessions, 2);
+    assert_true(fake_until(&w->f, one_session, st, 20 * S));
+    assert_true(st->cluster > due && st->cluster <= due + 2 * KV_TICK_NS);
+    fake_run(&w->f, 2 * S);
+    assert_true(st->due > kv__cluster_now(leader) + 30 * S);
+    kv_client_free(c);
+    st->due = UINT64_MAX;
+    fake_run(&w->f, 90 * S);
+    assert_int_equal(st->sessions, 1); /* nobody has looked */
+    st->due = 0;
+    fake_run(&w->f, 2 * S);
+    assert_int_equal(st->sessions, 0);
+    assert_replicas_equal(w);
+    buf_free(&s.data);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +415,7 @@ int main(void)
         cmocka_unit_test(compare_and_set_of_long_contents),
         cmocka_unit_test(random_faults),
         cmocka_unit_test(asleep),
+        cmocka_unit_test(sessions_end_when_due),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
