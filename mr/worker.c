@@ -100,7 +100,7 @@ static void on_beat(struct timer *t)
     struct buf b = {0};
     put_u64(&b, w->bytes);
     put_u64(&b, w->reduce ? w->weight : 0);
-    send(w, MR_BEAT, &b);
+    if (w->welcome) send(w, MR_BEAT, &b); /* before that it could only break a connection that is being made */
     buf_free(&b);
     w->bytes = 0;
     arm(w, t, now(w) + w->job.beat_ns);

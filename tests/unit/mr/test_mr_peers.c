@@ -457,6 +457,23 @@ static void refuse_while_it_publishes(struct io_loop *l)
 
 static void a_worker_that_is_refused(void **state) { assert_int_equal(work(refuse_while_it_publishes), MR_EXIT_OK); }
 
+/* It takes longer than a beat until the connection to the next coordinator is open. */
+static void come_back_slowly(struct io_loop *l)
+{
+    fake_io_run(l, STEP);
+    welcome(NS_PER_S / 10);
+    conn_close(boss.conn);
+    fake_io_run(l, STEP);
+    l->f.delay_min = l->f.delay_max = NS_PER_S / 4;
+    boss = (struct far){0};
+    fake_io_run(l, NS_PER_S);
+    assert_true(boss.conn && !boss.closed);
+    welcome(NS_PER_S / 10);
+    fake_io_signal(l, SIGTERM);
+}
+
+static void a_worker_that_comes_back_slowly(void **state) { assert_int_equal(work(come_back_slowly), MR_EXIT_FAILED); }
+
 /* Sweepers take a lock that was not touched for ten minutes for one that nobody takes over any more. */
 static void beat_once_a_day(struct io_loop *l)
 {
@@ -610,6 +627,7 @@ int main(void)
         cmocka_unit_test(outputs_of_the_dead),
         cmocka_unit_test(a_part_that_is_not_there),
         cmocka_unit_test(a_worker_that_is_refused),
+        cmocka_unit_test(a_worker_that_comes_back_slowly),
         cmocka_unit_test(a_worker_with_long_timeouts),
     };
     return cmocka_run_group_tests(tests, test_begin, test_end);
