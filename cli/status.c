@@ -108,7 +108,7 @@ static void print_needs(const struct cluster_facts *f)
     bool lost = false;
     for (unsigned i = 0; i < f->n; i++) {
         const struct node_facts *n = &f->nodes[i];
-        char who[200], bytes[32], parts[32];
+        char who[200], bytes[32], parts[32], more[32];
         const char *waits = facts_value(n, "snapshot_waits_for", who, sizeof who);
         if (waits[0] >= '0' && waits[0] <= '9')
             printf("\nnode %llu is not installed yet, it waits for node %s, which may have %s bytes of files that the others have "
@@ -119,6 +119,9 @@ static void print_needs(const struct cluster_facts *f)
         if (!lost) printf("\n");
         lost = true;
         each_line(buf_slice(&n->text), print_lost, (void *)n);
+        if (facts_value(n, "lost_more", more, sizeof more)[0] == '1')
+            printf("node %llu: ... and more; these are listed when there is room and they are read\n",
+                   (unsigned long long)n->member.id);
     }
     if (lost) printf("No member has these bytes any more: reading them is EIO. Put the files again from a copy, or delete them.\n");
 }

@@ -91,17 +91,18 @@ struct kv__pending {
     uint32_t n, cap;
 };
 
-/* A part of a file that no member has any more, as far as this node knows; its first byte in the file, and in the log. */
+/* Bytes off .. end of a file, of which no member has some any more, as far as this node knows. They are of entries up to
+ * `index`: what was written there later is no matter of this. */
 struct kv__lost_part {
-    uint64_t ino, off, index;
-    uint32_t len, at;
+    uint64_t ino, off, end, index;
 };
 struct kv__lost {
     struct kv__lost_part v[KV_LOST_MAX];
-    uint32_t n, next;                       /* next: the one to be asked for again */
-    uint64_t more;                          /* for which there was no room */
-    uint64_t ask_at;
-    bool asking;
+    uint32_t n, next;                       /* next: the one to be read again */
+    bool more;                              /* there was no room for some */
+    uint64_t ask_at;                        /* when they are all read again */
+    struct kv__lost_part asked;             /* what is being read again, bytes NULL: none is; at: and from where */
+    uint64_t at;
     struct log_read read;
     uint8_t *bytes;
 };
