@@ -100,6 +100,7 @@ struct snap_in {
     bool pulling, installing;
     struct ranges ranges;               /* to be pulled; those before range_at were asked for */
     size_t range_at;
+    struct ranges halves;               /* of those that nobody had as a whole; asked for first, lest there are very many */
     uint32_t pulls, pull_bytes;         /* fetches and stores under way, of so many bytes */
     uint64_t gone;
     struct ranges later, lost;          /* nobody who answered has them, and some did not; or all did */

@@ -275,8 +275,8 @@ static void ack_to(struct node *n, uint64_t from, uint64_t index, uint32_t next,
 
 static void in_reset(struct snap_in *in)
 {
-    struct ranges *all[] = {&in->ranges, &in->later, &in->lost};
-    for (int i = 0; i < 3; i++) free(all[i]->v);
+    struct ranges *all[] = {&in->ranges, &in->halves, &in->later, &in->lost};
+    for (int i = 0; i < 4; i++) free(all[i]->v);
     *in = (struct snap_in){.pulls = in->pulls, .pull_bytes = in->pull_bytes}; /* fetches under way find the snapshot gone */
 }
 
@@ -338,12 +338,15 @@ static void in_begin(struct node *n, const struct raft_msg *m, uint64_t cluster,
 
 /* ---- the payload that it refers to ---- */
 
+static void ranges_grow(struct ranges *rs)
+{
+    rs->cap = rs->cap ? rs->cap * 2 : 256;
+    rs->v = xrealloc(rs->v, rs->cap * sizeof *rs->v);
+}
+
 static void range_push(struct ranges *rs, uint64_t index, uint32_t off, uint32_t len)
 {
-    if (rs->n == rs->cap) {
-        rs->cap = rs->cap ? rs->cap * 2 : 256;
-        rs->v = xrealloc(rs->v, rs->cap * sizeof *rs->v);
-    }
+    if (rs->n == rs->cap) ranges_grow(rs);
     rs->v[rs->n++] = (struct node_range){index, off, len};
 }
 
@@ -367,6 +370,16 @@ static void ranges_join(struct ranges *rs)
             rs->v[k++] = r;
     }
     rs->n = k;
+}
+
+/* Of a set: what touches is joined before it takes more room. */
+static void range_note(struct ranges *rs, const struct fetch *f)
+{
+    if (rs->n == rs->cap) {
+        ranges_join(rs);
+        if (rs->n >= rs->cap / 2) ranges_grow(rs);
+    }
+    range_push(rs, f->index, f->off, f->n);
 }
 
 static uint64_t ranges_bytes(const struct ranges *rs)
@@ -426,6 +439,11 @@ static void want_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
     if (!log_has(n->log, index, off, len)) range_push(&n->in.ranges, index, off, len);
 }
 
+static void want_part(struct node *n, const struct fetch *f, uint32_t off, uint32_t len)
+{
+    if (len && !log_has(n->log, f->index, off, len)) range_push(&n->in.halves, f->index, off, len);
+}
+
 /* What is gone at the leader is dead in its newer state. That may be a part of the range only: the others are wanted. */
 static bool pull_rest(struct node *n, const struct fetch *f, struct slice told)
 {
@@ -434,8 +452,8 @@ static bool pull_rest(struct node *n, const struct fetch *f, struct slice told)
     if (!reader_done(&r) || gone > f->n || here > f->n - gone || here == f->n || gone + here == 0) return false;
     n->in.gone++;
     uint32_t rest = f->n - gone - here;
-    if (here) want_range(n, f->index, f->off + gone, here);
-    if (rest) want_range(n, f->index, f->off + gone + here, rest);
+    want_part(n, f, f->off + gone + here, rest);
+    want_part(n, f, f->off + gone, here);
     return true;
 }
 
@@ -453,13 +471,13 @@ static void note_silent(struct snap_in *in, const struct fetch *f)
 static void not_pulled(struct node *n, const struct fetch *f, int err)
 {
     if (f->partly) {
-        want_range(n, f->index, f->off, f->n / 2);
-        want_range(n, f->index, f->off + f->n / 2, f->n - f->n / 2);
+        want_part(n, f, f->off + f->n / 2, f->n - f->n / 2);
+        want_part(n, f, f->off, f->n / 2);
     } else if (err == QE_GONE) {
-        range_push(&n->in.lost, f->index, f->off, f->n);
+        range_note(&n->in.lost, f);
     } else {
         note_silent(&n->in, f);
-        range_push(&n->in.later, f->index, f->off, f->n);
+        range_note(&n->in.later, f);
     }
 }
 
@@ -543,10 +561,14 @@ static void pull_more(struct node *n)
     struct snap_in *in = &n->in;
     if (!in->pulling || in->retry_at || in->asking) return;
     in->asking = true; /* a fetch may end at once, and not one inside the other */
-    while (in->range_at < in->ranges.n && in->pulls < PULL_WINDOW) {
-        struct node_range r = in->ranges.v[in->range_at];
+    while ((in->halves.n || in->range_at < in->ranges.n) && in->pulls < PULL_WINDOW) {
+        bool half = in->halves.n > 0;
+        struct node_range r = half ? in->halves.v[in->halves.n - 1] : in->ranges.v[in->range_at];
         if (in->pulls && in->pull_bytes + r.n > PULL_BYTES) break;
-        in->range_at++;
+        if (half)
+            in->halves.n--;
+        else
+            in->range_at++;
         struct pull *pl = xcalloc(1, sizeof *pl);
         pl->node = n;
         pl->snapshot = in->index;
@@ -557,7 +579,7 @@ static void pull_more(struct node *n)
         if (!in->active) return;
     }
     in->asking = false;
-    if (in->range_at < in->ranges.n || in->pulls) return;
+    if (in->halves.n || in->range_at < in->ranges.n || in->pulls) return;
     if (in->later.n) {
         pull_later(n);
     } else {

@@ -378,6 +378,35 @@ static void healed(uint64_t seed)
     sim_cluster_free(c);
 }
 
+struct hoard {
+    struct sim_server *s;
+    size_t peak;
+};
+
+static bool installed_hoarding(void *arg)
+{
+    struct hoard *h = arg;
+    const struct snap_in *in = &h->s->node->in;
+    h->peak = max_u64(h->peak, in->ranges.cap + in->halves.cap + in->later.cap + in->lost.cap);
+    return installed(h->s);
+}
+
+/* All of large values is lost everywhere, and found so in the smallest parts: that takes no memory in proportion. (It took a
+ * quarter of what was lost.) */
+static void all_lost(uint64_t seed)
+{
+    static uint8_t bytes[1000000];
+    struct sim_options o = short_log(seed, "all lost", 3, 3);
+    o.node.log.segment_bytes = 2 * MIB;
+    struct sim_cluster *c = with_values(&o, bytes, sizeof bytes);
+    for (unsigned i = 0; i < 3; i++) all_bad(&c->servers[i]);
+    struct hoard h = {.s = wipe(c, ((unsigned)sim_leader(c) + 1) % 3)};
+    if (!sim_wait(c, installed_hoarding, &h, 60000)) sim_fail(c, "no snapshot");
+    if (h.peak > 2048) sim_fail(c, "%zu ranges are kept", h.peak);
+    must_say(h.s, "\nlost_parts 3\n", "");
+    sim_cluster_free(c);
+}
+
 /* A server that is added gets from the others what the leader has lost. (It only asked the leader: the others are no members as
  * far as it knows.) */
 static void newcomer(uint64_t seed)
@@ -592,6 +621,7 @@ static void test_scattered(void **state) { sim_seeds(1, 12, scattered); }
 static void test_not_yet_known(void **state) { sim_seeds(1, 6, not_yet_known); }
 static void test_nowhere(void **state) { sim_seeds(1, 12, nowhere); }
 static void test_healed(void **state) { sim_seeds(1, 4, healed); }
+static void test_all_lost(void **state) { sim_seeds(1, 2, all_lost); }
 static void test_newcomer(void **state) { sim_seeds(1, 6, newcomer); }
 static void test_away(void **state) { sim_seeds(1, 12, away); }
 static void test_two_at_once(void **state) { sim_seeds(1, 6, two_at_once); }
@@ -608,6 +638,7 @@ int main(void)
         cmocka_unit_test(test_not_yet_known),
         cmocka_unit_test(test_nowhere),
         cmocka_unit_test(test_healed),
+        cmocka_unit_test(test_all_lost),
         cmocka_unit_test(test_newcomer),
         cmocka_unit_test(test_away),
         cmocka_unit_test(test_two_at_once),
