@@ -177,7 +177,11 @@ static void start_files(struct scribe *s)
 void mr__scribe_file(struct scribe *s, const char *dir, const char *name, struct slice content)
 {
     struct file *old = find_file(&s->waiting, dir, name);
-    if (old) file_free(old);
+    if (old) { /* it keeps its place: the last ones would never have their turn on a slow filesystem */
+        buf_clear(&old->content);
+        put_bytes(&old->content, content);
+        return;
+    }
     struct file *f = xcalloc(1, sizeof *f);
     list_init(&f->link);
     f->scribe = s;

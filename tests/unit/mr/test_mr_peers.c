@@ -2,6 +2,7 @@
  */
 #include "mr/jobdir.h"
 #include "mr/msg.h"
+#include "mr/scribe.h"
 #include "mr/task.h"
 #include "tests/unit/mr/fake_io.h"
 #include "tests/unit/mr/test_mr.h"
@@ -542,6 +543,29 @@ static void a_part_that_is_not_there(void **state)
     buf_free(&b);
 }
 
+/* ---- the files that people look at ---- */
+
+/* Two are under way at a time, and each is said anew before it is its turn. */
+static void files_keep_their_place(void **state)
+{
+    static const char *const names[] = {"x", "y", "first", "second", "third", "third", "second", "first"};
+    struct jobdir d = {.journal = -1, .beat = -1};
+    struct io_loop *l = io_loop_new();
+    struct scribe *s = mr__scribe_new(l, &d, NULL, NULL);
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        mr__scribe_file(s, test_dir, names[i], slice_str(i < 5 ? "old" : "new"));
+    fake_io_run(l, 60 * NS_PER_US);
+    assert_int_equal(access(in_dir("first"), F_OK), 0);
+    assert_int_equal(access(in_dir("second"), F_OK), 0);
+    assert_int_equal(access(in_dir("third"), F_OK), -1);
+    mr__scribe_stop(s);
+    io_loop_free(l);
+    mr__scribe_end(s);
+    struct buf b = read_file(in_dir("third"));
+    assert_true(slice_eq(buf_slice(&b), slice_str("new")));
+    buf_free(&b);
+}
+
 /* ---- the lab's master ---- */
 
 static struct far callee[2];
@@ -626,6 +650,7 @@ int main(void)
         cmocka_unit_test(a_master_that_waits_can_be_stopped),
         cmocka_unit_test(outputs_of_the_dead),
         cmocka_unit_test(a_part_that_is_not_there),
+        cmocka_unit_test(files_keep_their_place),
         cmocka_unit_test(a_worker_that_is_refused),
         cmocka_unit_test(a_worker_that_comes_back_slowly),
         cmocka_unit_test(a_worker_with_long_timeouts),
