@@ -27,9 +27,9 @@ enum raft_kind { RAFT_NOOP = 1, RAFT_COMMAND = 2, RAFT_CONFIG = 3 };
 /* May this node vote? An empty data directory is UNFORMED: the node neither votes nor campaigns. It becomes a VOTER if
  * every other member says that it is empty, too (a new cluster; needs all of them up once), and FENCED if one is not
  * (its disk was lost or replaced). A node that finds its log damaged starts FENCED, too. A fenced node stores and
- * acknowledges entries but neither votes nor campaigns until its durable log has reached the last index that a leader
- * told it. That leader must be no older than what the others know: the node first asks them (PROBE), as many as share a
- * member with every majority it may once have been part of, and takes over the highest term it hears. */
+ * acknowledges entries but counts for nothing, and neither votes nor campaigns, until its durable log has reached the
+ * entry that a leader told it when asked (PROBE): one that is newer than the question, and on disk at so many others that
+ * each majority has one of them (standing.c). */
 enum raft_standing { RAFT_UNFORMED = 0, RAFT_FENCED = 1, RAFT_VOTER = 2 };
 
 struct raft_hard {
@@ -90,8 +90,8 @@ enum raft_msg_type {
                                      * hint (index, log_term); round echoed */
     RAFT_MSG_SNAPSHOT,              /* header of a snapshot chunk: index, log_term of the snapshot; round */
     RAFT_MSG_TIMEOUT_NOW,           /* leadership transfer (thesis 3.10) */
-    RAFT_MSG_PROBE,                 /* of an unformed node: are you empty? round: nonce */
-    RAFT_MSG_PROBE_RESP,            /* reject: not empty; term; round echoed */
+    RAFT_MSG_PROBE,                 /* are you empty? round: nonce. Of a fenced node to its leader: from where on may I vote? */
+    RAFT_MSG_PROBE_RESP,            /* reject: not empty; term; round echoed; last, of a leader: that entry, 0: not yet */
     RAFT_MSG_TYPE_MAX = RAFT_MSG_PROBE_RESP
 };
 

@@ -128,7 +128,7 @@ struct node {
     struct peer peers[NODE_PEERS];
     uint32_t npeers;                    /* places that were ever used */
     struct raft_members members_applied;    /* as of `applied` */
-    uint64_t noop_index, named_term;    /* leader: of its term; the term in which it proposed the cluster's name */
+    uint64_t noop_index, named_term;    /* leader: its newest; the term in which it proposed the cluster's name */
 
     uint64_t cluster_id;
     enum raft_role role;

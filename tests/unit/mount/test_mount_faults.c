@@ -30,7 +30,10 @@ static int kill_child_after(int (*fn)(void), useconds_t wait_us, int signum)
 {
     int status;
     pid_t pid = fork();
-    if (pid == 0) _exit(fn());
+    if (pid == 0) {
+        signal(signum, SIG_DFL); /* a shell's background jobs ignore SIGINT, and so do their children */
+        _exit(fn());
+    }
     usleep(wait_us);
     kill(pid, signum);
     waitpid(pid, &status, 0);
