@@ -272,11 +272,12 @@ char *mr__jobdir_find(const char *job, struct buf *why)
 
 /* ---- the end of a job without output ---- */
 
-/* Its coordinator may still be writing there, until it finds that the job is gone. */
+/* Its coordinator may still be writing there, until it finds that the job is gone; then it removes what is left, too, and
+ * a directory that is being read here vanishes (ESTALE on another mount). */
 static int remove_tree(const char *path)
 {
     int rc = mr__rmtree(path);
-    for (int i = 0; i < REMOVALS && rc == -ENOTEMPTY; i++) {
+    for (int i = 0; i < REMOVALS && (rc == -ENOTEMPTY || rc == -ESTALE); i++) {
         usleep(50000);
         rc = mr__rmtree(path);
     }
