@@ -272,11 +272,12 @@ static void test_churn(void **state)
 }
 
 /* While a follower installs a snapshot, parts of what it has to pull die at the leader: it gets the other parts all the
- * same. (It once took the whole range for dead; seen where the leader was removed next.) */
+ * same. (It once took the whole range for dead; seen where the leader was removed next. These are seeds in which it matters,
+ * as the code is now: mutant L6 says so when they no longer are.) */
 static void test_parts_die(void **state)
 {
-    static const uint64_t seeds[] = {17, 24, 58};
-    for (unsigned i = 0; i < 3; i++) sim_seeds(seeds[i], 1, churn);
+    static const uint64_t seeds[] = {36, 85, 2003, 2018, 2048};
+    for (unsigned i = 0; i < sizeof seeds / sizeof *seeds; i++) sim_seeds(seeds[i], 1, churn);
 }
 
 static void test_behind(void **state) { sim_seeds(1, 30, behind); }
