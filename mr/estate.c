@@ -52,31 +52,36 @@ static bool take_head(struct slice *in, const char *job)
     return take_record(in, &id) && slice_eq(id, slice_str(job));
 }
 
-bool mr__estate_is_of(const char *dir, const char *job)
+/* A descriptor, or -errno. The directory may be a stranger's, and what is there a link or a FIFO. */
+static int open_list(const char *dir)
 {
     char *path = mr__strf("%s/" MR_ESTATE_NAME, dir);
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC); /* perhaps a stranger's FIFO */
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), err = errno;
+    free(path);
+    return fd < 0 ? -err : fd;
+}
+
+bool mr__estate_is_of(const char *dir, const char *job)
+{
+    int fd = open_list(dir);
     struct buf b = {0};
     size_t n = HEAD + strlen(job);
-    int64_t got = fd < 0 ? -errno : mr__read_at(fd, buf_extend(&b, n), n, 0);
+    int64_t got = fd < 0 ? fd : mr__read_at(fd, buf_extend(&b, n), n, 0);
     struct slice in = slice_of(b.p, got < 0 ? 0 : (size_t)got);
     bool is = take_head(&in, job);
     if (fd >= 0) close(fd);
     buf_free(&b);
-    free(path);
     return is;
 }
 
 bool mr__estate_is_empty(const char *dir)
 {
-    char *path = mr__strf("%s/" MR_ESTATE_NAME, dir);
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = open_list(dir);
     uint8_t head[4];
     struct stat st;
     bool empty = fd < 0 || mr__read_at(fd, head, sizeof head, 0) != sizeof head || fstat(fd, &st) < 0 ||
                  (uint64_t)st.st_size <= HEAD + load_u32(head);
     if (fd >= 0) close(fd);
-    free(path);
     return empty;
 }
 

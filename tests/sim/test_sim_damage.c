@@ -63,16 +63,24 @@ struct wanted {
 
 static void read_done(struct log_read *r, int err) { *(int *)r->arg = err; }
 
+/* What came of it; 1: nothing within 30 s. */
+static int read_payload(const struct wanted *w, uint64_t index, uint32_t off, uint32_t len, uint8_t *p)
+{
+    int err = 1;
+    struct log_read r = {.index = index, .off = off, .n = len, .p = p, .done = read_done, .arg = &err};
+    node_payload(w->s->node, &r);
+    sim_wait(w->s->cluster, answered, &err, 30000);
+    return err;
+}
+
 static void read_range(void *ctx, uint64_t index, uint32_t off, uint32_t len)
 {
     struct wanted *w = ctx;
-    int err = 1;
-    struct log_read r = {.index = index, .off = off, .n = len, .p = xmalloc(len), .done = read_done, .arg = &err};
-    node_payload(w->s->node, &r);
-    sim_wait(w->s->cluster, answered, &err, 30000);
+    uint8_t *p = xmalloc(len);
+    int err = read_payload(w, index, off, len, p);
     if (err) sim_fail(w->s->cluster, "server %u cannot read a value: %s", w->s->at + 1, err_text(err));
-    if (memcmp(r.p, w->bytes, len) != 0) sim_fail(w->s->cluster, "server %u reads wrong bytes", w->s->at + 1);
-    free(r.p);
+    if (memcmp(p, w->bytes, len) != 0) sim_fail(w->s->cluster, "server %u reads wrong bytes", w->s->at + 1);
+    free(p);
     w->ranges++;
 }
 
@@ -579,13 +587,11 @@ static void never_committed(uint64_t seed)
 static void read_nowhere(void *ctx, uint64_t index, uint32_t off, uint32_t len)
 {
     struct wanted *w = ctx;
-    int err = 1;
-    struct log_read r = {.index = index, .off = off, .n = len, .p = xmalloc(len), .done = read_done, .arg = &err};
-    node_payload(w->s->node, &r);
-    sim_wait(w->s->cluster, answered, &err, 30000);
+    uint8_t *p = xmalloc(len);
+    int err = read_payload(w, index, off, len, p);
     if (err == QE_GONE || err == QE_CORRUPT) sim_fail(w->s->cluster, "it is taken for lost");
     w->ranges += err != 0;
-    free(r.p);
+    free(p);
 }
 
 /* The last good copy is in the log of a server that was killed before it heard that it is committed, has been started again

@@ -179,14 +179,21 @@ static void agree_soon(struct sim_cluster *c, unsigned k)
     sim_sleep(c, 50);
 }
 
+/* False: nobody leads. */
+static bool leader_status(const struct sim_cluster *c, struct node_status *st)
+{
+    int l = sim_leader(c);
+    if (l < 0) return false;
+    sim_status(c, (unsigned)l, st);
+    return true;
+}
+
 /* As far as the leader knows, the last server has everything and may vote. */
 static bool has_all(void *arg)
 {
     const struct sim_cluster *c = arg;
     struct node_status st;
-    int l = sim_leader(c);
-    if (l < 0) return false;
-    sim_status(c, (unsigned)l, &st);
+    if (!leader_status(c, &st)) return false;
     for (uint32_t i = 0; i < st.raft.npeers; i++) {
         const struct raft_peer_status *p = &st.raft.peers[i];
         if (p->id == c->opt.n) return p->match == st.raft.last && !p->fenced;
@@ -197,11 +204,8 @@ static bool has_all(void *arg)
 /* Little log lies behind the leader's checkpoint. */
 static bool checkpoint_is_new(void *arg)
 {
-    const struct sim_cluster *c = arg;
     struct node_status st;
-    int l = sim_leader(c);
-    if (l < 0) return false;
-    sim_status(c, (unsigned)l, &st);
+    if (!leader_status(arg, &st)) return false;
     return st.checkpoint_index + 200 > st.raft.last;
 }
 
@@ -337,11 +341,8 @@ static void between(const struct cast *k, unsigned a, unsigned b, bool cut)
 
 static bool all_have_all(void *arg)
 {
-    const struct sim_cluster *c = arg;
     struct node_status st;
-    int l = sim_leader(c);
-    if (l < 0) return false;
-    sim_status(c, (unsigned)l, &st);
+    if (!leader_status(arg, &st)) return false;
     for (uint32_t i = 0; i < st.raft.npeers; i++)
         if (st.raft.peers[i].match != st.raft.last || st.raft.peers[i].fenced) return false;
     return st.raft.commit == st.raft.last;
